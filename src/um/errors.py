@@ -1,0 +1,11 @@
+"""The one error that is meant for people: it becomes one line and exit code 2."""
+
+from pathlib import Path
+
+
+class BadInput(Exception):
+    """Input that cannot be used: where it is, what was found, what was expected, what to do next."""
+
+    def __init__(self, where: str | Path, found: str, expected: str, hint: str) -> None:
+        self.where, self.found, self.expected, self.hint = str(where), found, expected, hint
+        super().__init__(" ".join(f"{where}: found {found}; expected {expected}; hint: {hint}".split()))

@@ -1,0 +1,65 @@
+"""Files that are whole or absent, and how they are told apart."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from um.errors import BadInput
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; rename it to `path` on success, delete it on any error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` with a stable layout: floats shortest round-trip, no NaN, a final newline."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n", "utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file or raise `BadInput`."""
+    try:
+        return json.loads(path.read_text("utf-8"), object_pairs_hook=_unique_keys)
+    except FileNotFoundError:
+        raise BadInput(path, "no such file", "a JSON file", "check the path") from None
+    except IsADirectoryError:
+        raise BadInput(path, "a folder", "a JSON file", "name the file inside it") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(path, f"bytes that are not UTF-8 ({error.reason})", "a JSON file", "check the path") from None
+    except json.JSONDecodeError as error:
+        raise BadInput(
+            path, f"{error.msg} at line {error.lineno}", "a JSON file", "is the file whole?"
+        ) from None
+    except _DuplicateKey as error:
+        raise BadInput(path, f"{error.args[0]!r} twice", "every id once", "remove one of the two") from None
+
+
+class _DuplicateKey(Exception):
+    pass
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _DuplicateKey(next(key for key in keys if keys.count(key) > 1))
+    return result

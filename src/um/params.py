@@ -1,0 +1,172 @@
+"""Every scientific choice, typed and validated; `params.yaml` holds the values."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.functional_validators import AfterValidator
+
+from um.errors import BadInput
+
+
+def threshold_range(text: str) -> list[float]:
+    """Expand `start:stop:step` (stop included) to its values: `0.1:0.7:0.1` → 0.1, 0.2, …, 0.7."""
+    try:
+        start, stop, step = (float(part) for part in text.split(":"))
+    except ValueError:
+        raise ValueError(f"expected start:stop:step, got {text!r}") from None
+    if not (step > 0 and stop >= start and np.isfinite([start, stop, step]).all()):
+        raise ValueError(f"expected start <= stop and step > 0, got {text!r}")
+    count = int((stop - start) / step + 1e-6) + 1
+    return [round(start + i * step, 10) for i in range(count)]
+
+
+def _check_range(text: str) -> str:
+    threshold_range(text)
+    return text
+
+
+Range = Annotated[str, AfterValidator(_check_range)]
+Streams = Literal["rgb", "flow", "rgb,flow"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), strict=True)
+
+
+class Download(Section):
+    """How the rendered demo is drawn; other providers have no scientific choices."""
+
+    render_seed: int = Field(0, ge=0, description="seed of the rendered demo")
+    train_videos: int = Field(36, ge=1, description="rendered training videos")
+    test_videos: int = Field(18, ge=1, description="rendered test videos")
+
+
+class Features(Section):
+    """From a video to one row per snippet."""
+
+    backbone: Literal["i3d-inception", "i3d-r50"] = Field("i3d-inception", description="mmengine config to build")
+    streams: Streams = Field("rgb", description="streams to extract")
+    fps: float = Field(25.0, gt=0, description="frame rate videos are resampled to by time stamps")
+    window: int = Field(16, ge=1, description="frames per snippet; snippets do not overlap")
+    short_side: int = Field(256, ge=32, description="pixels of the shorter side after resizing")
+    crop: int = Field(224, ge=32, description="pixels of the centre crop")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the network")
+    clips: int = Field(4, ge=1, description="snippets per forward pass")
+
+
+class Train(Section):
+    """UM's model, losses and optimiser; the defaults are the official code's for THUMOS14."""
+
+    streams: Streams = Field("rgb,flow", description="feature streams, concatenated in this order")
+    num_segments: int = Field(750, ge=1, description="T, snippets sampled per training video")
+    embedding_dim: int = Field(2048, ge=1, description="D, channels of the embedding")
+    dropout: float = Field(0.7, ge=0, lt=1, description="dropout of the classifier's input and of the snippet mask")
+    r_act: float = Field(9, gt=0, description="k_act = max(1, T // r_act) pseudo-action snippets")
+    r_bkg: float = Field(4, gt=0, description="k_bkg = max(1, T // r_bkg) pseudo-background snippets")
+    margin: float = Field(100.0, gt=0, description="m of the uncertainty loss")
+    alpha: float = Field(5e-4, ge=0, description="weight of the uncertainty loss L_um")
+    beta: float = Field(1.0, ge=0, description="weight of the background-entropy loss L_be")
+    lr: float = Field(1e-4, gt=0, description="Adam's learning rate")
+    weight_decay: float = Field(5e-4, ge=0, description="Adam's coupled L2 weight decay")
+    batch_size: int = Field(16, ge=1, description="B, videos per step")
+    iterations: int = Field(10_000, ge=1, description="optimiser steps")
+    eval_every: int = Field(100, ge=1, description="steps between looks at the test subset (for best_on_test)")
+
+
+class Localize(Section):
+    """From the network's output to scored segments."""
+
+    num_segments: int = Field(750, ge=1, description="longer videos are sampled evenly to this many snippets")
+    class_threshold: float = Field(0.2, ge=0, le=1, description="video-level score that predicts a class")
+    cas_thresholds: Range = Field("0:0.225:0.025", description="thresholds on the fused curve")
+    magnitude_thresholds: Range = Field("0.4:0.6:0.025", description="thresholds on the normalised magnitude")
+    upscale: int = Field(24, ge=1, description="linear interpolation factor over time")
+    outer_ratio: float = Field(0.25, gt=0, description="lambda: outer part of a segment, per side, over its length")
+    gamma: float = Field(0.2, ge=0, description="weight of the video-level class score")
+    nms_iou: float = Field(0.6, gt=0, le=1, description="segments of a class that overlap this much are merged")
+    nms_plus_one: bool = Field(True, description="add 1 s to every length and overlap in NMS, as the official code")
+
+
+class Evaluate(Section):
+    """How predictions are scored."""
+
+    protocol: Literal["activitynet"] = Field("activitynet", description="scoring protocol")
+    tiou: Range = Field("0.1:0.7:0.1", description="temporal IoU thresholds")
+
+
+class Settings(Section):
+    """The choices that hold for one dataset."""
+
+    download: Download = Download()
+    features: Features = Features()
+    train: Train = Train()
+    localize: Localize = Localize()
+    evaluate: Evaluate = Evaluate()
+
+
+M = TypeVar("M", bound=BaseModel)
+
+STAGES = tuple(Settings.model_fields)
+
+
+class Params(Settings):
+    """`params.yaml`: settings of every dataset, and what single datasets change."""
+
+    datasets: list[str] = Field(default=["demo"], min_length=1, description="datasets that are built by default")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2], min_length=1, description="training seeds")
+    overrides: dict[str, dict[str, dict[str, Any]]] = Field(
+        default={}, description="dataset → stage → values that differ from the stage's section"
+    )
+
+    def of(self, dataset: str) -> Settings:
+        """The settings of one dataset: the common sections with its overrides on top."""
+        changed = self.overrides.get(dataset, {})
+        merged = {stage: getattr(self, stage).model_dump() | changed.get(stage, {}) for stage in STAGES}
+        merged.update({stage: values for stage, values in changed.items() if stage not in STAGES})
+        return validate(Settings, merged, Path("params.yaml"), f"overrides.{dataset}.")
+
+
+def validate(model: type[M], values: Any, where: Path, prefix: str = "") -> M:
+    """Build `model` or raise `BadInput` that names the key, its value and what would do."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = prefix + ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = _known_keys(model, first["loc"])
+            raise BadInput(where, f"unknown key {key}", f"one of {', '.join(known)}", "check the spelling") from None
+        expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        found = f"{key} = {first['input']!r}"
+        raise BadInput(where, found, expected, "params.schema.json in workflow/schemas explains every key") from None
+
+
+def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for part in location[:-1]:
+        annotation = model.model_fields[str(part)].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        model = annotation
+    return list(model.model_fields)
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and validate a params file; every dataset's overrides are checked too.
+
+    Raises:
+        BadInput: the file is missing, is not YAML, or holds an unknown key or a wrong value.
+    """
+    try:
+        values = yaml.safe_load(path.read_text("utf-8")) or {}
+    except FileNotFoundError:
+        raise BadInput(path, "no such file", "the project's params.yaml", "run from the project's root") from None
+    except yaml.YAMLError as error:
+        line = getattr(error, "problem_mark", None)
+        at = f" at line {line.line + 1}" if line else ""
+        raise BadInput(path, f"invalid YAML{at}", "a YAML mapping", "check indentation and quotes") from None
+    params = validate(Params, values, path)
+    for dataset in {*params.overrides, *params.datasets}:
+        params.of(dataset)
+    return params
