@@ -33,6 +33,8 @@ Streams = Literal["rgb", "flow", "rgb,flow"]
 
 
 class Section(BaseModel):
+    """Frozen values; unknown keys and wrong types are errors."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), strict=True)
 
 
@@ -60,7 +62,9 @@ class Features(Section):
 class Train(Section):
     """UM's model, losses and optimiser; the defaults are the official code's for THUMOS14."""
 
-    streams: Streams = Field("rgb,flow", description="feature streams, concatenated in this order")
+    streams: Literal["auto", "rgb", "flow", "rgb,flow"] = Field(
+        "auto", description="feature streams, concatenated in this order; auto: those that are there"
+    )
     num_segments: int = Field(750, ge=1, description="T, snippets sampled per training video")
     embedding_dim: int = Field(2048, ge=1, description="D, channels of the embedding")
     dropout: float = Field(0.7, ge=0, lt=1, description="dropout of the classifier's input and of the snippet mask")
@@ -79,7 +83,7 @@ class Train(Section):
 class Localize(Section):
     """From the network's output to scored segments."""
 
-    num_segments: int = Field(750, ge=1, description="longer videos are sampled evenly to this many snippets")
+    max_segments: int = Field(750, ge=1, description="longer videos are sampled evenly to this many snippets")
     class_threshold: float = Field(0.2, ge=0, le=1, description="video-level score that predicts a class")
     cas_thresholds: Range = Field("0:0.225:0.025", description="thresholds on the fused curve")
     magnitude_thresholds: Range = Field("0.4:0.6:0.025", description="thresholds on the normalised magnitude")
@@ -146,9 +150,8 @@ def validate(model: type[M], values: Any, where: Path, prefix: str = "") -> M:
 
 def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for part in location[:-1]:
-        annotation = model.model_fields[str(part)].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        model = annotation
+        inner: Any = model.model_fields[str(part)].annotation
+        model = inner
     return list(model.model_fields)
 
 

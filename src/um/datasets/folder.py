@@ -1,0 +1,185 @@
+"""A dataset as a folder: annotations and features by video id, in our layout or the official code's.
+
+    annotations.json | gt.json                              ActivityNet form
+    split_train.txt, split_test.txt                         official layout only: the videos that count
+    features/<subset>/{rgb,flow}/<id>.npy                   one row per snippet; subsets by any usual name
+    features/spec.json                                      how the features were made, when we made them
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from um.datasets import annotations
+from um.datasets.annotations import Annotations, Video, video_id
+from um.errors import BadInput
+from um.features import store
+from um.files import read_json
+
+SNIPPET_SECONDS = 16 / 25  # of public features: 16 frames at 25 fps
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Videos with their features packed into one tensor.
+
+    Attributes:
+        videos: V entries, sorted by id.
+        packed_NF: features of all snippets, one video after the other.
+        offset_V: first row of each video.
+        length_V: snippets of each video, at least 1.
+    """
+
+    videos: list[Video]
+    packed_NF: Tensor
+    offset_V: Tensor
+    length_V: Tensor
+
+    def to(self, device: torch.device) -> "Subset":
+        """The same with the features on a device; the indices stay on the CPU, where sampling happens."""
+        return Subset(self.videos, self.packed_NF.to(device), self.offset_V, self.length_V)
+
+    def fingerprint(self) -> str:
+        """sha256 of ids, labels and features: equal for equal data wherever it lies."""
+        digest = hashlib.sha256(repr([(video.id, video.labels) for video in self.videos]).encode())
+        digest.update(self.length_V.numpy().tobytes())
+        digest.update(self.packed_NF.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def features(self, position: int) -> Tensor:
+        """All snippets (T, F) of one video."""
+        first = int(self.offset_V[position])
+        return self.packed_NF[first : first + int(self.length_V[position])]
+
+    def labels(self, classes: Sequence[str]) -> Tensor:
+        """Multi-hot video-level labels (V, C); labels that are not among the classes are left out."""
+        rows = [[float(name in video.labels) for name in classes] for video in self.videos]
+        return torch.tensor(rows, dtype=torch.float32)
+
+
+class Folder:
+    """A dataset on disk, opened by what it holds.
+
+    Args:
+        root: the folder.
+        streams: `rgb`, `flow`, `rgb,flow`, or `auto` for those that are there, rgb first.
+
+    Raises:
+        BadInput: no annotations or features in a known layout.
+    """
+
+    def __init__(self, root: Path, streams: str = "auto") -> None:
+        self.root = root
+        if not root.is_dir():
+            raise BadInput(root, "no such folder", "a dataset folder", "um download and um extract make one")
+        names = [name for name in ("annotations.json", "gt.json") if (root / name).is_file()]
+        if len(names) != 1:
+            found = " and ".join(names) or "neither annotations.json nor gt.json"
+            raise BadInput(root, found, "one of the two", "layouts are in docs/datasets.md")
+        self.annotations: Annotations = annotations.load(root / names[0])
+        self.files = _feature_files(root / "features")
+        self.streams = list(self.files) if streams == "auto" else streams.split(",")
+        if absent := [stream for stream in self.streams if stream not in self.files]:
+            raise BadInput(root, f"no {absent[0]} features", " and ".join(self.streams), "choose with --streams")
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Class names of the train and test subsets, sorted: their order is the order of the network's outputs."""
+        videos = self._listed("train") + self._listed("test")
+        return sorted({label for video in videos for label in video.labels})
+
+    @cached_property
+    def snippet_seconds(self) -> float:
+        """Seconds of one snippet, from spec.json where the features have one."""
+        spec = self.root / "features" / "spec.json"
+        if not spec.exists():
+            return SNIPPET_SECONDS
+        values = read_json(spec)
+        return float(values["window"] / values["fps"])
+
+    def load(self, role: str) -> Subset:
+        """Read the `train` or the `test` subset.
+
+        Raises:
+            BadInput: videos without features or without labels, rgb and flow that differ in length, bad arrays.
+        """
+        videos = sorted(self._listed(role), key=lambda video: video.id)
+        if not videos:
+            raise BadInput(self.annotations.path, f"no {role} videos", "at least one", "check the subset names")
+        if role == "train" and (bare := [video.id for video in videos if not video.instances]):
+            raise BadInput(
+                self.annotations.path, f"{_some(bare)} without a label", "a label per training video", "remove them"
+            )
+        self._check_coverage(videos)
+        arrays = [self._features(video.id) for video in videos]
+        if len(widths := {array.shape[1] for array in arrays}) > 1:
+            raise BadInput(self.root, f"feature widths {sorted(widths)}", "one width", "extract with one backbone")
+        length_V = torch.tensor([len(array) for array in arrays])
+        packed = torch.from_numpy(np.concatenate(arrays))
+        return Subset(videos, packed, length_V.cumsum(0) - length_V, length_V)
+
+    def _listed(self, role: str) -> list[Video]:
+        """The role's videos, in the official layout only those of its split list."""
+        split = self.root / f"split_{role}.txt"
+        if not split.exists():
+            return self.annotations.subset(role)
+        ids = [video_id(line) for line in split.read_text("utf-8").split()]
+        if twice := sorted({name for name in ids if ids.count(name) > 1}):
+            raise BadInput(split, f"{_some(twice)} twice", "every id once", "remove the repetition")
+        if unknown := [name for name in ids if name not in self.annotations.videos]:
+            raise BadInput(split, f"{_some(unknown)} not annotated", "annotated ids", f"see {self.annotations.path}")
+        return [self.annotations.videos[name] for name in ids]
+
+    def _check_coverage(self, videos: list[Video]) -> None:
+        for stream in self.streams:
+            files = self.files[stream]
+            if missing := [video.id for video in videos if video.id not in files]:
+                raise BadInput(
+                    self.root / "features",
+                    f"no {stream} features of {_some(missing)}",
+                    f"a {stream} file per annotated video",
+                    "extract them, or take them out of the annotations",
+                )
+            if unknown := sorted(set(files) - set(self.annotations.videos)):
+                raise BadInput(
+                    self.root / "features",
+                    f"{stream} features of {_some(unknown)} without annotation",
+                    "annotated videos",
+                    "annotate them, or move the files away",
+                )
+
+    def _features(self, name: str) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+        arrays = [store.read(self.files[stream][name]) for stream in self.streams]
+        if len({len(array) for array in arrays}) > 1:
+            found = " and ".join(f"{len(a)} {s}" for a, s in zip(arrays, self.streams, strict=True))
+            raise BadInput(self.files[self.streams[0]][name], f"{found} snippets", "equal lengths", "extract again")
+        return np.concatenate(arrays, axis=1).astype(np.float32)
+
+
+def _feature_files(features: Path) -> dict[str, dict[str, Path]]:
+    """Stream → video id → file."""
+    streams: dict[str, dict[str, Path]] = {}
+    for stream in ("rgb", "flow"):
+        files: dict[str, Path] = {}
+        for path in sorted(features.glob(f"*/{stream}/*.npy")):
+            name = video_id(path.stem)
+            if name in files:
+                raise BadInput(path, f"{name} again", f"one file per video, as {files[name]}", "remove one of the two")
+            files[name] = path
+        if files:
+            streams[stream] = files
+    if not streams:
+        raise BadInput(features, "no <subset>/{rgb,flow}/<id>.npy", "feature files", "um extract makes them")
+    return streams
+
+
+def _some(names: Sequence[str]) -> str:
+    """`3 videos (a, b, …)`."""
+    noun = "video" if len(names) == 1 else "videos"
+    return f"{len(names)} {noun} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"

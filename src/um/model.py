@@ -1,0 +1,85 @@
+"""UM's network (Lee et al., AAAI 2021, section 3; the official variant of docs/method.md).
+
+Shape legend of this package: B videos, T snippets, F input features, D embedding, C classes, K selected snippets.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Output(NamedTuple):
+    """What one forward pass gives."""
+
+    action_score: Tensor  # (B, C) video-level softmax of the top-k pooled CAS
+    background_score: Tensor  # (B, C) softmax of the CAS pooled over pseudo-background snippets
+    action_embedding: Tensor  # (B, K_act, D) embeddings of the pseudo-action snippets
+    background_embedding: Tensor  # (B, K_bkg, D) embeddings of the pseudo-background snippets
+    embedding: Tensor  # (B, T, D)
+    cas: Tensor  # (B, T, C) class activation sequence after softmax over C
+
+
+class UM(nn.Module):
+    """Embedding, classifier and the selection of pseudo-action and pseudo-background snippets.
+
+    Args:
+        feature_dim: F.
+        embedding_dim: D.
+        num_classes: C.
+        r_act: K_act = max(1, T // r_act).
+        r_bkg: K_bkg = max(1, T // r_bkg).
+        dropout: of the classifier's input, and of the random snippet mask.
+    """
+
+    def __init__(
+        self, feature_dim: int, embedding_dim: int, num_classes: int, r_act: float, r_bkg: float, dropout: float
+    ) -> None:
+        super().__init__()
+        self.r_act, self.r_bkg = r_act, r_bkg
+        self.embed = nn.Conv1d(feature_dim, embedding_dim, kernel_size=3, padding=1)
+        self.classifier = nn.Conv1d(embedding_dim, num_classes, kernel_size=1, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features_BTF: Tensor, mask_BT: Tensor | None = None) -> Output:
+        """Run the network.
+
+        Args:
+            features_BTF: rgb and flow features, concatenated.
+            mask_BT: weights of the random snippet mask; drawn by dropout of ones when not given (1 in evaluation).
+        """
+        T = features_BTF.shape[1]
+        embedding_BTD = torch.relu(self.embed(features_BTF.transpose(1, 2))).transpose(1, 2)
+        logits_BTC = self.classifier(self.dropout(embedding_BTD).transpose(1, 2)).transpose(1, 2)
+
+        magnitude_BT = embedding_BTD.norm(dim=2)
+        if mask_BT is None:
+            mask_BT = self.dropout(torch.ones_like(magnitude_BT))
+        K_act, K_bkg = (max(1, int(T // ratio)) for ratio in (self.r_act, self.r_bkg))
+        action_BK = _largest(magnitude_BT * mask_BT, K_act)
+        # Reversed before the mask: the mask then removes snippets from both selections.
+        reversed_BT = magnitude_BT.amax(dim=1, keepdim=True) - magnitude_BT
+        background_BK = _largest(reversed_BT * mask_BT, K_bkg)
+
+        top_BKC = logits_BTC.sort(dim=1, descending=True).values[:, :K_act]
+        return Output(
+            action_score=top_BKC.mean(dim=1).softmax(dim=1),
+            background_score=_gather(logits_BTC, background_BK).mean(dim=1).softmax(dim=1),
+            action_embedding=_gather(embedding_BTD, action_BK),
+            background_embedding=_gather(embedding_BTD, background_BK),
+            embedding=embedding_BTD,
+            cas=logits_BTC.softmax(dim=2),
+        )
+
+
+def _largest(values_BT: Tensor, K: int) -> Tensor:
+    """Indices (B, K) of the K largest values, largest first.
+
+    Among equals (masked snippets, all 0, when fewer than K survive) the choice is that of PyTorch's unstable sort,
+    as in the official code: `stable=True` or `topk` would pick other snippets than it does.
+    """
+    return values_BT.sort(dim=1, descending=True).indices[:, :K]
+
+
+def _gather(values_BTX: Tensor, index_BK: Tensor) -> Tensor:
+    return values_BTX.gather(1, index_BK[:, :, None].expand(-1, -1, values_BTX.shape[2]))

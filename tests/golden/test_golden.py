@@ -1,0 +1,124 @@
+"""The method against the official code's own outputs (`golden/` of the reference data).
+
+`forward_*.npz` hold inputs, weights, masks and every output, loss and gradient; `predictions.json`, `scores.json` and
+`ap_*.json` what the official test code makes of an official checkpoint.
+"""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from um import checkpoint
+from um.datasets import annotations
+from um.datasets.folder import Folder
+from um.evaluation.metrics import accuracy, evaluate
+from um.loss import um_loss
+from um.model import UM
+from um.params import Evaluate, Localize, Train
+from um.predict import predict, read_submission
+
+
+@pytest.fixture(params=["a", "b", "c"])
+def problem(request, reference_data):
+    return np.load(reference_data / "golden" / f"forward_{request.param}.npz", allow_pickle=False)
+
+
+def build(problem):
+    tensor = {name: torch.from_numpy(problem[name]) for name in problem.files}
+    D, F, _ = problem["conv_weight"].shape
+    model = UM(F, D, len(problem["classifier_weight"]), problem["r_act"].item(), problem["r_bkg"].item(), dropout=0.0)
+    model.load_state_dict(
+        {
+            "embed.weight": tensor["conv_weight"],
+            "embed.bias": tensor["conv_bias"],
+            "classifier.weight": tensor["classifier_weight"],
+        }
+    )
+    return model, tensor
+
+
+NAMES = {
+    "score_act": "action_score",
+    "score_bkg": "background_score",
+    "feat_act": "action_embedding",
+    "feat_bkg": "background_embedding",
+    "features": "embedding",
+    "cas_softmax": "cas",
+}
+
+
+def check(output, tensor, mode):
+    for theirs, ours in NAMES.items():
+        if f"{mode}_{theirs}" in tensor:
+            torch.testing.assert_close(getattr(output, ours), tensor[f"{mode}_{theirs}"], rtol=1e-5, atol=1e-6)
+
+
+def test_forward_in_evaluation_mode(problem):
+    model, tensor = build(problem)
+    with torch.inference_mode():
+        check(model.eval()(tensor["x"]), tensor, "eval")
+
+
+def test_forward_losses_and_gradients_in_training_mode(problem):
+    model, tensor = build(problem)
+    output = model.train()(tensor["x"], tensor["mask"])
+    check(output, tensor, "train")
+    loss = um_loss(output, tensor["label"], *(problem[name].item() for name in ("margin", "alpha", "beta")))
+    for ours, theirs in zip(loss, ("total", "cls", "be", "um"), strict=True):
+        assert ours.item() == pytest.approx(problem[f"loss_{theirs}"].item(), rel=1e-5)
+    loss.total.backward()
+    for name, gradient in (
+        ("conv_weight", model.embed.weight.grad),
+        ("conv_bias", model.embed.bias.grad),
+        ("classifier_weight", model.classifier.weight.grad),
+    ):
+        largest = tensor[f"grad_{name}"].abs().max().item()
+        torch.testing.assert_close(gradient, tensor[f"grad_{name}"], rtol=1e-4, atol=1e-4 * largest)
+
+
+@pytest.fixture(scope="module")
+def predicted(reference_data):
+    folder = Folder(reference_data / "golden" / "dataset")
+    model, header = checkpoint.read(reference_data / "golden" / "model_seed_11.pkl", Train())
+    assert header is None
+    test = folder.load("test")
+    videos = ((video.id, test.features(i)) for i, video in enumerate(test.videos))
+    predictions, labels = predict(model, videos, folder.classes, Localize(), folder.snippet_seconds)
+    return test.videos, predictions, labels
+
+
+def test_predictions_of_an_official_checkpoint(predicted, reference_data):
+    _, ours, _ = predicted
+    theirs = read_submission(reference_data / "golden" / "predictions.json")
+    assert set(ours["video"]) == set(theirs["video"])
+    keys = ["video", "label", "start", "end"]
+    # Equal scores come in no order, so rows are compared sorted by segment.
+    ours, theirs = (frame.sort_values(keys, ignore_index=True) for frame in (ours, theirs))
+    assert ours[["video", "label"]].equals(theirs[["video", "label"]])
+    np.testing.assert_allclose(ours[["start", "end"]], theirs[["start", "end"]], atol=1e-9)
+    np.testing.assert_allclose(ours["score"], theirs["score"], atol=1e-4)
+
+
+def test_scores_of_an_official_checkpoint(predicted, reference_data):
+    videos, predictions, labels = predicted
+    scores = json.loads((reference_data / "golden" / "scores.json").read_text())
+    metrics = evaluate(videos, predictions, Evaluate())
+    assert accuracy(videos, labels) == pytest.approx(scores["test_acc"], abs=1e-6)
+    assert metrics["average_mAP"] == pytest.approx(scores["average_mAP"], abs=1e-6)
+    for tiou, value in metrics["mAP"].items():
+        assert value == pytest.approx(scores[f"mAP@{float(tiou):.1f}"], abs=1e-6)
+
+
+@pytest.mark.parametrize(("file", "tiou"), [("ap_thumos", "0.1:0.7:0.1"), ("ap_anet", "0.5:0.95:0.05")])
+def test_per_class_average_precision_of_official_predictions(reference_data, file, tiou):
+    golden = reference_data / "golden"
+    expected = json.loads((golden / f"{file}.json").read_text())
+    videos = annotations.load(golden / "dataset" / "gt.json").subset("test")
+    metrics = evaluate(videos, read_submission(golden / "predictions.json"), Evaluate(tiou=tiou))
+    assert list(metrics["mAP"].values()) == pytest.approx(expected["mAP"], abs=1e-6)
+    assert metrics["average_mAP"] == pytest.approx(expected["average"], abs=1e-6)
+    assert metrics["ap"].keys() == expected["ap"].keys()
+    for label, values in metrics["ap"].items():
+        assert values == pytest.approx(expected["ap"][label], abs=1e-6)
