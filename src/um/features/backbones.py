@@ -1,0 +1,88 @@
+"""Recognisers with pretrained weights, built through mmengine configs and mmaction2's registry."""
+
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+from um.errors import BadInput
+
+CONFIGS = Path(__file__).with_name("configs")
+PUBLIC_HEAD = "logits.conv3d."  # of the public PyTorch port's rgb_imagenet.pt and flow_imagenet.pt
+
+
+def config_file(backbone: str, stream: str = "rgb") -> Path:
+    """The mmengine config of a backbone and a stream."""
+    path = CONFIGS / f"{backbone}-{stream}.py"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.py")))
+        raise BadInput("features.backbone", f"{backbone}-{stream}", f"one of {known}", "change backbone or streams")
+    return path
+
+
+def build(backbone: str, weights: Path | None, stream: str = "rgb") -> Any:
+    """An mmaction2 `Recognizer3D` in evaluation mode on the CPU.
+
+    Args:
+        backbone: `i3d-inception` or `i3d-r50`.
+        weights: safetensors, an mmengine checkpoint (`{"state_dict": …}`), or a file of the public
+            PyTorch port of I3D; None leaves the random initialisation.
+        stream: `rgb` (3 channels) or `flow` (2 channels).
+
+    Raises:
+        BadInput: no such config, or the weights are not this network's.
+    """
+    path = config_file(backbone, stream)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Fail to import")  # compiled operators that no backbone here uses
+        from mmaction.registry import MODELS  # seconds; only those who build a network pay
+        from mmengine.config import Config
+        from mmengine.registry import DefaultScope
+
+        import um.features.inception  # noqa: F401  registers InceptionI3D
+
+        with DefaultScope.overwrite_default_scope("mmaction"):  # where the parts of a recogniser are looked up
+            recognizer = MODELS.build(Config.fromfile(path).model)
+    if weights is not None:
+        _load(recognizer, weights)
+    return recognizer.eval()
+
+
+def _load(recognizer: Any, path: Path) -> None:
+    state = _read(path)
+    needed = {key: value.shape for key, value in recognizer.state_dict().items()}
+    given = {key: value.shape for key, value in state.items()}
+    wrong = sorted(key for key in needed.keys() | given.keys() if needed.get(key) != given.get(key))
+    # batch norm's counters are absent from older files, and unused
+    wrong = [key for key in wrong if not key.endswith("num_batches_tracked")]
+    if wrong:
+        found = f"{len(wrong)} weights missing, unknown or of another shape, {wrong[0]} among them"
+        raise BadInput(path, found, f"weights of {type(recognizer.backbone).__name__}", "choose the backbone they fit")
+    recognizer.load_state_dict(state, strict=False)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise BadInput(path, "no such file", "pretrained weights", "`um download` fetches the default ones")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BadInput(path, first, "safetensors or a PyTorch checkpoint of tensors", "is the file whole?") from None
+    state = content.get("state_dict", content) if isinstance(content, dict) else {}
+    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise BadInput(path, "no state_dict of tensors", "an mmengine checkpoint", "choose another file")
+    return _from_public_port(state) if f"{PUBLIC_HEAD}weight" in state else state
+
+
+def _from_public_port(state: dict[str, Any]) -> dict[str, Any]:
+    renamed = {f"backbone.{key}": value for key, value in state.items() if not key.startswith(PUBLIC_HEAD)}
+    renamed["cls_head.fc_cls.weight"] = state[f"{PUBLIC_HEAD}weight"].flatten(1)
+    renamed["cls_head.fc_cls.bias"] = state[f"{PUBLIC_HEAD}bias"]
+    return renamed

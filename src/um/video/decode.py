@@ -1,0 +1,134 @@
+"""Windowed decoding: a video as 16-frame snippets, resampled by time stamps, one snippet in memory.
+
+Resampling: source frame i, at p_i seconds after the first frame, is shown from output frame
+⌊p_i · fps + ½⌋ up to that of the next source frame; the last one lasts its duration. Any constant or
+variable rate gives round(duration · fps) frames, and a constant source at `fps` passes unchanged.
+"""
+
+import logging
+from collections.abc import Iterator
+from fractions import Fraction
+from math import floor
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import Interpolation
+
+from um.errors import BadInput
+
+log = logging.getLogger(__name__)
+
+Frames = npt.NDArray[np.uint8]
+
+TOLERANCE = Fraction(1)
+"""Seconds that a container may declare beyond the last frame (sound that ends later, dropped frames)."""
+
+HALF = Fraction(1, 2)
+
+
+def snippets(
+    path: Path, fps: float = 25.0, window: int = 16, short_side: int = 256, crop: int = 224
+) -> Iterator[Frames]:
+    """Yield (window, crop, crop, 3) uint8 RGB snippets that do not overlap; an incomplete tail is dropped.
+
+    Args:
+        path: any container and codec that FFmpeg reads.
+        fps: frames per second after resampling.
+        window: frames per snippet.
+        short_side: pixels of the shorter side after bilinear resizing; the longer one is rounded to the
+            nearest pixel (half to even), aspect kept in stored pixels.
+        crop: pixels of the centre crop (the odd pixel is left at the bottom and right).
+
+    Raises:
+        BadInput: not a video, damaged, cut off, or shorter than one snippet; a file that is cut off
+            raises after its last whole snippet, so use nothing before the iterator ends.
+    """
+    if crop > short_side:
+        raise BadInput("features.crop", str(crop), f"at most short_side ({short_side})", "reduce crop")
+    rate = Fraction(str(fps))
+    buffer: list[Frames] = []
+    count = 0
+    for frame, repeats in _shown(path, rate):
+        if repeats:
+            picture = _picture(frame, short_side, crop)
+        for _ in range(repeats):
+            buffer.append(picture)
+            count += 1
+            if len(buffer) == window:
+                yield np.stack(buffer)
+                buffer.clear()
+    if count < window:
+        found = f"{count} frames at {fps:g} fps"
+        raise BadInput(path, found, f"at least {window} frames (one snippet)", "remove it from the list of videos")
+
+
+def _shown(path: Path, rate: Fraction) -> Iterator[tuple[Any, int]]:
+    """Source frames, each with the number of output frames that show it."""
+    if not path.is_file():
+        raise BadInput(path, "a folder" if path.is_dir() else "no such file", "a video file", "check the path")
+    try:
+        with av.open(path) as container:
+            yield from _resampled(container, path, rate)
+    except av.error.FFmpegError as error:
+        found = f"a file that cannot be decoded ({error.strerror or error})"
+        raise BadInput(path, found, "a whole video file", "fetch it again, or play it to see what is wrong") from None
+
+
+def _resampled(container: Any, path: Path, rate: Fraction) -> Iterator[tuple[Any, int]]:
+    streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+    if not streams:
+        raise BadInput(path, "no video stream", "a file with moving pictures", "is this a sound file?")
+    stream = streams[0]
+    # one thread: frame threads may drop different frames of a damaged file from run to run
+    stream.thread_type, stream.codec_context.thread_count = "NONE", 1
+    frame, start, end, shown = None, Fraction(0), Fraction(0), 0
+    for upcoming in _frames(container, stream, path):
+        time = end if upcoming.pts is None else upcoming.pts * upcoming.time_base
+        if frame is None:
+            start = time
+        else:
+            until = floor((time - start) * rate + HALF)
+            yield frame, max(until - shown, 0)
+            shown = max(until, shown)
+        frame = upcoming
+        end = time + _duration(frame, stream)
+    if frame is not None:
+        yield frame, max(floor((end - start) * rate + HALF) - shown, 0)
+    declared = _declared(container, stream)
+    if declared is not None and end - start < declared - TOLERANCE:
+        found = f"pictures for {float(end - start):.2f} s of the {float(declared):.2f} s that the file declares"
+        raise BadInput(path, found, "a whole video", "the file is cut off: fetch it again")
+
+
+def _frames(container: Any, stream: Any, path: Path) -> Iterator[Any]:
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            raise BadInput(path, "a packet that is cut off", "a whole video", "fetch it again")
+        yield from packet.decode()
+
+
+def _duration(frame: Any, stream: Any) -> Fraction:
+    if frame.duration:
+        return Fraction(frame.duration * frame.time_base)
+    return 1 / Fraction(stream.average_rate or stream.guessed_rate or 25)
+
+
+def _declared(container: Any, stream: Any) -> Fraction | None:
+    """Seconds that the container promises; None where it does not say (a recorded live stream)."""
+    if stream.duration is not None:
+        return Fraction(stream.duration * stream.time_base)
+    if container.duration is not None:
+        return Fraction(container.duration, av.time_base)
+    return None
+
+
+def _picture(frame: Any, short_side: int, crop: int) -> Frames:
+    """Resize the shorter side to `short_side` and cut the centre: (crop, crop, 3) uint8 RGB."""
+    scale = Fraction(short_side, min(frame.width, frame.height))
+    width, height = round(frame.width * scale), round(frame.height * scale)
+    image = frame.reformat(width, height, "rgb24", interpolation=Interpolation.BILINEAR).to_ndarray()
+    top, left = (height - crop) // 2, (width - crop) // 2
+    return np.ascontiguousarray(image[top : top + crop, left : left + crop])
