@@ -37,6 +37,7 @@ class Header:
         iteration: optimiser steps done.
         seed: of the training run.
         data: sha256 of the training subset.
+        features: settings.
         train: settings.
         localize: settings.
     """
@@ -48,6 +49,7 @@ class Header:
     iteration: int
     seed: int
     data: str
+    features: dict[str, Any]
     train: dict[str, Any]
     localize: dict[str, Any]
 

@@ -1,5 +1,6 @@
 """The one error that is meant for people: it becomes one line and exit code 2."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -9,3 +10,9 @@ class BadInput(Exception):
     def __init__(self, where: str | Path, found: str, expected: str, hint: str) -> None:
         self.where, self.found, self.expected, self.hint = str(where), found, expected, hint
         super().__init__(" ".join(f"{where}: found {found}; expected {expected}; hint: {hint}".split()))
+
+
+def some(names: Sequence[str]) -> str:
+    """`5 videos (a, b, c, …)`: how errors name many videos."""
+    noun = "video" if len(names) == 1 else "videos"
+    return f"{len(names)} {noun} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"

@@ -118,6 +118,7 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
             iteration,
             run.seed,
             data,
+            dumped["features"],
             dumped["train"],
             dumped["localize"],
         )

@@ -1,27 +1,29 @@
 """A dataset as a folder: annotations and features by video id, in our layout or the official code's.
 
-    annotations.json | gt.json                              ActivityNet form
-    split_train.txt, split_test.txt                         official layout only: the videos that count
-    features/<subset>/{rgb,flow}/<id>.npy                   one row per snippet; subsets by any usual name
-    features/spec.json                                      how the features were made, when we made them
+annotations.json | gt.json                              ActivityNet form
+split_train.txt, split_test.txt                         official layout only: the videos that count
+features/<subset>/{rgb,flow}/<id>.npy                   one row per snippet; subsets by any usual name
+features/spec.json                                      how the features were made, when we made them
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from um.datasets import annotations
 from um.datasets.annotations import Annotations, Video, video_id
-from um.errors import BadInput
+from um.errors import BadInput, some
 from um.features import store
 from um.files import read_json
 
+Features = NDArray[np.float32]  # (T, F), one row per snippet
 SNIPPET_SECONDS = 16 / 25  # of public features: 16 frames at 25 fps
 
 
@@ -114,7 +116,7 @@ class Folder:
             raise BadInput(self.annotations.path, f"no {role} videos", "at least one", "check the subset names")
         if role == "train" and (bare := [video.id for video in videos if not video.instances]):
             raise BadInput(
-                self.annotations.path, f"{_some(bare)} without a label", "a label per training video", "remove them"
+                self.annotations.path, f"{some(bare)} without a label", "a label per training video", "remove them"
             )
         self._check_coverage(videos)
         arrays = [self._features(video.id) for video in videos]
@@ -131,9 +133,9 @@ class Folder:
             return self.annotations.subset(role)
         ids = [video_id(line) for line in split.read_text("utf-8").split()]
         if twice := sorted({name for name in ids if ids.count(name) > 1}):
-            raise BadInput(split, f"{_some(twice)} twice", "every id once", "remove the repetition")
+            raise BadInput(split, f"{some(twice)} twice", "every id once", "remove the repetition")
         if unknown := [name for name in ids if name not in self.annotations.videos]:
-            raise BadInput(split, f"{_some(unknown)} not annotated", "annotated ids", f"see {self.annotations.path}")
+            raise BadInput(split, f"{some(unknown)} not annotated", "annotated ids", f"see {self.annotations.path}")
         return [self.annotations.videos[name] for name in ids]
 
     def _check_coverage(self, videos: list[Video]) -> None:
@@ -142,24 +144,37 @@ class Folder:
             if missing := [video.id for video in videos if video.id not in files]:
                 raise BadInput(
                     self.root / "features",
-                    f"no {stream} features of {_some(missing)}",
+                    f"no {stream} features of {some(missing)}",
                     f"a {stream} file per annotated video",
                     "extract them, or take them out of the annotations",
                 )
             if unknown := sorted(set(files) - set(self.annotations.videos)):
                 raise BadInput(
                     self.root / "features",
-                    f"{stream} features of {_some(unknown)} without annotation",
+                    f"{stream} features of {some(unknown)} without annotation",
                     "annotated videos",
                     "annotate them, or move the files away",
                 )
 
-    def _features(self, name: str) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-        arrays = [store.read(self.files[stream][name]) for stream in self.streams]
-        if len({len(array) for array in arrays}) > 1:
-            found = " and ".join(f"{len(a)} {s}" for a, s in zip(arrays, self.streams, strict=True))
-            raise BadInput(self.files[self.streams[0]][name], f"{found} snippets", "equal lengths", "extract again")
-        return np.concatenate(arrays, axis=1).astype(np.float32)
+    def _features(self, name: str) -> Features:
+        return _joined([self.files[stream][name] for stream in self.streams])
+
+
+def loose_features(folder: Path, streams: Sequence[str]) -> Iterator[tuple[str, Features]]:
+    """Features that `um extract` wrote outside a dataset, `{rgb,flow}/<id>.npy`: (id, (T, F)) by id."""
+    names = sorted(path.stem for path in folder.glob(f"{streams[0]}/*.npy"))
+    if not names:
+        raise BadInput(folder, f"no {streams[0]}/<id>.npy", "a folder of um extract", "um extract VIDEO… --out DIR")
+    for name in names:
+        yield name, _joined([folder / stream / f"{name}.npy" for stream in streams])
+
+
+def _joined(files: Sequence[Path]) -> Features:
+    arrays = [store.read(file) for file in files]
+    if len({len(array) for array in arrays}) > 1:
+        found = " and ".join(f"{len(array)} in {file}" for array, file in zip(arrays, files, strict=True))
+        raise BadInput(files[0], f"{found} snippets", "equal lengths", "extract both streams again")
+    return np.concatenate(arrays, axis=1).astype(np.float32)
 
 
 def _feature_files(features: Path) -> dict[str, dict[str, Path]]:
@@ -177,9 +192,3 @@ def _feature_files(features: Path) -> dict[str, dict[str, Path]]:
     if not streams:
         raise BadInput(features, "no <subset>/{rgb,flow}/<id>.npy", "feature files", "um extract makes them")
     return streams
-
-
-def _some(names: Sequence[str]) -> str:
-    """`3 videos (a, b, …)`."""
-    noun = "video" if len(names) == 1 else "videos"
-    return f"{len(names)} {noun} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"

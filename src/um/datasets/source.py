@@ -1,0 +1,144 @@
+"""Where a dataset's videos come from: `datasets/<name>/dataset.yaml` names one provider."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from um.datasets import annotations, demo
+from um.datasets.annotations import SUBSETS, video_id
+from um.errors import BadInput, some
+from um.files import atomic, read_json, sha256, write_json
+from um.params import Download, Section, validate
+
+VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v"}
+DATASETS = Path("datasets")
+
+
+class Description(Section):
+    """`dataset.yaml`."""
+
+    title: str = Field("", description="name in the benchmark table")
+    provider: Literal["demo", "local"] = Field(description="demo: rendered here; local: a folder of yours")
+    source: str | None = Field(None, description="local: folder with annotations.json and the videos")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One video of a dataset: where it goes below `videos/`, and what puts it there."""
+
+    file: str  # <subset>/<id>.<suffix>
+    make: Callable[[Path], None]
+
+
+def describe(dataset: str) -> Description:
+    """Read `datasets/<name>/dataset.yaml`, environment variables and `~` in `source` expanded."""
+    path = DATASETS / dataset / "dataset.yaml"
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(p.parent.name for p in DATASETS.glob("*/dataset.yaml"))) or "none here"
+        raise BadInput(path, "no such file", f"a dataset among: {known}", "docs/datasets.md adds one") from None
+    except yaml.YAMLError as error:
+        raise BadInput(path, f"invalid YAML ({str(error).splitlines()[0]})", "a mapping", "see docs") from None
+    description = validate(Description, values, path)
+    if description.provider == "local":
+        source = os.path.expandvars(description.source or "")
+        if not source or "$" in source:
+            found = f"source = {description.source!r}"
+            raise BadInput(path, found, "a folder (variables must be set)", "write its path")
+        description = description.model_copy(update={"source": str(Path(source).expanduser())})
+    return description
+
+
+def download(dataset: str, settings: Download, out: Path, report: Callable[[str], None] = lambda _: None) -> None:
+    """Bring a dataset's annotations and videos to `out`, and list them in `videos/index.json`.
+
+    Args:
+        dataset: a folder of `datasets/`.
+        settings: of the rendered demo.
+        out: `data/<dataset>`.
+        report: called with every video's name when it is there.
+
+    Raises:
+        BadInput: no such dataset, annotations that are wrong, a video without annotation or the reverse.
+    """
+    description = describe(dataset)
+    if description.provider == "demo":
+        plan = demo.plan(settings)
+        sources = _rendered(plan, settings)
+        write_json(out / "annotations.json", plan)
+    else:
+        folder = Path(description.source or "")
+        sources = _local(folder)
+        _copy(folder / "annotations.json", out / "annotations.json")
+    videos = out / "videos"
+    for stale in {path for path in videos.glob("*/*") if path.is_file()} - {videos / source.file for source in sources}:
+        stale.unlink()
+    files = {}
+    for source in sources:
+        path = videos / source.file
+        source.make(path)
+        files[source.file] = {"sha256": sha256(path), "bytes": path.stat().st_size}
+        report(source.file)
+    write_json(videos / "index.json", {"files": dict(sorted(files.items()))})
+
+
+def _rendered(plan: dict[str, Any], settings: Download) -> list[Source]:
+    def renderer(name: str) -> Callable[[Path], None]:
+        return lambda path: demo.render(name, settings, path)
+
+    return [Source(f"{entry['subset']}/{name}.mp4", renderer(name)) for name, entry in plan["database"].items()]
+
+
+def _local(folder: Path) -> list[Source]:
+    listed = annotations.load(folder / "annotations.json")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            name = video_id(path.stem)
+            if name in found:
+                raise BadInput(path, f"video {name} again", f"one file, as {found[name]}", "remove one of the two")
+            found[name] = path
+    used = [*listed.subset("train"), *listed.subset("test")]
+    hint = f"compare the file names with {listed.path}"
+    if missing := [video.id for video in used if video.id not in found]:
+        raise BadInput(folder, f"no file for {some(missing)}", "a file per annotated video", hint)
+    if unknown := sorted(set(found) - set(listed.videos)):
+        raise BadInput(folder, f"{some(unknown)} without annotation", "annotated videos", hint)
+
+    def copier(path: Path) -> Callable[[Path], None]:
+        return lambda target: _copy(path, target)
+
+    return [
+        Source(f"{SUBSETS.get(v.subset, v.subset)}/{v.id}{found[v.id].suffix.lower()}", copier(found[v.id]))
+        for v in used
+    ]
+
+
+def _copy(source: Path, target: Path) -> None:
+    if target.exists() and sha256(target) == sha256(source):
+        return
+    with atomic(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def downloaded(root: Path) -> dict[str, Path]:
+    """The videos that `download` brought to `data/<dataset>`: `<subset>/<id>` → file."""
+    index = read_json(root / "videos" / "index.json")
+    return {str(Path(file).with_suffix("")): root / "videos" / file for file in index["files"]}
+
+
+def by_id(videos: Iterable[Path]) -> dict[str, Path]:
+    """Loose video files by id, the file name without suffix."""
+    named: dict[str, Path] = {}
+    for path in videos:
+        if path.stem in named:
+            raise BadInput(path, f"the id {path.stem} again", f"one file, as {named[path.stem]}", "rename one")
+        named[path.stem] = path
+    return named

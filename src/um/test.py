@@ -1,0 +1,91 @@
+"""Using a model: on the test subset of a dataset (`um test`), and on anything (`um localize`)."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from um import checkpoint
+from um.datasets.folder import Folder, loose_features
+from um.datasets.source import by_id
+from um.errors import BadInput
+from um.evaluation.metrics import accuracy, evaluate
+from um.features.extract import extract
+from um.files import write_json
+from um.params import Features, Localize, Settings, Train, validate
+from um.predict import predict, submission
+
+
+def test(root: Path, model_file: Path, out: Path, settings: Settings, device: torch.device) -> dict[str, Any]:
+    """Localise and score the test subset; write `predictions.json` and `metrics.json`.
+
+    Args:
+        root: folder in a known layout.
+        model_file: ours or a published checkpoint.
+        out: folder of the two files.
+        settings: of localisation and evaluation.
+        device: where the network runs.
+
+    Returns:
+        The metrics.
+    """
+    model, header = checkpoint.read(model_file, settings.train)
+    folder = Folder(root, ",".join(header.streams) if header else settings.train.streams)
+    classes = header.classes if header else folder.classes
+    subset = folder.load("test")
+    width, outputs = model.embed.in_channels, model.classifier.out_channels
+    if subset.packed_NF.shape[1] != width:
+        found = f"features of width {subset.packed_NF.shape[1]}"
+        raise BadInput(root, found, f"{width}, as {model_file} was trained on", "choose --streams or the features")
+    if len(classes) != outputs:
+        raise BadInput(root, f"{len(classes)} classes", f"{outputs}, as {model_file} has", "choose the dataset it fits")
+    model, subset = model.to(device), subset.to(device)
+    videos = ((video.id, subset.features(i)) for i, video in enumerate(subset.videos))
+    predictions, labels = predict(model, videos, classes, settings.localize, folder.snippet_seconds)
+    metrics = evaluate(subset.videos, predictions, settings.evaluate) | {"accuracy": accuracy(subset.videos, labels)}
+    if header:
+        metrics["model"] = {"selection": header.selection, "iteration": header.iteration, "seed": header.seed}
+    write_json(out / "predictions.json", submission(predictions, [video.id for video in subset.videos]))
+    write_json(out / "metrics.json", metrics)
+    return metrics
+
+
+def localize(
+    inputs: Sequence[Path],
+    model_file: Path,
+    changed: dict[str, Any],
+    weights: Callable[[], Path],
+    device: torch.device,
+) -> dict[str, Any]:
+    """Segments of videos or of extracted features, in the submission form.
+
+    Args:
+        inputs: video files, or folders that `um extract` wrote.
+        model_file: of ours, as its header names the classes.
+        changed: localisation settings that differ from the model's own.
+        weights: gives the backbone's weights when a video needs them.
+        device: where the networks run.
+    """
+    model, header = checkpoint.read(model_file, Train())
+    if header is None:
+        raise BadInput(model_file, "a checkpoint without class names", "a model of um train", "use um test --data-dir")
+    settings = validate(Localize, header.localize | changed, Path("command line"))
+    model = model.to(device)
+
+    def features() -> Iterator[tuple[str, Tensor]]:
+        for folder in (path for path in inputs if path.is_dir()):
+            for name, array in loose_features(folder, header.streams):
+                yield name, torch.from_numpy(array).to(device)
+        if videos := [path for path in inputs if not path.is_dir()]:
+            with tempfile.TemporaryDirectory() as scratch:
+                spec = validate(Features, header.features, model_file)
+                extract(by_id(videos), Path(scratch), spec, weights(), str(device))
+                for name, array in loose_features(Path(scratch), header.streams):
+                    yield name, torch.from_numpy(array).to(device)
+
+    named = dict(features())
+    predictions, _ = predict(model, named.items(), header.classes, settings, header.snippet_seconds)
+    return submission(predictions, named)
