@@ -8,7 +8,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
-import click
 import typer
 
 from um import params
@@ -261,10 +260,9 @@ def main() -> None:
         sys.exit(app(standalone_mode=False) or 0)
     except BadInput as error:
         message = str(error)
-    except click.UsageError as error:
-        hint = f"; hint: {error.ctx.command_path} --help" if error.ctx else ""
-        message = f"command line: {error.format_message()}{hint}"
-    except click.Abort:
+    except typer.TyperException as error:
+        message = f"command line: {error.format_message().rstrip('.')}; hint: --help lists what there is"
+    except typer.Abort:
         sys.exit(130)
     print(f"um: {message}", file=sys.stderr)
     sys.exit(2)
