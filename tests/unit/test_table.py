@@ -1,0 +1,285 @@
+"""The benchmark table, from metrics that `um.evaluation.metrics` computes."""
+
+import csv
+import json
+import re
+import shutil
+import statistics
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from um import table
+from um.datasets import annotations
+from um.errors import BadInput
+from um.evaluation.metrics import evaluate
+from um.files import write_json
+from um.params import Params
+
+SEEDS = [0, 1, 2]
+SPEC = {"backbone": "i3d-inception", "streams": "rgb", "fps": 25.0, "window": 16, "weights_sha256": "ab" * 32}
+
+
+def make_annotations(path: Path) -> None:
+    rng = np.random.default_rng(0)
+    database = {}
+    for number in range(9):
+        starts = np.sort(rng.uniform(0, 50, 3)).round(2)
+        database[f"clip{number}"] = {
+            "subset": "train" if number < 4 else "test",
+            "duration": 60.0,
+            "annotations": [
+                {"label": "ab"[number % 2], "segment": [start, round(start + rng.uniform(1, 9), 2)]} for start in starts
+            ],
+        }
+    write_json(path, {"database": database})
+
+
+def score(dataset: str, values: Params, seed: int, selection: str) -> dict:
+    """Real metrics of the ground truth moved at random."""
+    videos = annotations.load(Path("data") / dataset / "annotations.json").subset("test")
+    rng = np.random.default_rng([seed, len(selection)])
+    rows = annotations.frame(videos)
+    rows["start"] += rng.normal(0, 1.0, len(rows))
+    rows["end"] += rng.normal(0, 1.0, len(rows))
+    rows["score"] = rng.uniform(size=len(rows))
+    model = {"selection": selection, "iteration": 10, "seed": seed}
+    return evaluate(videos, rows, values.of(dataset).evaluate) | {"accuracy": 0.5, "model": model}
+
+
+def metrics_file(dataset: str, seed: int, selection: str) -> Path:
+    folder = Path("results") / dataset / f"seed{seed}"
+    return (folder if selection == "last" else folder / selection) / "metrics.json"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project with two datasets of different tIoU sets; returns its params."""
+    monkeypatch.chdir(tmp_path)
+    values = Params(
+        datasets=["thumos14", "clips"], seeds=SEEDS, overrides={"clips": {"evaluate": {"tiou": "0.5:0.95:0.05"}}}
+    )
+    for dataset, title in (("thumos14", "THUMOS'14"), ("clips", "A & B_c <50 %>")):
+        data = Path("data") / dataset
+        make_annotations(data / "annotations.json")
+        write_json(data / "features" / "spec.json", SPEC)
+        folder = Path("datasets") / dataset
+        folder.mkdir(parents=True)
+        (folder / "dataset.yaml").write_text(json.dumps({"title": title, "provider": "local", "source": "/nowhere"}))
+        for seed in values.seeds:
+            for selection in ("last", "best_on_test"):
+                write_json(metrics_file(dataset, seed, selection), score(dataset, values, seed, selection))
+    return values
+
+
+def write(values: Params, datasets=("thumos14", "clips")) -> dict[str, str]:
+    table.write(Path("results"), datasets, values)
+    return {form: Path(f"results/benchmark.{form}").read_text("utf-8") for form in ("csv", "md", "html", "tex")}
+
+
+class Cells(HTMLParser):
+    """Rows of (text, attributes) of a well-formed document."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.rows: list[list[tuple[str, dict]]] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "meta":
+            return
+        self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append(("", dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            text, attributes = self.rows[-1][-1]
+            self.rows[-1][-1] = text + data, attributes
+
+
+def test_means_and_spread_are_those_of_the_metrics_files(project):
+    write(project)
+    frame = pd.read_csv("results/benchmark.csv")
+    for dataset in ("thumos14", "clips"):
+        for method, selection in (("Ours (last)", "last"), ("Ours (best on test)", "best_on_test")):
+            files = [json.loads(metrics_file(dataset, seed, selection).read_text()) for seed in SEEDS]
+            rows = frame[(frame["dataset"] == dataset) & (frame["method"] == method)]
+            for tiou in files[0]["tiou"]:
+                row = rows[(rows["metric"] == "mAP") & np.isclose(rows["tiou"], tiou)].squeeze()
+                numbers = [file["mAP"][f"{tiou:.2f}"] for file in files]
+                assert row["mean"] == statistics.fmean(numbers)
+                assert row["sd"] == statistics.stdev(numbers)
+                assert row["n"] == len(SEEDS)
+            average = rows[rows["metric"] == "average_mAP"].squeeze()
+            assert average["mean"] == statistics.fmean(file["average_mAP"] for file in files)
+    assert not frame.duplicated(["dataset", "method", "metric", "tiou"]).any()
+
+
+def test_csv_survives_a_round_trip(project):
+    text = write(project)["csv"]
+    assert pd.read_csv("results/benchmark.csv").to_csv(index=False, lineterminator="\n") == text
+    heads = next(csv.reader(text.splitlines()))
+    assert heads == ["dataset", "method", "metric", "tiou", "mean", "sd", "n", "source"]
+
+
+def test_equal_inputs_give_equal_bytes(project):
+    assert write(project) == write(project)
+
+
+def test_html_has_a_true_two_row_head_and_every_cell_of_the_csv(project):
+    text = write(project)["html"]
+    titles, columns, *body = Cells(text).rows
+    assert [cell[0] for cell in titles] == ["Method", "THUMOS'14", "A & B_c <50 %>"]
+    assert titles[0][1]["rowspan"] == "2"
+    assert sum(int(cell[1]["colspan"]) for cell in titles[1:]) == len(columns) == 8 + 11
+    assert [cell[0] for cell in columns[:8]] == [f"0.{i}0" for i in range(1, 8)] + ["average"]
+    frame = pd.read_csv("results/benchmark.csv")
+    assert [row[0][0] for row in body] == list(dict.fromkeys(frame["method"]))
+    assert {len(row) for row in body} == {1 + len(columns)}
+    first = frame.iloc[0]
+    assert body[0][1][0] == f"{100 * first['mean']:.1f} ± {100 * first['sd']:.1f}"
+
+
+def test_markdown_holds_the_same_table(project):
+    forms = write(project)
+    assert Cells(forms["md"]).rows == Cells(forms["html"]).rows
+
+
+def test_tex_has_a_true_two_row_head_and_as_many_cells_in_every_row(project, tmp_path):
+    text = write(project)["tex"]
+    assert r"A \& B\_c $<$50 \%$>$" in text
+    columns = re.search(r"\\begin\{tabular\}\{(lc*)\}", text)[1]
+    assert len(columns) == 1 + 8 + 11
+    lines = [line for line in text.splitlines() if line.endswith(r"\\") and " & " in line and "multicolumn" not in line]
+    assert {line.replace(r"\&", "").count("&") for line in lines} == {len(columns) - 1}
+    assert re.findall(r"\\multicolumn\{(\d+)\}", text) == ["8", "11"]
+    assert re.findall(r"\\cmidrule\(lr\)\{(\d+-\d+)\}", text) == ["2-9", "10-20"]
+    opened, closed = (len(re.findall(rf"(?<!\\){re.escape(brace)}", text)) for brace in "{}")
+    assert opened == closed
+    if shutil.which("pdflatex"):
+        source = tmp_path / "all.tex"
+        source.write_text(
+            rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\begin{{document}}{text}\end{{document}}"
+        )
+        subprocess.run(["pdflatex", "-halt-on-error", source], check=True, cwd=tmp_path, capture_output=True)
+
+
+def test_published_rows_appear_only_for_their_dataset(project):
+    write(project)
+    frame = pd.read_csv("results/benchmark.csv")
+    published = frame[frame["method"].isin(["Paper", "Official code", "Seed"])]
+    assert set(published["dataset"]) == {"thumos14"}
+    averages = published[published["metric"] == "average_mAP"].set_index("method")["mean"]
+    assert averages.to_dict() == {"Paper": 0.419, "Official code": 0.404, "Seed": 0.361}
+    assert published["source"].notna().all()
+    assert "Paper" not in write(project, ["clips"])["csv"]
+
+
+def test_a_published_average_stands_only_under_its_own_thresholds(project):
+    narrow = project.model_copy(update={"overrides": {"thumos14": {"evaluate": {"tiou": "0.3:0.7:0.1"}}}})
+    for seed in SEEDS:
+        for selection in ("last", "best_on_test"):
+            write_json(metrics_file("thumos14", seed, selection), score("thumos14", narrow, seed, selection))
+    write(narrow, ["thumos14"])
+    frame = pd.read_csv("results/benchmark.csv")
+    paper = frame[frame["method"] == "Paper"]
+    assert set(paper["metric"]) == {"mAP"}
+    assert paper["tiou"].tolist() == pytest.approx([0.3, 0.4, 0.5, 0.6, 0.7])
+
+
+def test_a_single_seed_has_no_spread(project):
+    forms = write(project.model_copy(update={"seeds": [1]}))
+    assert pd.read_csv("results/benchmark.csv")["sd"].isna().all()
+    assert not any("±" in text for cell in Cells(forms["html"]).rows for text, _ in cell)
+
+
+def test_the_notes_state_population_seeds_features_and_selection(project):
+    text = write(project)["md"]
+    videos = annotations.load(Path("data/clips/annotations.json")).subset("test")
+    assert f"{len(videos)} videos and {sum(len(v.instances) for v in videos)} instances" in text
+    assert "n = 3 training seeds (0, 1, 2)" in text
+    assert "i3d-inception, rgb, 25 fps, 16-frame snippets, weights sha256 abababababab" in text
+    assert "not an honest score" in text
+
+
+def test_whole_video_is_exact_where_one_instance_fills_the_video(project):
+    database = {
+        f"clip{i}": {
+            "subset": ["train", "test"][i % 2],
+            "duration": 10.0,
+            "annotations": [{"label": "a", "segment": [0.0, 10.0]}],
+        }
+        for i in range(4)
+    }
+    write_json(Path("data/clips/annotations.json"), {"database": database})
+    for seed in SEEDS:
+        for selection in ("last", "best_on_test"):
+            write_json(metrics_file("clips", seed, selection), score("clips", project, seed, selection))
+    write(project, ["clips"])
+    frame = pd.read_csv("results/benchmark.csv")
+    assert (frame[frame["method"] == "Whole video"]["mean"] == 1.0).all()
+
+
+def test_a_missing_file_is_named_with_the_command_that_makes_it(project):
+    path = metrics_file("clips", 2, "best_on_test")
+    path.unlink()
+    with pytest.raises(BadInput) as error:
+        write(project)
+    assert str(path) in str(error.value)
+    command = (
+        "um test --dataset clips --model-file models/clips/seed2/best_on_test.safetensors --out results/clips/seed2"
+    )
+    assert command in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not list(Path("results").glob("*benchmark*"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_videos": 4},
+        {"tiou": [0.5]},
+        {"model": {"selection": "best_on_test", "iteration": 10, "seed": 0}},
+        {"model": {"selection": "last", "iteration": 10, "seed": 1}},
+        {"model": {}},
+    ],
+)
+def test_metrics_of_another_model_or_evaluation_are_refused(project, change):
+    path = metrics_file("thumos14", 0, "last")
+    write_json(path, json.loads(path.read_text()) | change)
+    with pytest.raises(BadInput, match="run again: um test"):
+        write(project)
+
+
+def test_metrics_that_are_no_object_are_refused(project):
+    write_json(metrics_file("thumos14", 0, "last"), [1])
+    with pytest.raises(BadInput, match="found list; expected metrics"):
+        write(project)
+
+
+def test_features_without_a_specification_are_called_so(project):
+    Path("data/clips/features/spec.json").unlink()
+    assert "made elsewhere" in write(project)["md"]
+
+
+def test_show_prints_the_numbers_of_one_file(project, capsys):
+    metrics = score("thumos14", project, 0, "last")
+    table.show(metrics)
+    printed = capsys.readouterr().out
+    for number in (*metrics["mAP"].values(), metrics["average_mAP"], metrics["accuracy"]):
+        assert f"{100 * number:.1f}" in printed
+    table.show({key: value for key, value in metrics.items() if key != "accuracy"})
+    assert "accuracy" not in capsys.readouterr().out
