@@ -13,7 +13,7 @@ import typer
 from um import params
 from um.errors import BadInput
 from um.files import write_json
-from um.params import Evaluate, Features, Localize, Section, Settings, Train
+from um.params import Download, Evaluate, Features, Localize, Section, Settings, Train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -84,15 +84,18 @@ def weights(out: Annotated[Path, typer.Option(help="safetensors file to write")]
 
 
 @app.command()
+@overridable(download=Download)
 def download(
     dataset: Annotated[str, typer.Option(help="a folder of datasets/")],
     out: Annotated[Optional[Path], typer.Option(help="default: data/<dataset>")] = None,  # noqa: UP045
+    *,
+    changed: Changed,
 ) -> None:
     """Bring a dataset's annotations and videos to data/."""
     from um.datasets import source
     from um.progress import progress
 
-    settings = _settings(dataset, {}).download
+    settings = _settings(dataset, changed).download
     with progress("videos") as step:
         source.download(dataset, settings, out or Path("data") / dataset, step)
 
@@ -130,7 +133,7 @@ def _weights(path: Path) -> Path:
 
 
 @app.command()
-@overridable(train=Train, localize=Localize)
+@overridable(train=Train, localize=Localize, evaluate=Evaluate)
 def train(
     dataset: DatasetName = None,
     data_dir: DataDir = None,

@@ -1,5 +1,6 @@
 """Every scientific choice, typed and validated; `params.yaml` holds the values."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -35,7 +36,7 @@ Streams = Literal["rgb", "flow", "rgb,flow"]
 class Section(BaseModel):
     """Frozen values; unknown keys and wrong types are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), strict=True, allow_inf_nan=False)
 
 
 class Download(Section):
@@ -122,7 +123,7 @@ class Params(Settings):
     datasets: list[str] = Field(default=["demo"], min_length=1, description="datasets that are built by default")
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2], min_length=1, description="training seeds")
     overrides: dict[str, dict[str, dict[str, Any]]] = Field(
-        default={}, description="dataset → stage → values that differ from the stage's section"
+        default={}, description="dataset → stage → values that replace the stage's; all of them for `datasets`"
     )
 
     def of(self, dataset: str) -> Settings:
@@ -170,6 +171,36 @@ def load(path: Path = Path("params.yaml")) -> Params:
         at = f" at line {line.line + 1}" if line else ""
         raise BadInput(path, f"invalid YAML{at}", "a YAML mapping", "check indentation and quotes") from None
     params = validate(Params, values, path)
-    for dataset in {*params.overrides, *params.datasets}:
+    for dataset in [*params.overrides, *params.datasets]:
         params.of(dataset)
+    for dataset in params.datasets if "datasets" in values else []:
+        _check_complete(path, dataset, params.overrides.get(dataset, {}))
     return params
+
+
+def _check_complete(path: Path, dataset: str, overrides: dict[str, dict[str, Any]]) -> None:
+    """DVC compares `overrides.<dataset>.<stage>`: it must hold all that the stage is built with."""
+    for stage in STAGES:
+        known = Settings.model_fields[stage].annotation.model_fields  # type: ignore[union-attr]
+        if missing := [name for name in known if name not in overrides.get(stage, {})]:
+            found = f"overrides.{dataset}.{stage} without {', '.join(missing[:3])}{', …' if missing[3:] else ''}"
+            expected = "every key of the stage for a dataset of `datasets`"
+            raise BadInput(path, found, expected, f"begin it with `<<: *{stage}`, as overrides.demo does")
+
+
+def options(*sections: Section) -> list[str]:
+    """The values of sections as options of their verb: `--num-segments 32 --no-nms-plus-one …`."""
+    result: list[str] = []
+    for section in sections:
+        for name, value in section:
+            option = name.replace("_", "-")
+            if isinstance(value, bool):
+                result.append(f"--{option}" if value else f"--no-{option}")
+            else:
+                result += [f"--{option}", str(value)]
+    return result
+
+
+def schema() -> str:
+    """JSON schema of params.yaml, for editors; `workflow/schemas/params.schema.json` holds it."""
+    return json.dumps(Params.model_json_schema(), indent=1, ensure_ascii=False) + "\n"
