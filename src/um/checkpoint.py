@@ -101,10 +101,12 @@ def read(path: Path, settings: Train) -> tuple[UM, Header | None]:
 def _published(path: Path, expected: str, hint: str) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         found = f"no weights ({(str(error).splitlines() or [type(error).__name__])[0][:80]})"
         raise BadInput(path, found, expected, hint) from None
     if not isinstance(state, dict) or not set(state) <= set(PUBLISHED):
-        found = f"keys {', '.join(list(state)[:3])}" if isinstance(state, dict) else type(state).__name__
+        found = f"keys {', '.join(map(str, list(state)[:3]))}" if isinstance(state, dict) else type(state).__name__
         raise BadInput(path, found, expected, hint)
+    if other := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+        raise BadInput(path, f"{other[0]} that is no tensor", expected, hint)
     return {PUBLISHED[name]: value for name, value in state.items()}

@@ -14,13 +14,21 @@ from um.errors import BadInput
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` on success, delete it on any error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder to write to, and those above it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise BadInput(path, "a file", "a folder to write to", "choose another place") from None
 
 
 def sha256(path: Path) -> str:
@@ -46,9 +54,7 @@ def read_json(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise BadInput(path, f"bytes that are not UTF-8 ({error.reason})", "a JSON file", "check the path") from None
     except json.JSONDecodeError as error:
-        raise BadInput(
-            path, f"{error.msg} at line {error.lineno}", "a JSON file", "is the file whole?"
-        ) from None
+        raise BadInput(path, f"{error.msg} at line {error.lineno}", "a JSON file", "is the file whole?") from None
     except _DuplicateKey as error:
         raise BadInput(path, f"{error.args[0]!r} twice", "every id once", "remove one of the two") from None
 

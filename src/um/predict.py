@@ -61,7 +61,7 @@ def read_submission(path: Path) -> pd.DataFrame:
     """Rows of video, label, score, start, end from a submission.
 
     Raises:
-        BadInput: not that form, a score or a time that is not a finite number.
+        BadInput: not that form, a score or a time that is not a finite number, a reversed segment.
     """
     results = read_json(path)
     results = results.get("results") if isinstance(results, dict) else None
@@ -76,8 +76,12 @@ def read_submission(path: Path) -> pd.DataFrame:
                 rows.append((video_id(name), str(entry["label"]), float(entry["score"]), start, end))
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"{path}: {name}", f"{type(error).__name__} {error}", form, "check this video") from None
-    predictions = pd.DataFrame(rows, columns=COLUMNS)
+    predictions = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(("score", "start", "end"), float))
     bad = predictions[~np.isfinite(predictions[["score", "start", "end"]]).all(axis=1)]
     if len(bad):
         raise BadInput(f"{path}: {bad.iloc[0]['video']}", "a number that is not finite", form, "check this video")
+    bad = predictions[predictions["end"] < predictions["start"]]
+    if len(bad):
+        found = "a segment that ends before it starts"
+        raise BadInput(f"{path}: {bad.iloc[0]['video']}", found, form, "check this video")
     return predictions

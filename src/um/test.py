@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from um import checkpoint
@@ -15,6 +17,7 @@ from um.errors import BadInput
 from um.evaluation.metrics import accuracy, evaluate
 from um.features.extract import extract
 from um.files import write_json
+from um.model import UM
 from um.params import Features, Localize, Settings, Train, validate
 from um.predict import predict, submission
 
@@ -36,10 +39,8 @@ def test(root: Path, model_file: Path, out: Path, settings: Settings, device: to
     folder = Folder(root, ",".join(header.streams) if header else settings.train.streams)
     classes = header.classes if header else folder.classes
     subset = folder.load("test")
-    width, outputs = model.embed.in_channels, model.classifier.out_channels
-    if subset.packed_NF.shape[1] != width:
-        found = f"features of width {subset.packed_NF.shape[1]}"
-        raise BadInput(root, found, f"{width}, as {model_file} was trained on", "choose --streams or the features")
+    _check_width(root, subset.packed_NF.shape[1], model, model_file)
+    outputs = model.classifier.out_channels
     if len(classes) != outputs:
         raise BadInput(root, f"{len(classes)} classes", f"{outputs}, as {model_file} has", "choose the dataset it fits")
     model, subset = model.to(device), subset.to(device)
@@ -51,6 +52,12 @@ def test(root: Path, model_file: Path, out: Path, settings: Settings, device: to
     write_json(out / "predictions.json", submission(predictions, [video.id for video in subset.videos]))
     write_json(out / "metrics.json", metrics)
     return metrics
+
+
+def _check_width(where: Path, width: int, model: UM, model_file: Path) -> None:
+    if width != model.embed.in_channels:
+        expected = f"{model.embed.in_channels}, as {model_file} was trained on"
+        raise BadInput(where, f"features of width {width}", expected, "choose --streams or the features")
 
 
 def localize(
@@ -75,17 +82,26 @@ def localize(
     settings = validate(Localize, header.localize | changed, Path("command line"))
     model = model.to(device)
 
-    def features() -> Iterator[tuple[str, Tensor]]:
+    for path in inputs:
+        if not path.exists():
+            raise BadInput(path, "no such file or folder", "a video, or a folder of um extract", "check the path")
+
+    def features() -> Iterator[tuple[Path, str, NDArray[np.float32]]]:
         for folder in (path for path in inputs if path.is_dir()):
             for name, array in loose_features(folder, header.streams):
-                yield name, torch.from_numpy(array).to(device)
-        if videos := [path for path in inputs if not path.is_dir()]:
+                yield folder, name, array
+        if videos := by_id(path for path in inputs if not path.is_dir()):
             with tempfile.TemporaryDirectory() as scratch:
                 spec = validate(Features, header.features, model_file)
-                extract(by_id(videos), Path(scratch), spec, weights(), str(device))
+                extract(videos, Path(scratch), spec, weights(), str(device))
                 for name, array in loose_features(Path(scratch), header.streams):
-                    yield name, torch.from_numpy(array).to(device)
+                    yield videos[name], name, array
 
-    named = dict(features())
+    named: dict[str, Tensor] = {}
+    for where, name, array in features():
+        if name in named:
+            raise BadInput(where, f"the id {name} again", "every video once", "remove one of the two")
+        _check_width(where, array.shape[1], model, model_file)
+        named[name] = torch.from_numpy(array).to(device)
     predictions, _ = predict(model, named.items(), header.classes, settings, header.snippet_seconds)
     return submission(predictions, named)

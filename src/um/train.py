@@ -15,7 +15,7 @@ from um.checkpoint import Header
 from um.datasets.folder import Folder, Subset
 from um.errors import BadInput
 from um.evaluation.metrics import accuracy, evaluate
-from um.files import atomic
+from um.files import atomic, make_folder
 from um.loss import um_loss
 from um.model import UM
 from um.params import Settings
@@ -43,8 +43,11 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise BadInput("--device", repr(name), "auto, cpu or cuda", "auto finds a GPU where there is one") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise BadInput("--device", f"{name}, but no GPU is visible", "auto or cpu", "nvidia-smi lists GPUs")
+    if device.type not in ("cpu", "cuda"):
+        raise BadInput("--device", repr(name), "auto, cpu or cuda", "auto finds a GPU where there is one")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = f"{name}, but {torch.cuda.device_count()} GPUs are visible"
+        raise BadInput("--device", found, "auto or cpu", "nvidia-smi lists GPUs")
     return device
 
 
@@ -81,6 +84,7 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
         device: where features and model live.
         report: called with the step and its loss after every step.
     """
+    make_folder(out)
     settings = run.settings.train
     seed_everything(run.seed)
     train, test = run.train.to(device), run.test.to(device)

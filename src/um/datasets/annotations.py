@@ -56,7 +56,11 @@ class Annotations:
         train = "train" if "train" in names else "val"
         test = "val" if "val" in names and train != "val" else "test"
         name = {"train": train, "test": test}[role]
-        return [video for video in self.videos.values() if SUBSETS.get(video.subset, video.subset) == name]
+        videos = [video for video in self.videos.values() if SUBSETS.get(video.subset, video.subset) == name]
+        if not videos:
+            known = ", ".join(sorted({video.subset for video in self.videos.values()}))
+            raise BadInput(self.path, f"no {role} videos among {known}", "at least one", "check the subset names")
+        return videos
 
     def named(self, subset: str) -> list[Video]:
         """The videos of a subset by its name in any spelling."""

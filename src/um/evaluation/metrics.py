@@ -8,6 +8,7 @@ import pandas as pd
 
 from um.datasets import annotations
 from um.datasets.annotations import Video
+from um.errors import BadInput
 from um.evaluation.average_precision import average_precision
 from um.params import Evaluate, threshold_range
 
@@ -25,6 +26,9 @@ def evaluate(videos: Sequence[Video], predictions: pd.DataFrame, settings: Evalu
     """
     thresholds = threshold_range(settings.tiou)
     truth = annotations.frame(videos)
+    if truth.empty:
+        hint = "an evaluation needs annotated instances"
+        raise BadInput(videos[0].subset, f"no instance in {len(videos)} videos", "at least one", hint)
     known = predictions[predictions["video"].isin([video.id for video in videos])]
     ap = average_precision(truth, known, np.array(thresholds))
     mean_H = np.mean(list(ap.values()), axis=0)
