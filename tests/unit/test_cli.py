@@ -1,0 +1,331 @@
+"""The command line: bad input is one line and exit code 2, and leaves nothing behind."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, make_dataset, options
+
+from um.params import Localize, Train
+
+FIRST = "features/train/rgb/video_00.npy"
+
+
+def refused(outcome: tuple[int, str, str], *words: str) -> None:
+    code, _, printed = outcome
+    assert code == 2, printed
+    assert printed.count("\n") == 1
+    assert printed.startswith("um: ")
+    for word in words:
+        assert word in printed
+
+
+def edit(path: Path, change) -> None:
+    content = json.loads(path.read_text())
+    change(content["database"])
+    path.write_text(json.dumps(content))
+
+
+def duplicate(path: Path) -> None:
+    text = path.read_text()
+    path.write_text(text.replace('"video_01"', '"video_00"', 1))
+
+
+def prefixed_duplicate(path: Path) -> None:
+    def change(database):
+        database["abcdefghijk"] = database["video_00"]
+        database["v_abcdefghijk"] = database["video_00"]
+
+    edit(path, change)
+
+
+ANNOTATIONS = {
+    "missing": (Path.unlink, "annotations.json"),
+    "not json": (lambda path: path.write_text("{'database'"), "line 1"),
+    "not text": (lambda path: path.write_bytes(b"\xff\xfe\x00"), "UTF-8"),
+    "empty": (lambda path: path.write_text(""), "line 1"),
+    "another form": (lambda path: path.write_text("[]"), "database"),
+    "no videos": (lambda path: edit(path, dict.clear), "database"),
+    "id twice": (duplicate, "'video_00' twice"),
+    "id twice, once with v_": (prefixed_duplicate, "abcdefghijk twice"),
+    "segment behind the end": (
+        lambda path: edit(path, lambda d: d["video_00"]["annotations"][0].update(segment=[0, 1e4])),
+        "video_00",
+    ),
+    "reversed segment": (
+        lambda path: edit(path, lambda d: d["video_00"]["annotations"][0].update(segment=[2, 1])),
+        "video_00",
+    ),
+    "segment before the start": (
+        lambda path: edit(path, lambda d: d["video_00"]["annotations"][0].update(segment=[-1, 1])),
+        "video_00",
+    ),
+    "segment NaN": (
+        lambda path: edit(path, lambda d: d["video_00"]["annotations"][0].update(segment=[0, float("nan")])),
+        "video_00",
+    ),
+    "segment of three": (
+        lambda path: edit(path, lambda d: d["video_00"]["annotations"][0].update(segment=[0, 1, 2])),
+        "video_00",
+    ),
+    "no label": (lambda path: edit(path, lambda d: d["video_00"]["annotations"][0].pop("label")), "label"),
+    "no subset": (lambda path: edit(path, lambda d: d["video_00"].pop("subset")), "subset"),
+    "no instance in training": (lambda path: edit(path, lambda d: d["video_00"].update(annotations=[])), "video_00"),
+    "no test video": (
+        lambda path: edit(path, lambda d: [video.update(subset="train") for video in d.values()]),
+        "no test videos",
+    ),
+    "label without video": (lambda path: edit(path, lambda d: d.update(video_99=d["video_00"])), "video_99"),
+    "video without label": (lambda path: edit(path, lambda d: d.pop("video_00")), "video_00"),
+}
+
+
+@pytest.mark.parametrize("case", ANNOTATIONS)
+def test_wrong_annotations(um, dataset, tmp_path, case):
+    change, found = ANNOTATIONS[case]
+    change(dataset / "annotations.json")
+    refused(um("train", "--data-dir", dataset, "--out", tmp_path / "model", *options()), found)
+    assert not (tmp_path / "model").exists()
+
+
+FEATURES = {
+    "missing": (Path.unlink, "video_00"),
+    "not an array": (lambda path: path.write_bytes(b"nothing"), "video_00"),
+    "torn": (lambda path: path.write_bytes(path.read_bytes()[:-5]), "video_00"),
+    "one axis": (lambda path: np.save(path, np.ones(5, np.float32)), "(5,)"),
+    "three axes": (lambda path: np.save(path, np.ones((5, 6, 1), np.float32)), "(5, 6, 1)"),
+    "integers": (lambda path: np.save(path, np.ones((5, 6), np.int32)), "int32"),
+    "no snippet": (lambda path: np.save(path, np.ones((0, 6), np.float32)), "(0, 6)"),
+    "another width": (lambda path: np.save(path, np.ones((5, 7), np.float32)), "[6, 7]"),
+    "NaN": (lambda path: np.save(path, np.full((5, 6), np.nan, np.float32)), "NaN"),
+    "infinite": (lambda path: np.save(path, np.full((5, 6), np.inf, np.float32)), "infinite"),
+    "pickled": (lambda path: np.save(path, np.array([[{}]], object), allow_pickle=True), "video_00"),
+    "twice": (lambda path: path.rename(path.parents[2] / "test/rgb/video_00.npy") and np.save(path, [[1.0]]), "again"),
+}
+
+
+@pytest.mark.parametrize("case", FEATURES)
+def test_wrong_features(um, dataset, tmp_path, case):
+    change, found = FEATURES[case]
+    change(dataset / FIRST)
+    refused(um("train", "--data-dir", dataset, "--out", tmp_path / "model", *options()), found)
+    assert not (tmp_path / "model").exists()
+
+
+def test_streams_of_different_lengths(um, tmp_path):
+    root = make_dataset(tmp_path / "both", streams=("rgb", "flow"))
+    path = root / "features/train/flow/video_00.npy"
+    np.save(path, np.load(path)[:-1])
+    refused(um("train", "--data-dir", root, "--out", tmp_path / "model", *options()), "video_00", "equal lengths")
+
+
+def test_absent_stream(um, dataset, tmp_path):
+    refused(um("train", "--data-dir", dataset, "--out", tmp_path / "model", "--streams", "flow"), "flow")
+
+
+PARAMS = {
+    "unknown key": ("train: {num_segment: 5}", "train.num_segment"),
+    "unknown section": ("training: {}", "training"),
+    "unknown key of an override": ("overrides: {demo: {train: {iteration: 5}}}", "overrides.demo.train.iteration"),
+    "unknown section of an override": ("overrides: {demo: {training: {}}}", "training"),
+    "text for a number": ("train: {num_segments: 750s}", "train.num_segments = '750s'"),
+    "quoted number": ('train: {num_segments: "750"}', "train.num_segments"),
+    "fraction for a whole number": ("train: {batch_size: 2.5}", "train.batch_size"),
+    "truth value for a number": ("train: {lr: true}", "train.lr"),
+    "out of range": ("train: {dropout: 1.0}", "train.dropout"),
+    "not finite": ("train: {margin: .nan}", "train.margin"),
+    "infinite": ("train: {lr: .inf}", "train.lr"),
+    "a range that is none": ('evaluate: {tiou: "0.1-0.7"}', "start:stop:step"),
+    "a range backwards": ('evaluate: {tiou: "0.7:0.1:0.1"}', "evaluate.tiou"),
+    "not YAML": ("train: [", "line"),
+    "a list": ("- train", "params.yaml"),
+    "a section that is a number": ("train: 3", "train"),
+    "an override that is a number": ("overrides: {demo: {train: 3}}", "overrides.demo.train"),
+}
+
+
+@pytest.mark.parametrize("case", PARAMS)
+def test_wrong_params(um, dataset, tmp_path, case):
+    text, found = PARAMS[case]
+    (tmp_path / "params.yaml").write_text(text)
+    refused(um("train", "--data-dir", dataset, "--out", tmp_path / "model"), found)
+    assert not (tmp_path / "model").exists()
+
+
+USAGE = {
+    "unknown verb": ["trian"],
+    "unknown option": ["train", "--data-dir", "dataset", "--out", "model", "--num-segment", "5"],
+    "text for a number": ["train", "--data-dir", "dataset", "--out", "model", "--num-segments", "many"],
+    "out of range": ["train", "--data-dir", "dataset", "--out", "model", "--num-segments", "0"],
+    "negative seed": ["train", "--data-dir", "dataset", "--out", "model", "--seed", "-1"],
+    "no data": ["train", "--out", "model"],
+    "two sources of data": ["train", "--data-dir", "dataset", "--dataset", "demo", "--out", "model"],
+    "no params.yaml": ["train", "--dataset", "demo", "--out", "model"],
+    "a file for a folder": ["train", "--data-dir", "dataset/annotations.json", "--out", "model"],
+    "unknown device": ["train", "--data-dir", "dataset", "--out", "model", "--device", "abacus"],
+    "a device PyTorch cannot use here": ["train", "--data-dir", "dataset", "--out", "model", "--device", "xla"],
+    "wrong range": ["test", "--data-dir", "dataset", "--model-file", "x", "--out", "model", "--tiou", "1"],
+    "no model": ["test", "--data-dir", "dataset", "--model-file", "x.pkl", "--out", "model"],
+    "no option at all": ["test"],
+    "no video": ["extract", "--out", "model"],
+    "a dataset that is not there": ["download", "--dataset", "kinetics", "--out", "model"],
+    "a path for a dataset": ["download", "--dataset", "../datasets", "--out", "model"],
+}
+
+
+@pytest.mark.parametrize("case", USAGE)
+def test_wrong_usage(um, dataset, tmp_path, case):
+    refused(um(*USAGE[case]))
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_output_folder_that_is_a_file(um, dataset, tmp_path):
+    (tmp_path / "model").write_text("mine")
+    refused(um("train", "--data-dir", dataset, "--out", tmp_path / "model", *options()), "model")
+    assert (tmp_path / "model").read_text() == "mine"
+
+
+class Malicious:
+    def __reduce__(self):
+        return Path.write_text, (Path("hacked"), "!")
+
+
+def make_pickle(path: Path) -> None:
+    with path.open("wb") as file:
+        pickle.dump({"cas_module.conv.0.weight": Malicious()}, file)
+
+
+MODELS = {
+    "text": (lambda path: path.write_text("weights"), "no weights"),
+    "empty": (lambda path: path.write_bytes(b""), "x.pkl"),
+    "a folder": (Path.mkdir, "x.pkl"),
+    "a plain pickle with code": (make_pickle, "no weights"),
+    "a checkpoint with code": (lambda path: torch.save({"cas_module.conv.0.weight": Malicious()}, path), "no weights"),
+    "other keys": (lambda path: torch.save({"weight": torch.ones(1)}, path), "keys weight"),
+    "a tensor": (lambda path: torch.save(torch.ones(1), path), "Tensor"),
+    "a checkpoint without its classifier": (
+        lambda path: torch.save({"cas_module.conv.0.weight": torch.ones(2, 3, 3)}, path),
+        "do not fit",
+    ),
+    "a checkpoint of numbers": (lambda path: torch.save({"cas_module.conv.0.weight": 1.0}, path), "x.pkl"),
+}
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_wrong_model(um, dataset, tmp_path, case):
+    make, found = MODELS[case]
+    make(tmp_path / "x.pkl")
+    outcome = um("test", "--data-dir", dataset, "--model-file", "x.pkl", "--out", "results")
+    refused(outcome, found)
+    assert not (tmp_path / "results").exists()
+    assert not (tmp_path / "hacked").exists()
+
+
+@pytest.fixture
+def model(um, dataset) -> Path:
+    code, _, printed = um("train", "--data-dir", dataset, "--out", "model", *options())
+    assert code == 0, printed
+    return Path("model/last.safetensors")
+
+
+def test_train_test_evaluate_and_localize(um, dataset, model):
+    code, printed, _ = um("test", "--data-dir", dataset, "--model-file", model, "--out", "results")
+    assert code == 0
+    metrics = json.loads(Path("results/metrics.json").read_text())
+    assert f"{100 * metrics['average_mAP']:.1f}" in printed
+    assert metrics["model"] == {"selection": "last", "iteration": 6, "seed": 0}
+
+    words = ["--annotations", dataset / "annotations.json", "--predictions", "results/predictions.json"]
+    assert um("evaluate", *words, "--subset", "testing", "--out", "again.json")[0] == 0
+    again = json.loads(Path("again.json").read_text())
+    assert again["mAP"] == metrics["mAP"]
+    assert again["ap"] == metrics["ap"]
+
+    assert um("localize", dataset / "features/test", "--model-file", model, "--out", "found.json")[0] == 0
+    found, tested = (json.loads(Path(p).read_text())["results"] for p in ("found.json", "results/predictions.json"))
+    assert found == tested
+
+
+def test_a_model_of_another_width(um, model, tmp_path):
+    other = make_dataset(tmp_path / "other", width=5)
+    refused(um("test", "--data-dir", other, "--model-file", model, "--out", "results"), "width 5")
+    refused(um("localize", other / "features/test", "--model-file", model, "--out", "found.json"), "width 5")
+    assert not Path("found.json").exists()
+    assert not Path("results").exists()
+
+
+def test_localize_needs_features_and_class_names(um, model, dataset):
+    refused(um("localize", dataset, "--model-file", model), "rgb")
+    refused(um("localize", "nowhere", "--model-file", model), "nowhere")
+    refused(um("localize", dataset / "features/test", "--model-file", "nothing.safetensors"), "nothing.safetensors")
+    state = {
+        "cas_module.conv.0.weight": torch.zeros(4, 6, 3),
+        "cas_module.conv.0.bias": torch.zeros(4),
+        "cas_module.classifier.0.weight": torch.zeros(3, 4, 1),
+    }
+    torch.save(state, "published.pkl")
+    refused(um("localize", dataset / "features/test", "--model-file", "published.pkl"), "class names")
+
+
+PREDICTIONS = {
+    "not json": "x",
+    "another form": "[]",
+    "no results": "{}",
+    "no score": '{"results": {"video_06": [{"label": "run", "segment": [0, 1]}]}}',
+    "a score that is no number": '{"results": {"video_06": [{"label": "run", "score": "?", "segment": [0, 1]}]}}',
+    "a score that is not finite": '{"results": {"video_06": [{"label": "run", "score": NaN, "segment": [0, 1]}]}}',
+    "an endless segment": '{"results": {"video_06": [{"label": "run", "score": 1, "segment": [0, Infinity]}]}}',
+    "half a segment": '{"results": {"video_06": [{"label": "run", "score": 1, "segment": [0]}]}}',
+    "a list of videos": '{"results": []}',
+    "a number for a video": '{"results": {"video_06": 3}}',
+    "a video twice": '{"results": {"video_06": [], "video_06": []}}',
+    "a reversed segment": '{"results": {"video_06": [{"label": "run", "score": 1, "segment": [2, 1]}]}}',
+}
+
+
+@pytest.mark.parametrize("case", PREDICTIONS)
+def test_wrong_predictions(um, dataset, tmp_path, case):
+    (tmp_path / "predictions.json").write_text(PREDICTIONS[case])
+    words = ["--annotations", dataset / "annotations.json", "--predictions", "predictions.json"]
+    refused(um("evaluate", *words, "--out", "out/metrics.json"), "predictions.json")
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluate_an_unknown_subset(um, dataset, tmp_path):
+    (tmp_path / "predictions.json").write_text('{"results": {}}')
+    words = ["--annotations", dataset / "annotations.json", "--predictions", "predictions.json"]
+    refused(um("evaluate", *words, "--subset", "holdout"), "holdout", "test, train")
+
+
+def test_evaluate_annotations_without_a_test_subset(um, dataset, tmp_path):
+    edit(dataset / "annotations.json", lambda d: [video.update(subset="train") for video in d.values()])
+    (tmp_path / "predictions.json").write_text('{"results": {}}')
+    words = ["--annotations", dataset / "annotations.json", "--predictions", "predictions.json"]
+    refused(um("evaluate", *words), "annotations.json")
+
+
+def test_no_predictions_at_all_score_zero(um, dataset, tmp_path):
+    (tmp_path / "predictions.json").write_text('{"results": {}}')
+    words = ["--annotations", dataset / "annotations.json", "--predictions", "predictions.json"]
+    assert um("evaluate", *words)[0] == 0
+    assert json.loads(Path("metrics.json").read_text())["average_mAP"] == 0
+
+
+def test_every_hyper_parameter_is_an_option(um):
+    _, train, _ = um("train", "--help")
+    for section in (Train, Localize):
+        for name in section.model_fields:
+            assert f"--{name.replace('_', '-')}"[:20] in train
+
+
+def test_the_installed_command_behaves_the_same(dataset, tmp_path):
+    command = [Path(sys.executable).with_name("um"), "train", "--data-dir", dataset, "--out", tmp_path / "model"]
+    (dataset / FIRST).unlink()
+    ended = subprocess.run([*command, *options(TINY)], capture_output=True, text=True, cwd=tmp_path)
+    refused((ended.returncode, ended.stdout, ended.stderr), "video_00")
+    assert not (tmp_path / "model").exists()
