@@ -1,0 +1,179 @@
+"""From curves to segments, against plain accounts."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from um.localize import Curves, curves, localize, nms, predicted_classes, upscale
+from um.model import UM
+from um.params import Localize, threshold_range
+
+moment = st.integers(0, 200).map(lambda n: n / 8)
+
+
+def plain_nms(rows: list[tuple[float, float, float]], iou: float, plus: float) -> list[int]:
+    kept: list[int] = []
+    for i in sorted(range(len(rows)), key=lambda i: -rows[i][2]):
+        start, end, _ = rows[i]
+        for j in kept:
+            shared = max(0.0, min(end, rows[j][1]) - max(start, rows[j][0]) + plus)
+            union = (end - start + plus) + (rows[j][1] - rows[j][0] + plus) - shared
+            if shared / union >= iou:
+                break
+        else:
+            kept.append(i)
+    return kept
+
+
+segments = st.lists(
+    st.tuples(moment, st.integers(1, 80).map(lambda n: n / 8), st.integers(0, 6)).map(
+        lambda row: (row[0], row[0] + row[1], row[2] / 4)
+    ),
+    max_size=15,
+)
+
+
+@settings(max_examples=150)
+@given(segments, st.sampled_from([0.25, 0.5, 0.6, 1.0]), st.sampled_from([0.0, 1.0]))
+def test_suppression_is_that_of_the_plain_account(rows, iou, plus):
+    start, end, score = np.array(rows, np.float64).reshape(-1, 3).T
+    assert nms(start, end, score, iou, plus).tolist() == plain_nms(rows, iou, plus)
+
+
+@given(segments)
+def test_suppressing_twice_changes_nothing(rows):
+    start, end, score = np.array(rows, np.float64).reshape(-1, 3).T
+    kept = nms(start, end, score, 0.5, 0.0)
+    assert nms(start[kept], end[kept], score[kept], 0.5, 0.0).tolist() == list(range(len(kept)))
+
+
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=20), st.integers(1, 24))
+def test_interpolation_is_linear_between_and_beyond_the_snippets(values, factor):
+    curve_TX = np.array(values)[:, None]
+    fine_P = upscale(curve_TX, factor)[:, 0]
+    assert len(fine_P) == len(values) * factor
+    for p, value in enumerate(fine_P):
+        left = min(p // factor, len(values) - 2)
+        expected = values[left] + (values[left + 1] - values[left]) * (p / factor - left)
+        assert value == pytest.approx(expected, abs=1e-9)
+
+
+def test_one_snippet_is_repeated():
+    assert upscale(np.array([[0.25, 0.5]]), 3).tolist() == [[0.25, 0.5]] * 3
+
+
+def test_classes_reach_the_threshold_or_the_best_one_stands():
+    score_C = np.array([0.1, 0.6, 0.3])
+    assert predicted_classes(score_C, 0.3).tolist() == [1, 2]
+    assert predicted_classes(score_C, 0.7).tolist() == [1]
+
+
+def plain_runs(above: list[bool]) -> list[tuple[int, int]]:
+    runs, start = [], None
+    for i, inside in enumerate([*above, False]):
+        if inside and start is None:
+            start = i
+        if not inside and start is not None:
+            if i - start >= 2:
+                runs.append((start, i - 1))
+            start = None
+    return runs
+
+
+def plain_proposals(video: Curves, duration: float, values: Localize) -> list[tuple[int, float, float, float]]:
+    """Every run of both threshold families before suppression: class, start, end, score."""
+    T = len(video.magnitude_T)
+    seconds = duration / (T * values.upscale)
+    rows = []
+    magnitude = upscale(video.magnitude_T[:, None], values.upscale)[:, 0].tolist()
+    for c in predicted_classes(video.score_C, values.class_threshold).tolist():
+        fused = upscale(video.fused_TC[:, [c]], values.upscale)[:, 0].tolist()
+        cuts = [
+            [value if value >= threshold and value > 0 else 0.0 for value in fused]
+            for threshold in threshold_range(values.cas_thresholds)
+        ]
+        families = [(cut, [value > 0 for value in cut]) for cut in cuts] + [
+            (fused, [value >= threshold and value > 0 for value in magnitude])
+            for threshold in threshold_range(values.magnitude_thresholds)
+        ]
+        for curve, above in families:
+            for first, last in plain_runs(above):
+                length = last - first + 1
+                left = max(0, int(first - values.outer_ratio * length))
+                right = min(len(curve) - 1, int(last + values.outer_ratio * length))
+                inner = curve[first : last + 1]
+                outer = curve[left:first] + curve[last + 1 : right + 1]
+                contrast = sum(inner) / length - (sum(outer) / len(outer) if outer else 0.0)
+                score = contrast + values.gamma * video.score_C[c]
+                rows.append((c, first * seconds, (last + 1) * seconds, score))
+    return rows
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 25), st.integers(0, 10_000), st.sampled_from([1, 4]), st.sampled_from([0.125, 0.25, 1.0]))
+def test_segments_are_those_of_the_plain_account(T, seed, factor, outer_ratio):
+    rng = np.random.default_rng(seed)
+    video = Curves(rng.dirichlet([1, 1, 1]), rng.uniform(size=(T, 3)), rng.uniform(size=T))
+    values = Localize(upscale=factor, outer_ratio=outer_ratio, nms_iou=1.0, nms_plus_one=False)
+    found = localize(video, 20.0, values)
+    expected = plain_proposals(video, 20.0, values)
+    # With suppression at an overlap of 1 only the best of equal segments stays.
+    best: dict[tuple, float] = {}
+    for c, start, end, score in expected:
+        key = c, round(start, 6), round(end, 6)
+        best[key] = max(score, best.get(key, -np.inf))
+    ours = {
+        (int(c), round(float(start), 6), round(float(end), 6)): float(score)
+        for c, score, start, end in zip(*found, strict=True)
+    }
+    assert ours.keys() == best.keys()
+    assert ours == pytest.approx(best)
+
+
+def test_nothing_above_any_threshold_is_no_segment():
+    video = Curves(np.array([1.0, 0.0]), np.zeros((5, 2)), np.zeros(5))
+    assert all(len(column) == 0 for column in localize(video, 10.0, Localize()))
+
+
+def test_single_points_are_no_segment():
+    fused = np.array([[0.0], [1.0], [0.0], [1.0], [0.0]])
+    video = Curves(np.array([1.0]), fused, fused[:, 0])
+    assert len(localize(video, 5.0, Localize(upscale=1)).label) == 0
+
+
+def test_a_clear_action_is_found_where_it_is():
+    fused = np.zeros((20, 2))
+    fused[5:10, 1] = 1
+    video = Curves(np.array([0.1, 0.9]), fused, fused[:, 1])
+    found = localize(video, 20.0, Localize())
+    assert set(found.label) == {1}
+    best = found.score.argmax()
+    assert found.start[best] == pytest.approx(5, abs=1)
+    assert found.end[best] == pytest.approx(10, abs=1)
+
+
+@pytest.mark.parametrize("T", [1, 2, 8, 9, 40])
+def test_videos_of_every_length_pass_through_network_and_localisation(T):
+    torch.manual_seed(0)
+    model = UM(4, 5, 3, 9, 4, 0.7).eval()
+    video = curves(model, torch.randn(T, 4), 30)
+    assert video.fused_TC.shape == (min(T, 30), 3)
+    for values in video:
+        assert np.isfinite(values).all()
+        assert values.min() >= 0
+        assert values.max() <= 1
+    found = localize(video, T * 0.64, Localize())
+    assert (found.start >= 0).all()
+    assert (found.end <= T * 0.64 + 1e-9).all()
+    assert (found.start < found.end).all()
+
+
+def test_a_video_of_constant_magnitude_divides_by_nothing():
+    model = UM(4, 5, 3, 9, 4, 0.7).eval()
+    with torch.no_grad():
+        model.embed.weight.zero_()
+        model.embed.bias.fill_(1)
+    video = curves(model, torch.randn(12, 4), 750)
+    assert all(np.isfinite(values).all() for values in video)

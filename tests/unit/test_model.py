@@ -1,0 +1,109 @@
+"""The network's selections and losses, on what golden files do not hold."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from um.loss import um_loss
+from um.model import UM
+
+
+def build(F=4, D=5, C=3, r_act=9, r_bkg=4, dropout=0.7, seed=0) -> UM:
+    torch.manual_seed(seed)
+    return UM(F, D, C, r_act, r_bkg, dropout)
+
+
+@given(st.integers(1, 40), st.sampled_from([1, 2.5, 4, 9, 9.0, 100]), st.sampled_from([1, 3.5, 4.0, 50]))
+def test_every_length_selects_at_least_one_snippet_and_is_finite(T, r_act, r_bkg):
+    output = build(r_act=r_act, r_bkg=r_bkg).eval()(torch.randn(2, T, 4))
+    assert output.action_embedding.shape == (2, max(1, int(T // r_act)), 5)
+    assert output.background_embedding.shape == (2, max(1, int(T // r_bkg)), 5)
+    assert all(torch.isfinite(value).all() for value in output)
+
+
+def test_a_whole_ratio_given_as_a_float_is_the_same():
+    x = torch.randn(2, 30, 4)
+    for ours, theirs in zip(build(r_act=9, r_bkg=4).eval()(x), build(r_act=9.0, r_bkg=4.0).eval()(x), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_video_of_one_snippet_trains():
+    model = build().train()
+    output = model(torch.randn(2, 1, 4))
+    loss = um_loss(output, torch.eye(3)[:2], 100.0, 5e-4, 1.0)
+    loss.total.backward()
+    assert torch.isfinite(loss.total)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_selections_are_by_magnitude_and_embeddings_are_not_dropped():
+    model = build(r_act=5, r_bkg=4, dropout=0.0).train()
+    output = model(torch.randn(1, 20, 4))
+    order_T = output.embedding[0].norm(dim=1).argsort(descending=True)
+    torch.testing.assert_close(output.action_embedding[0], output.embedding[0, order_T[:4]])
+    torch.testing.assert_close(output.background_embedding[0], output.embedding[0, order_T.flip(0)[:5]])
+
+
+def test_masked_snippets_are_in_neither_selection():
+    model = build(r_act=5, r_bkg=4, dropout=0.0).train()
+    x = torch.randn(1, 20, 4)
+    mask = torch.zeros(1, 20)
+    mask[0, ::2] = 1
+    output = model(x, mask)
+    kept = output.embedding[0, ::2]
+    for selected in (output.action_embedding[0], output.background_embedding[0]):
+        assert all(any(torch.equal(row, other) for other in kept) for row in selected)
+
+
+def test_magnitudes_are_of_the_embedding_before_dropout():
+    model = build(dropout=0.7).train()
+    x = torch.randn(3, 20, 4)
+    assert torch.equal(model(x).embedding, model.eval()(x).embedding)
+
+
+def test_evaluation_is_the_same_every_time_and_training_is_not():
+    model, x = build(), torch.randn(3, 20, 4)
+    assert torch.equal(model.eval()(x).action_score, model(x).action_score)
+    assert not torch.equal(model.train()(x).action_score, model(x).action_score)
+
+
+def test_video_scores_ignore_the_order_of_videos():
+    model, x = build().eval(), torch.randn(4, 20, 4)
+    for ours, theirs in zip(model(x), model(x.flip(0)), strict=True):
+        torch.testing.assert_close(ours.flip(0), theirs)
+
+
+def test_scores_are_distributions():
+    output = build().eval()(torch.randn(4, 20, 4))
+    for scores in (output.action_score, output.background_score, output.cas):
+        torch.testing.assert_close(scores.sum(-1), torch.ones(scores.shape[:-1]))
+
+
+def plain_losses(output, label_BC, margin):
+    """The formulas of docs/method.md, video by video and class by class."""
+    B, C = label_BC.shape
+    classification = background = uncertainty = 0.0
+    for b in range(B):
+        target = label_BC[b] / label_BC[b].sum()
+        for c in range(C):
+            p, q = output.action_score[b, c], output.background_score[b, c]
+            classification -= target[c] * p.log() + (1 - target[c]) * (1 - p).log()
+            background -= q.log() / C + (1 - 1 / C) * (1 - q).log()
+        action = output.action_embedding[b].mean(0).square().sum().sqrt()
+        scene = output.background_embedding[b].mean(0).square().sum().sqrt()
+        uncertainty += (max(torch.tensor(0.0), margin - action) + scene) ** 2
+    return classification / (B * C), background / (B * C), uncertainty / B
+
+
+@given(st.integers(0, 100), st.sampled_from([0.1, 1.0, 100.0]))
+def test_losses_are_those_of_the_formulas(seed, margin):
+    output = build(seed=seed).eval()(torch.randn(3, 20, 4))
+    label_BC = torch.tensor([[1.0, 0, 0], [0, 1, 1], [1, 1, 1]])
+    loss = um_loss(output, label_BC, margin, 0.5, 2.0)
+    classification, background, uncertainty = plain_losses(output, label_BC, margin)
+    assert loss.classification.item() == pytest.approx(classification.item(), rel=1e-4)
+    assert loss.background_entropy.item() == pytest.approx(background.item(), rel=1e-4)
+    assert loss.uncertainty.item() == pytest.approx(uncertainty.item(), rel=1e-4)
+    total = classification + 0.5 * uncertainty + 2.0 * background
+    assert loss.total.item() == pytest.approx(total.item(), rel=1e-4)

@@ -1,0 +1,90 @@
+"""Typed parameters."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from um import params
+from um.errors import BadInput
+from um.params import STAGES, Evaluate, Params, Train, threshold_range
+
+steps = st.sampled_from(["0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "1"])
+
+
+@given(st.integers(0, 400), st.integers(0, 60), steps)
+def test_a_range_holds_both_ends_and_every_step_between(first, count, step):
+    start, stop = first * float(step), (first + count) * float(step)
+    values = threshold_range(f"{start}:{stop}:{step}")
+    assert len(values) == count + 1
+    assert values == pytest.approx([start + i * float(step) for i in range(count + 1)], abs=1e-9)
+
+
+@given(st.integers(0, 9), st.integers(0, 60), st.floats(0.01, 0.99))
+def test_a_range_whose_step_misses_the_stop_ends_before_it(first, count, part):
+    values = threshold_range(f"{first / 10}:{first / 10 + (count + part) / 10}:0.1")
+    assert len(values) == count + 1
+    assert values[-1] <= first / 10 + (count + part) / 10
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.1:0.7:0.1", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]),
+        ("0.5:0.95:0.05", [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]),
+        ("0:0.225:0.025", [0.0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.225]),
+        ("0.4:0.4:0.1", [0.4]),
+    ],
+)
+def test_the_ranges_of_the_literature_are_exact(text, expected):
+    assert threshold_range(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0.1", "0.1:0.7", "0.1:0.7:0.1:1", "a:b:c", "0.7:0.1:0.1", "0:1:0", "0:1:-1"])
+def test_what_is_no_range_is_refused(text):
+    with pytest.raises(ValueError, match="expected"):
+        threshold_range(text)
+
+
+@pytest.mark.parametrize("text", ["nan:1:0.1", "0:inf:0.1", "0:1:nan", "0:1:inf"])
+def test_ranges_are_finite(text):
+    with pytest.raises(ValueError, match="expected"):
+        threshold_range(text)
+
+
+def test_values_are_frozen():
+    with pytest.raises(ValidationError):
+        Train().lr = 1.0
+
+
+def test_the_defaults_are_the_common_sections_of_the_file():
+    written = params.load().model_dump()
+    defaults = Params().model_dump()
+    assert {stage: written[stage] for stage in STAGES} == {stage: defaults[stage] for stage in STAGES}
+
+
+def test_overrides_change_one_dataset_only(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("train: {iterations: 7}\noverrides: {a: {train: {lr: 0.5}}}")
+    values = params.load(path)
+    assert values.of("a").train == Train(lr=0.5, iterations=7)
+    assert values.of("b").train == Train(iterations=7)
+    assert values.of("a").evaluate == Evaluate()
+
+
+def test_an_empty_file_is_all_defaults(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("")
+    assert params.load(path) == Params()
+
+
+@pytest.mark.parametrize("ratio", [9, 9.0, 4.5])
+def test_ratios_may_be_whole_or_not(ratio):
+    assert Train(r_act=ratio).r_act == ratio
+
+
+def test_a_wrong_override_of_a_dataset_that_is_not_built_is_still_an_error(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("overrides: {other: {train: {lr: -1.0}}}")
+    with pytest.raises(BadInput, match=r"overrides\.other\.train\.lr"):
+        params.load(path)
