@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -35,7 +36,7 @@ def render(
         stream.width = stream.height = SIDE
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = base
-        gaps = [b - a for a, b in zip(times, times[1:], strict=False)] + [1 / rate]
+        gaps = [b - a for a, b in pairwise(times)] + [1 / rate]
         for i, (time, gap) in enumerate(zip(times, gaps, strict=True)):
             frame = av.VideoFrame.from_ndarray(picture(i), format="rgb24")
             frame.pts, frame.time_base, frame.duration = round(time / base), base, round(gap / base)

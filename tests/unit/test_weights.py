@@ -61,7 +61,7 @@ def test_arrays_survive_and_other_content_is_refused() -> None:
     content = pickle.dumps({"a": np.arange(6, dtype="f4").reshape(2, 3)}, 3).replace(b"numpy._core", b"numpy.core")
     np.testing.assert_array_equal(weights.unpickle(content)["a"], [[0, 1, 2], [3, 4, 5]])
     for wrong in (b"", b"garbage", content[:-20], pickle.dumps([1])):
-        with pytest.raises(BadInput, match="expected a (pickle|dict) of numpy arrays"):
+        with pytest.raises(BadInput, match=r"expected a (pickle|dict) of numpy arrays"):
             weights.unpickle(wrong)
 
 

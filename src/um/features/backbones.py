@@ -1,6 +1,5 @@
 """Recognisers with pretrained weights, built through mmengine configs and mmaction2's registry."""
 
-import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -34,18 +33,33 @@ def build(backbone: str, weights: Path | None, stream: str = "rgb") -> Any:
     """
     path = config_file(backbone, stream)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Fail to import")  # compiled operators that no backbone here uses
+        warnings.filterwarnings("ignore", "Fail to import")  # compiled operators that no backbone here uses
         from mmaction.registry import MODELS  # seconds; only those who build a network pay
-        from mmengine.config import Config
         from mmengine.registry import DefaultScope
 
         import um.features.inception  # noqa: F401  registers InceptionI3D
 
         with DefaultScope.overwrite_default_scope("mmaction"):  # where the parts of a recogniser are looked up
-            recognizer = MODELS.build(Config.fromfile(path).model)
+            recognizer = MODELS.build(_config(path).model)
     if weights is not None:
         _load(recognizer, weights)
     return recognizer.eval()
+
+
+def _config(path: Path) -> Any:
+    """Read a config; `mmaction::` means the configs that are installed with mmaction2.
+
+    mmengine 0.10.7 cannot resolve it itself: it needs pkg_resources, which is gone from setuptools, and
+    stumbles over the list of configs in mmaction2 1.1.0's metafile of BSN (open-mmlab/mmaction2#2590).
+    """
+    import mmaction
+    from mmengine.config import Config
+
+    text = path.read_text("utf-8")
+    if "mmaction::" not in text:
+        return Config.fromfile(path)
+    installed = Path(mmaction.__file__).parent / ".mim/configs"
+    return Config.fromstring(text.replace("mmaction::", f"{installed.as_posix()}/"), ".py")
 
 
 def _load(recognizer: Any, path: Path) -> None:
@@ -63,7 +77,6 @@ def _load(recognizer: Any, path: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
@@ -72,7 +85,7 @@ def _read(path: Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # a file that is none can fail anywhere in the unpickler
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInput(path, first, "safetensors or a PyTorch checkpoint of tensors", "is the file whole?") from None
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
