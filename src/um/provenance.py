@@ -69,11 +69,11 @@ def restore() -> None:
     Raises:
         BadInput: DVC or, afterwards, Snakemake has work to do.
     """
-    report = _run("dvc", "repro", "--dry", "--allow-missing")
+    report = run("dvc", "repro", "--dry", "--allow-missing")
     if changed := re.findall(r"Running stage '(.+?)'", report):
         hint = "`dvc status` tells why; `dvc checkout`, `dvc pull` or `dvc repro`"
         raise BadInput("dvc", f"work for {', '.join(changed)}", "a clean ledger", hint)
-    _run("snakemake", "--touch", "--forceall")
+    run("snakemake", "--touch", "--forceall")
     if planned := plan():
         raise BadInput("snakemake", f"work for {', '.join(planned)}", "all files of the ledger", "`dvc pull`, or build")
 
@@ -92,7 +92,7 @@ def record() -> None:
             _check_index(Path("data") / dataset / folder)
     if planned := plan():
         raise BadInput("snakemake", f"work for {', '.join(planned)}", "results that are up to date", "run snakemake")
-    _run("dvc", "commit", "--force")
+    run("dvc", "commit", "--force")
     if changed := _status():
         raise BadInput("dvc", f"changes in {', '.join(changed)}", "a clean ledger", "`dvc status` tells why")
 
@@ -103,7 +103,7 @@ def plan() -> list[str]:
     Raises:
         BadInput: there are files of whose making Snakemake has no record, so that it cannot tell.
     """
-    report = _run("snakemake", "--dry-run", "--quiet", "rules")
+    report = run("snakemake", "--dry-run", "--quiet", "rules")
     if unknown := re.search(r"Rules with missing metadata: (.+)", report):
         hint = "`um restore` if they come from `dvc pull`, else delete them and run snakemake"
         raise BadInput("snakemake", f"no record of how files of {unknown[1]} were made", "its own record", hint)
@@ -114,7 +114,7 @@ def plan() -> list[str]:
 
 def _status() -> list[str]:
     """The stages that DVC calls changed."""
-    report = _run("dvc", "status")
+    report = run("dvc", "status")
     return [] if "up to date" in report else re.findall(r"^(\S+):$", report, re.MULTILINE) or [report]
 
 
@@ -133,16 +133,23 @@ def _check_index(folder: Path) -> None:
         )
 
 
-def _run(tool: str, *arguments: str) -> str:
-    """The output of a tool of this Python's environment; it is shown when the tool fails."""
-    command = [str(Path(sys.executable).with_name(tool)), *arguments]
-    try:
-        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    except FileNotFoundError:
-        hint = "`make .venv/.ready` installs the project"
-        raise BadInput(command[0], "no such file", f"{tool} beside {sys.executable}", hint) from None
+def run(tool: str, *arguments: str) -> str:
+    """What a tool of this Python's environment says; it is shown when the tool fails."""
+    path = Path(sys.executable).with_name(tool)
+    if not path.exists():
+        raise BadInput(path, "no such file", f"{tool} beside {sys.executable}", "`make .venv/.ready` installs it")
+    return output([str(path), *arguments])
+
+
+def output(command: list[str]) -> str:
+    """What a command prints, both streams as one.
+
+    Raises:
+        BadInput: it fails; what it printed is on the error stream then.
+    """
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if result.returncode:
         print(result.stdout, file=sys.stderr)
-        shown = " ".join([tool, *arguments])
+        shown = " ".join([Path(command[0]).name, *command[1:]])
         raise BadInput(shown, f"exit code {result.returncode}", "0", "its output is above")
     return result.stdout

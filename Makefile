@@ -1,0 +1,30 @@
+# Every target is a command or two, in the environment that .venv/.ready stands for.
+PYTHON ?= python3.11
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+.DEFAULT_GOAL := help
+.PHONY: help run test lint schema
+
+help: ## show this
+	@awk -F ' *:.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+run: .venv/.ready ## build everything that is not up to date, and print the benchmark table
+	snakemake --cores all
+	um table
+
+test: .venv/.ready ## run the tests; UM_REFERENCE_DATA=<folder> adds those that need reference data
+	python -m pytest
+
+lint: .venv/.ready ## check style, types and rules
+	ruff check
+	ruff format --check
+	mypy
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+schema: .venv/.ready ## write workflow/schemas/params.schema.json anew, after a change of src/um/params.py
+	python -c 'from um.params import schema; print(schema(), end="")' > workflow/schemas/params.schema.json

@@ -1,0 +1,138 @@
+"""What this machine has for a run, and what it lacks: one line each."""
+
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from um import params, provenance
+from um.errors import BadInput
+
+WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")
+CONSTRAINTS = Path("constraints.txt")
+FREE_GB = 5
+PLUGINS = {"ssh": "dvc_ssh", "s3": "dvc_s3", "http": "dvc_http", "https": "dvc_http"}
+REMOTES = "dvc remote add -d storage /a/folder | ssh://host/folder | s3://bucket/folder | https://host/folder"
+
+
+class Finding(NamedTuple):
+    """One line."""
+
+    what: str
+    state: Literal["ok", "note", "not yet", "missing"]  # a run makes or does without what is "not yet" there
+    text: str
+
+
+def report() -> bool:
+    """Print all findings; tell whether a run can start."""
+    findings = list(_findings())
+    for what, state, text in findings:
+        print(f"{what:<10} {state:<8} {text}")
+    return all(state != "missing" for _, state, _ in findings)
+
+
+def _findings() -> Iterator[Finding]:
+    yield _python()
+    yield from _packages()
+    yield _device()
+    yield _disk()
+    yield _weights()
+    yield from _datasets()
+    yield _remote()
+    yield _git()
+
+
+def _python() -> Finding:
+    found = platform.python_version()
+    if sys.version_info[:2] == (3, 11):
+        return Finding("python", "ok", found)
+    return Finding("python", "missing", f"3.11, this is {found}: make .venv/.ready with python3.11 on the PATH")
+
+
+def _packages() -> Iterator[Finding]:
+    needed = [re.split(r"[^\w.-]", text)[0] for text in requires("um") or [] if "extra ==" not in text]
+    if absent := [name for name in needed if _version(name) is None]:
+        yield Finding("packages", "missing", f"{', '.join(absent)}: pip install -c {CONSTRAINTS} -e .")
+        return
+    lines = CONSTRAINTS.read_text("utf-8").splitlines() if CONSTRAINTS.exists() else []
+    pins = [line.split("==") for line in lines if "==" in line and not line.startswith("#")]
+    here = {name: (_version(name), pin) for name, pin in pins}
+    other = [f"{name} {found} for {pin}" for name, (found, pin) in here.items() if found not in (None, pin)]
+    if other:
+        more = f" and {len(other) - 3} more" if other[3:] else ""
+        text = f"other than in {CONSTRAINTS}: {', '.join(other[:3])}{more}; results may differ in their last digits"
+        yield Finding("packages", "note", text)
+    else:
+        yield Finding("packages", "ok", f"{sum(found is not None for found, _ in here.values())} as pinned")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package).split("+")[0]  # torch 2.13.0+cpu is torch 2.13.0 for the CPU
+    except PackageNotFoundError:
+        return None
+
+
+def _device() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        return Finding("device", "ok", torch.cuda.get_device_name())
+    return Finding("device", "ok", f"CPU with {torch.get_num_threads()} threads, no GPU")
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    return Finding("disk", "ok" if free > FREE_GB else "missing", f"{free:.0f} GB free, the demo wants {FREE_GB}")
+
+
+def _weights() -> Finding:
+    if WEIGHTS.is_file():
+        return Finding("weights", "ok", str(WEIGHTS))
+    return Finding("weights", "not yet", f"{WEIGHTS}: snakemake or `um weights` fetches it (50 MB)")
+
+
+def _datasets() -> Iterator[Finding]:
+    try:
+        values = params.load()
+        provenance.check_ledger(values)
+    except BadInput as error:
+        yield Finding("params", "missing", str(error))
+        return
+    yield Finding("params", "ok", f"datasets {', '.join(values.datasets)}; seeds {', '.join(map(str, values.seeds))}")
+    for dataset in values.datasets:
+        steps = [name for name in ("videos", "features") if (Path("data") / dataset / name / "index.json").is_file()]
+        state: Literal["ok", "not yet"] = "ok" if "features" in steps else "not yet"
+        yield Finding(
+            dataset, state, f"has {' and '.join(steps) or 'nothing'}; snakemake or `dvc pull` brings the rest"
+        )
+
+
+def _remote() -> Finding:
+    try:
+        listed = re.search(r"^(\S+)\s+(\S+).*\(default\)", provenance.run("dvc", "remote", "list"), re.MULTILINE)
+    except BadInput as error:
+        return Finding("remote", "missing", str(error))
+    if not listed:
+        return Finding("remote", "not yet", f"to share data: {REMOTES}")
+    name, url = listed.groups()
+    scheme = url.split("://")[0] if "://" in url else ""
+    plugin = PLUGINS.get(scheme)
+    if plugin and not find_spec(plugin):
+        return Finding("remote", "missing", f"{plugin} for {url}: pip install -c {CONSTRAINTS} -e '.[remotes]'")
+    return Finding("remote", "ok", f"{name}: {url}")
+
+
+def _git() -> Finding:
+    if not (git := shutil.which("git")):
+        return Finding("git", "missing", "git, which DVC works with: install it")
+    state = provenance.output([git, "status", "--porcelain", "--branch"]).splitlines()
+    changed = len(state) - 1
+    if not changed:
+        return Finding("git", "ok", f"clean, {state[0].removeprefix('## ')}")
+    return Finding("git", "note", f"{changed} changed files: commit them with dvc.lock after `um record`")
