@@ -84,7 +84,7 @@ def read(path: Path, settings: Train) -> tuple[UM, Header | None]:
         settings = validate(Train, header.train, path, "train.")
     except FileNotFoundError:
         raise BadInput(path, "no such file", expected, hint) from None
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise BadInput(path, f"safetensors without UM's header ({error})", expected, hint) from None
     except (SafetensorError, OSError):
         state = _published(path, expected, hint)

@@ -69,6 +69,8 @@ def read_submission(path: Path) -> pd.DataFrame:
     if not isinstance(results, dict):
         raise BadInput(path, "no 'results' by video", form, "um test writes this form")
     rows = []
+    if twice := [name for name in results if video_id(name) != name and video_id(name) in results]:
+        raise BadInput(path, f"video {twice[0]} with and without v_", "every id once", "remove one of the two")
     for name, entries in results.items():
         try:
             for entry in entries:

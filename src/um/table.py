@@ -15,7 +15,7 @@ from rich.table import Table
 
 from um.datasets import annotations, source
 from um.errors import BadInput
-from um.evaluation.metrics import evaluate, whole_video
+from um.evaluation.metrics import evaluate, name_of, whole_video
 from um.files import atomic, read_json
 from um.params import Params, threshold_range
 from um.published import OFFICIAL, PAPER, PUBLISHED, SEED
@@ -51,7 +51,7 @@ class Figure(NamedTuple):
     @property
     def column(self) -> str:
         """The head of its column."""
-        return self.metric.removesuffix("_mAP") if self.tiou is None else f"{self.tiou:.2f}"
+        return self.metric.removesuffix("_mAP") if self.tiou is None else name_of(self.tiou)
 
     def __str__(self) -> str:
         """In percent, one decimal."""
@@ -131,7 +131,7 @@ def _group(results: Path, dataset: str, values: Params) -> Group:
             scores["average_mAP"] = round(row.average / 100, 4)
         figures += _figures(dataset, row.method, [scores], row.source)
 
-    columns = [*(f"{threshold:.2f}" for threshold in tiou), "average"]
+    columns = [*map(name_of, tiou), "average"]
     instances = f"{trivial['num_videos']} videos and {trivial['num_instances']} instances"
     spread = "mean ± sample standard deviation" if len(values.seeds) > 1 else "the value"
     notes = [

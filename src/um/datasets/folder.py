@@ -103,7 +103,10 @@ class Folder:
         if not spec.exists():
             return SNIPPET_SECONDS
         values = read_json(spec)
-        return float(values["window"] / values["fps"])
+        try:
+            return float(values["window"] / values["fps"])
+        except (KeyError, TypeError, ZeroDivisionError):
+            raise BadInput(spec, "no window and fps", "numbers above 0", "extract the features again") from None
 
     def load(self, role: str) -> Subset:
         """Read the `train` or the `test` subset.

@@ -39,10 +39,16 @@ def evaluate(videos: Sequence[Video], predictions: pd.DataFrame, settings: Evalu
         "num_instances": len(truth),
         "num_predictions": len(known),
         "tiou": thresholds,
-        "mAP": {f"{threshold:.2f}": float(value) for threshold, value in zip(thresholds, mean_H, strict=True)},
+        "mAP": {name_of(threshold): float(value) for threshold, value in zip(thresholds, mean_H, strict=True)},
         "average_mAP": float(mean_H.mean()),
         "ap": {label: values.tolist() for label, values in ap.items()},
     }
+
+
+def name_of(threshold: float) -> str:
+    """`0.10`, or all digits of a threshold that needs more."""
+    text = f"{threshold:.2f}"
+    return text if float(text) == threshold else str(threshold)
 
 
 def accuracy(videos: Sequence[Video], labels: dict[str, list[str]]) -> float:
