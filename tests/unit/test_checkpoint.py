@@ -1,0 +1,152 @@
+"""Model files: ours, and published checkpoints by their key names."""
+
+import json
+import pickle
+import struct
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from um import checkpoint
+from um.checkpoint import Header
+from um.errors import BadInput
+from um.model import UM
+from um.params import Localize, Train
+
+OFFICIAL = "cas_module.classifier.0.weight"
+SEED = "cas_module.classifier.weight"
+
+
+def header(**changed) -> Header:
+    values = {
+        "classes": ["a", "b"],
+        "streams": ["rgb"],
+        "snippet_seconds": 0.64,
+        "selection": "last",
+        "iteration": 3,
+        "seed": 1,
+        "data": "00",
+        "features": {},
+        "train": Train(r_act=3.5).model_dump(),
+        "localize": Localize(gamma=0.5).model_dump(),
+    }
+    return Header(**values | changed)
+
+
+def build() -> UM:
+    torch.manual_seed(0)
+    return UM(6, 4, 2, 3.5, 4, 0.7)
+
+
+def test_a_model_comes_back_as_it_was(tmp_path):
+    model, path = build(), tmp_path / "m.safetensors"
+    checkpoint.write(path, model, header())
+    again, read = checkpoint.read(path, Train())
+    assert read == header()
+    assert (again.r_act, again.training) == (3.5, False)
+    x = torch.randn(1, 20, 6)
+    assert torch.equal(again(x).cas, model.eval()(x).cas)
+    assert read.localize_settings() == Localize(gamma=0.5)
+
+
+def test_equal_models_are_equal_bytes(tmp_path):
+    for name in ("one", "two"):
+        checkpoint.write(tmp_path / name, build(), header())
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def published(classifier: str, F: int = 1024, D: int = 2048, C: int = 20) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return {
+        "cas_module.conv.0.weight": torch.randn(D, F, 3) / 50,
+        "cas_module.conv.0.bias": torch.randn(D),
+        classifier: torch.randn(C, D, 1) / 50,
+    }
+
+
+@pytest.mark.parametrize("classifier", [OFFICIAL, SEED])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_published_single_stream_checkpoint_loads(tmp_path, classifier, zipped):
+    state, path = published(classifier), tmp_path / "m.pkl"
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    model, read = checkpoint.read(path, Train(r_act=7))
+    assert read is None
+    assert model.r_act == 7
+    assert torch.equal(model.embed.weight, state["cas_module.conv.0.weight"])
+    assert torch.equal(model.embed.bias, state["cas_module.conv.0.bias"])
+    assert torch.equal(model.classifier.weight, state[classifier])
+
+
+def test_the_official_checkpoint(reference_data):
+    model, read = checkpoint.read(reference_data / "golden/model_seed_11.pkl", Train())
+    assert read is None
+    assert (model.embed.in_channels, model.embed.out_channels, model.classifier.out_channels) == (24, 48, 20)
+
+
+class Hack:
+    def __reduce__(self):
+        return Path.touch, (Path("hacked"),)
+
+
+@pytest.mark.parametrize("save", ["pickle", "torch"])
+def test_code_in_a_checkpoint_is_refused_and_does_not_run(tmp_path, monkeypatch, save):
+    monkeypatch.chdir(tmp_path)
+    content = published(OFFICIAL, 4, 4, 2) | {"cas_module.conv.0.bias": Hack()}
+    path = tmp_path / "m.pkl"
+    path.write_bytes(pickle.dumps(content)) if save == "pickle" else torch.save(content, path)
+    with pytest.raises(BadInput, match="no weights"):
+        checkpoint.read(path, Train())
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(BadInput, match="no such file"):
+        checkpoint.read(tmp_path / "m.safetensors", Train())
+
+
+def test_other_safetensors(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "m.safetensors"
+    save_file({"weight": torch.ones(2)}, path)
+    with pytest.raises(BadInput, match="without UM's header"):
+        checkpoint.read(path, Train())
+
+
+@pytest.mark.parametrize("cut", [4, 100, 600, -1])
+def test_a_torn_file(tmp_path, cut):
+    path = tmp_path / "m.safetensors"
+    checkpoint.write(path, build(), header())
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(BadInput, match=r"m\.safetensors"):
+        checkpoint.read(path, Train())
+
+
+def edit_header(path: Path, change) -> None:
+    """Rewrite the JSON that a safetensors file begins with."""
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    head = json.loads(content[8 : 8 + length])
+    change(head)
+    text = json.dumps(head).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        json.dumps(asdict(header()) | {"train": {"lr": -1.0}}),
+        json.dumps(asdict(header()) | {"new": 1}),
+    ],
+)
+def test_a_header_that_is_none(tmp_path, text):
+    path = tmp_path / "m.safetensors"
+    checkpoint.write(path, build(), header())
+    edit_header(path, lambda head: head["__metadata__"].update(um=text))
+    with pytest.raises(BadInput, match=r"m\.safetensors"):
+        checkpoint.read(path, Train())

@@ -1,0 +1,134 @@
+"""A dataset as a folder, in our layout and in the official code's."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import CLASSES, SNIPPET, make_dataset
+
+from um.datasets.folder import Folder, loose_features
+from um.errors import BadInput
+
+
+@pytest.mark.parametrize("official", [False, True])
+@pytest.mark.parametrize("streams", [("rgb",), ("flow",), ("rgb", "flow")])
+def test_both_layouts_give_every_video_its_own_features(tmp_path, official, streams):
+    root = make_dataset(tmp_path / "d", official=official, streams=streams)
+    folder = Folder(root)
+    assert folder.classes == list(CLASSES)
+    assert folder.streams == list(streams)
+    for role, count in (("train", 6), ("test", 4)):
+        subset = folder.load(role)
+        assert [video.id for video in subset.videos] == sorted(video.id for video in subset.videos)
+        assert len(subset.videos) == count
+        for position, video in enumerate(subset.videos):
+            arrays = [np.load(root / "features" / role / stream / f"{video.id}.npy") for stream in streams]
+            assert torch.equal(subset.features(position), torch.from_numpy(np.concatenate(arrays, axis=1)))
+        assert subset.labels(folder.classes).sum(1).tolist() == [1.0] * count
+
+
+def test_the_two_layouts_are_the_same_data(tmp_path):
+    ours, official = (Folder(make_dataset(tmp_path / str(flag), official=flag)) for flag in (False, True))
+    for role in ("train", "test"):
+        assert ours.load(role).fingerprint() == official.load(role).fingerprint()
+
+
+def test_split_lists_choose_the_videos(tmp_path):
+    root = make_dataset(tmp_path / "d", official=True)
+    (root / "split_test.txt").write_text("video_08\nvideo_06\n")
+    assert [video.id for video in Folder(root).load("test").videos] == ["video_06", "video_08"]
+    (root / "split_test.txt").write_text("video_08 video_08")
+    with pytest.raises(BadInput, match="twice"):
+        Folder(root).load("test")
+    (root / "split_test.txt").write_text("video_77")
+    with pytest.raises(BadInput, match="not annotated"):
+        Folder(root).load("test")
+
+
+def test_prefixes_and_subset_names_do_not_matter(tmp_path):
+    root = make_dataset(tmp_path / "d")
+    plain = Folder(root).load("train").fingerprint()
+    text = (root / "annotations.json").read_text()
+    for number in range(10):
+        new = f"abcdefghi{number:02d}"
+        text = text.replace(f"video_{number:02d}", new)
+        for path in root.glob(f"features/*/rgb/video_{number:02d}.npy"):
+            path.rename(path.with_name(f"v_{new}.npy"))
+    text = text.replace('"train"', '"training"').replace('"test"', '"validation"')
+    (root / "annotations.json").write_text(text)
+    (root / "features/test").rename(root / "features/val")
+    renamed = Folder(root).load("train")
+    assert [video.id for video in renamed.videos] == [f"abcdefghi{number:02d}" for number in range(6)]
+    assert plain != renamed.fingerprint()  # ids count
+
+
+def test_a_fingerprint_changes_with_one_value_and_with_one_label(tmp_path):
+    root = make_dataset(tmp_path / "d")
+    before = Folder(root).load("train").fingerprint()
+    annotated = json.loads((root / "annotations.json").read_text())
+    annotated["database"]["video_00"]["annotations"][0]["label"] = "run"
+    (root / "annotations.json").write_text(json.dumps(annotated))
+    relabelled = Folder(root).load("train").fingerprint()
+    path = root / "features/train/rgb/video_00.npy"
+    features = np.load(path)
+    features[0, 0] += 1
+    np.save(path, features)
+    assert len({before, relabelled, Folder(root).load("train").fingerprint()}) == 3
+
+
+def test_half_precision_is_read_as_single(tmp_path):
+    root = make_dataset(tmp_path / "d")
+    for path in root.rglob("*.npy"):
+        np.save(path, np.load(path).astype(np.float16))
+    assert Folder(root).load("train").packed_NF.dtype == torch.float32
+
+
+def test_the_length_of_a_snippet_comes_from_the_specification(tmp_path):
+    root = make_dataset(tmp_path / "d")
+    assert Folder(root).snippet_seconds == SNIPPET
+    (root / "features/spec.json").write_text('{"window": 8, "fps": 10.0}')
+    assert Folder(root).snippet_seconds == 0.8
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"window": 16, "fps": 0}', '{"window": "16", "fps": 25}'])
+def test_a_specification_that_is_none(tmp_path, text):
+    root = make_dataset(tmp_path / "d")
+    (root / "features/spec.json").write_text(text)
+    with pytest.raises(BadInput, match=r"spec\.json"):
+        _ = Folder(root).snippet_seconds
+
+
+def test_streams_are_chosen_or_all(tmp_path):
+    root = make_dataset(tmp_path / "d", streams=("rgb", "flow"))
+    assert Folder(root).load("train").packed_NF.shape[1] == 12
+    assert Folder(root, "flow").load("train").packed_NF.shape[1] == 6
+    shutil.rmtree(root / "features/test/flow")
+    with pytest.raises(BadInput, match="no flow features of 4 videos"):
+        Folder(root).load("test")
+
+
+def test_two_annotation_files_are_ambiguous(tmp_path):
+    root = make_dataset(tmp_path / "d")
+    shutil.copy(root / "annotations.json", root / "gt.json")
+    with pytest.raises(BadInput, match=r"annotations\.json and gt\.json"):
+        Folder(root)
+
+
+def test_loose_features(tmp_path):
+    root = make_dataset(tmp_path / "d", streams=("rgb", "flow"))
+    named = dict(loose_features(root / "features/test", ["rgb", "flow"]))
+    assert sorted(named) == [f"video_{number:02d}" for number in range(6, 10)]
+    assert all(array.shape[1] == 12 for array in named.values())
+    (root / "features/test/flow/video_06.npy").unlink()
+    with pytest.raises(BadInput, match="video_06"):
+        dict(loose_features(root / "features/test", ["rgb", "flow"]))
+
+
+def test_the_public_sample(reference_data):
+    sample = reference_data / "data/thumos14/i3d_sample"
+    assert [len(list(sample.rglob(pattern))) for pattern in ("rgb/*.npy", "flow/*.npy")] == [1, 1]
+    streams = {path.parent.name: path for path in sample.rglob("*.npy")}
+    (named,) = loose_features(streams["rgb"].parents[1], ["rgb", "flow"])
+    assert named[1].shape == (265, 2048)
