@@ -75,8 +75,8 @@ def open_run(folder: Folder, settings: Settings, seed: int) -> Run:
 def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: None) -> None:
     """Train and write `last.safetensors`, `best_on_test.safetensors` and `history.csv` to `out`.
 
-    Every `eval_every` steps and at the end the test subset is scored and the whole state is saved to
-    `state.pt`, from which a killed run goes on to identical bytes; it is removed at the end.
+    Every `eval_every` steps and at the end the test subset is scored and the whole state, the best model so far
+    included, is saved to `state.pt`, from which a killed run goes on to identical bytes; it is removed at the end.
 
     Args:
         run: data and settings.
@@ -102,15 +102,16 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
     data = train.fingerprint()
     identity = repr((data, test.fingerprint(), run.settings.model_dump(), run.seed, device.type))
     history: list[dict[str, float]] = []
-    state_file, best_file = out / "state.pt", out / "best_on_test.safetensors"
-    if (state := _resumable(state_file, identity)) and best_file.exists():
+    best: dict[str, Any] = {}
+    state_file = out / "state.pt"
+    if state := _resumable(state_file, identity):
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         batches.load_state_dict(state["batches"])
         torch.set_rng_state(state["rng"])
         if device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], device)
-        history = state["history"]
+        history, best = state["history"], state["best"]
 
     def header(selection: str, iteration: int) -> Header:
         dumped = run.settings.model_dump()
@@ -148,7 +149,8 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
         history.append({"iteration": iteration} | means | _look(model, test, run))
         losses = []
         if history[-1]["test_average_mAP"] > max((h["test_average_mAP"] for h in history[:-1]), default=-1.0):
-            checkpoint.write(best_file, model, header("best_on_test", iteration))
+            weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+            best = {"iteration": iteration, "model": weights}
         with atomic(state_file) as temporary:
             saved = {
                 "identity": identity,
@@ -158,9 +160,12 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
                 "rng": torch.get_rng_state(),
                 "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
                 "history": history,
+                "best": best,
             }
             torch.save(saved, temporary)
     checkpoint.write(out / "last.safetensors", model, header("last", settings.iterations))
+    model.load_state_dict(best["model"])
+    checkpoint.write(out / "best_on_test.safetensors", model, header("best_on_test", best["iteration"]))
     with atomic(out / "history.csv") as temporary:
         pd.DataFrame(history).to_csv(temporary, index=False)
     state_file.unlink(missing_ok=True)
