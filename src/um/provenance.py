@@ -124,7 +124,8 @@ def _check_index(folder: Path) -> None:
     listed = {folder / name: entry["sha256"] for name, entry in index["files"].items()}
     if "spec" in index:
         listed[folder / "spec.json"] = index["spec"]
-    there = {path for path in folder.rglob("*") if path.is_file()} - {folder / "index.json"}
+    there = {path for path in folder.rglob("*") if path.is_file()}
+    there -= {folder / "index.json", folder / "journal.jsonl"}
     wrong = [path for path in sorted(there & set(listed)) if sha256(path) != listed[path]]
     if wrong := sorted({*wrong, *(there ^ set(listed))}):
         names = ", ".join(path.relative_to(folder).as_posix() for path in wrong[:3]) + (", …" if wrong[3:] else "")
