@@ -132,7 +132,7 @@ KINETICS = {
     "PlayingViolin": {250: "playing violin", 223: "playing cello"},
     "Surfing": {337: "surfing water"},
 }
-PER_CLASS = 5
+PER_CLASS = 4
 
 
 def instances(folder: Path) -> list[tuple[str, str, float]]:

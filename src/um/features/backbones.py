@@ -80,7 +80,7 @@ def _read(path: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise BadInput(path, "no such file", "pretrained weights", "`um download` fetches the default ones")
+        raise BadInput(path, "no such file", "pretrained weights", "`um weights` fetches the default ones")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -1,7 +1,7 @@
 """Videos in, one feature file per video out; resumable, and stamped with what made it.
 
 Beside the features lie `spec.json` (everything their values depend on), `index.json` (sha256 of every
-file and of its video) and, while extraction runs, `journal.jsonl` (the index so far).
+file and of its video; absent unless complete) and `journal.jsonl` (the same as far as it got).
 """
 
 # N snippets of a batch, T snippets of a video, D features
@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from um.errors import BadInput
 from um.features.ledger import Ledger
 from um.features.prefetch import prefetch
 from um.files import sha256
 from um.params import Features
+from um.progress import progress
 
 if TYPE_CHECKING:
     from um.features.network import Network
@@ -93,7 +92,7 @@ def specification(settings: Features, weights: Path) -> dict[str, Any]:
     from importlib.metadata import version
 
     if not weights.is_file():
-        raise BadInput(weights, "no such file", "pretrained weights", "`um download` fetches the default ones")
+        raise BadInput(weights, "no such file", "pretrained weights", "`um weights` fetches the default ones")
     inception = settings.backbone == "i3d-inception"
     return {
         "extractor": "um",
@@ -157,26 +156,16 @@ def _run(
     todo: Mapping[str, tuple[Path, str]], settings: Features, network: "Network"
 ) -> Iterator[tuple[str, npt.NDArray[np.float32] | BadInput]]:
     """(id, features (T, D)) or (id, error) per video, while a thread decodes ahead of the network."""
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     rows: list[npt.NDArray[np.float32]] = []
-    total = 0
     with (
-        Progress(*columns, console=console, disable=not console.is_terminal) as progress,
+        progress("videos", len(todo)) as step,
         prefetch(_decoded(todo, settings), QUEUED_BATCHES) as items,
     ):
-        task = progress.add_task("videos", total=len(todo))
         for key, item in items:
             if isinstance(item, np.ndarray):
                 rows.append(network(item))
-                total += len(item)
-                progress.update(task, description=f"{key}, {total} snippets")
                 continue
-            if item is None:
-                features_TD = np.concatenate(rows)
-                log.info("%s: %d snippets", key, len(features_TD))
-                yield key, features_TD
-            else:
-                yield key, item
+            result = np.concatenate(rows) if item is None else item
             rows = []
-            progress.advance(task)
+            yield key, result
+            step(key if isinstance(result, BadInput) else f"{key}, {len(result)} snippets")

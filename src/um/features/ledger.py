@@ -1,4 +1,8 @@
-"""What a folder of features holds and what made it: spec.json, index.json, and a journal in between."""
+"""What a folder of features holds and what made it: spec.json, index.json and journal.jsonl.
+
+The journal has a line per file, appended as soon as the file is done. It stays when the index is written:
+Snakemake deletes a rule's outputs, the index among them, before it runs the rule again.
+"""
 
 import json
 import os
@@ -8,7 +12,7 @@ from typing import Any
 
 from um.errors import BadInput
 from um.features import store
-from um.files import read_json, sha256, write_json
+from um.files import atomic, read_json, sha256, write_json
 
 OWN_FILE = re.compile(r"([^/.][^/]*/)?(rgb|flow)/[^/.][^/]*\.npy")
 LEFTOVER = re.compile(r"\..+\.npy\.\d+\.part\.npy")
@@ -41,8 +45,7 @@ class Ledger:
             if LEFTOVER.fullmatch(file.name):
                 file.unlink(missing_ok=True)
         # the stamp comes last: a kill before it leaves the old one, and the next run empties the folder again
-        lines = [json.dumps([path, entry]) + "\n" for path, entry in self.entries.items()]
-        self.journal.write_text("".join(lines), "utf-8")
+        self._write_journal()
         self.index.unlink(missing_ok=True)
         if not same:
             write_json(self.spec, spec)
@@ -72,10 +75,18 @@ class Ledger:
             (self.folder / path).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Everything is done: write the index, delete the journal."""
+        """Everything is done: write the index.
+
+        The journal stays: a workflow engine may delete the index, its output, before it runs the extraction again.
+        """
+        self._write_journal()
         files = {path: self.entries[path] for path in sorted(self.entries)}
         write_json(self.index, {"spec": sha256(self.spec), "files": files})
-        self.journal.unlink()
+
+    def _write_journal(self) -> None:
+        lines = [json.dumps([path, self.entries[path]]) + "\n" for path in sorted(self.entries)]
+        with atomic(self.journal) as temporary:
+            temporary.write_text("".join(lines), "utf-8")
 
     def _note(self, path: str, entry: Entry | None) -> None:
         with self.journal.open("a", encoding="utf-8") as file:
