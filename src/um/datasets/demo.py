@@ -26,12 +26,20 @@ from um.params import Download
 FPS = 25
 WIDTH, HEIGHT = 128, 96
 MARGIN = 48  # pixels of scenery beyond each edge of the frame, for the camera to drift over
-DURATION = 12 * FPS, 22 * FPS  # frames
+DURATION = 12 * FPS, 20 * FPS  # frames
 ACTION_SHARE = 0.31, 0.46  # of the frames of a video
 INSTANCE = 45, 150  # frames, the shortest instance and the longest mean of a video's instances
 GAP = 40  # frames, the shortest background before, between and after instances
 
-ENCODER = {"preset": "veryfast", "qp": "30", "bf": "0", "g": "50", "threads": "1", "flags": "+bitexact"}
+ENCODER = {
+    "preset": "veryfast",
+    "qp": "31",
+    "bf": "0",
+    "g": "50",
+    "threads": "1",
+    "flags": "+bitexact",
+    "x264-params": "cpu-independent=1",
+}
 CLASSES = tuple(ACTIONS)
 
 
@@ -144,8 +152,8 @@ def _scenery(rng: np.random.Generator) -> Array:
 def _camera(rng: np.random.Generator, frames: int) -> Array:
     """Where the camera looks in every frame, (frames, 2) x and y, in eighths of a pixel from its middle position."""
     time = np.arange(frames)[:, None] / FPS
-    slow = np.sin(2 * np.pi * (time / rng.uniform(4, 8, 2) + rng.uniform(0, 1, 2))) * (0.65, 0.25)
-    quick = np.sin(2 * np.pi * (time / rng.uniform(1.2, 2.4, 2) + rng.uniform(0, 1, 2))) * (0.3, 0.12)
+    slow = np.sin(2 * np.pi * (time / rng.uniform(4, 8, 2) + rng.uniform(0, 1, 2))) * (0.6, 0.25)
+    quick = np.sin(2 * np.pi * (time / rng.uniform(1.0, 2.2, 2) + rng.uniform(0, 1, 2))) * (0.35, 0.14)
     return np.round((slow + quick) * MARGIN * 8).astype(int)
 
 
@@ -178,7 +186,7 @@ def _frames(video_id: str, seed: int) -> Iterator[Array]:
     acts, passers = list(_acts(rng, frames, instances)), list(_passers(rng, frames))
     palette = rng.integers(30, 256, (4, 3))
     others = rng.integers(30, 256, (4, 3))
-    height, x, mirror = HEIGHT * rng.uniform(0.55, 0.68), WIDTH * rng.uniform(0.4, 0.6), int(rng.choice((-1, 1)))
+    height, x, mirror = HEIGHT * rng.uniform(0.62, 0.74), WIDTH * rng.uniform(0.4, 0.6), int(rng.choice((-1, 1)))
     floor = HEIGHT * rng.uniform(0.88, 0.95)
     for number in range(frames):
         frame = _view(picture, *camera[number].tolist())

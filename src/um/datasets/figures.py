@@ -123,12 +123,12 @@ def _jump_rope(p: float) -> Drawing:
 
 
 def _stand(p: float) -> Drawing:
-    sway = 0.05 * np.sin(2 * np.pi * p)
-    return _figure(((-0.2, 0.36), (0.2, 0.36)), ((-0.1, 0), (0.1, 0)), (sway, 0.5), sway)
+    sway = 0.1 * np.sin(2 * np.pi * p)
+    return _figure(((2 * sway - 0.2, 0.38), (2 * sway + 0.2, 0.38)), ((-0.1, 0), (0.1, 0)), (sway, 0.5), sway)
 
 
 def _walk(p: float) -> Drawing:
-    x, lift = 0.2 * np.sin(2 * np.pi * p), 0.06 * np.cos(2 * np.pi * p)
+    x, lift = 0.26 * np.sin(2 * np.pi * p), 0.1 * np.cos(2 * np.pi * p)
     feet = (x, max(lift, 0.0)), (-x, max(-lift, 0.0))
     return _figure(((-x, 0.38), (x, 0.38)), feet, (0, 0.48 + 0.02 * _wave(2 * p)), 0.03)
 
@@ -138,11 +138,11 @@ def _stroll(p: float) -> Drawing:
 
 
 def _beckon(p: float) -> Drawing:
-    return _figure(((-0.2, 0.38), (0.3 + 0.16 * np.sin(2 * np.pi * p), 0.98)), ((-0.1, 0), (0.1, 0)))
+    return _figure(((-0.2, 0.38), (0.25 + 0.28 * np.sin(2 * np.pi * p), 0.95)), ((-0.1, 0), (0.1, 0)))
 
 
 def _stretch(p: float) -> Drawing:
-    side, lean = 0.5 * np.sin(np.pi * p), 0.16 * np.sin(np.pi * p)
+    side, lean = 0.6 * np.sin(np.pi * p), 0.2 * np.sin(np.pi * p)
     return _figure(((side - 0.12, 1.05), (side + 0.12, 1.05)), ((-0.15, 0), (0.15, 0)), lean=lean)
 
 
@@ -152,8 +152,20 @@ def _bow(p: float) -> Drawing:
     return _figure(hands, ((-0.1, 0), (0.1, 0)), (-0.12 * down, 0.5 - 0.12 * down), 0.3 * down)
 
 
+def _kick(p: float) -> Drawing:
+    swing = 0.45 * np.sin(2 * np.pi * p)
+    feet = (-0.06, 0), (max(swing, -0.25), 0.35 * abs(swing))
+    return _figure(((-0.3 * swing - 0.1, 0.45), (0.1 - swing, 0.5)), feet, (0, 0.5), -0.12 * _wave(p + 0.25))
+
+
+def _flap(p: float) -> Drawing:
+    spread, knees = 0.5 - 0.12 * _wave(p), 0.1 * _wave(p)
+    y = 0.45 + 0.5 * _wave(p) - knees
+    return _figure(((-spread, y), (spread, y)), ((-0.1, 0), (0.1, 0)), (0, 0.5 - knees))
+
+
 def _hold_ball(p: float) -> Drawing:
-    x, y = 0.15 * np.sin(2 * np.pi * p), 0.6 + 0.05 * np.cos(2 * np.pi * p)
+    x, y = 0.25 * np.sin(2 * np.pi * p), 0.62 + 0.1 * np.cos(2 * np.pi * p)
     return [*_figure(((x - 0.1, y), (x + 0.1, y)), ((-0.12, 0), (0.12, 0))), _stroke([x, y], 0.22)]
 
 
@@ -162,8 +174,8 @@ def _hold_hoop(p: float) -> Drawing:
 
 
 def _carry_rope(p: float) -> Drawing:
-    sway = 0.1 * np.sin(2 * np.pi * p)
-    hands = (-0.2, 0.45), (0.2, 0.45)
+    sway = 0.18 * np.sin(2 * np.pi * p)
+    hands = (sway - 0.2, 0.45), (sway + 0.2, 0.45)
     return [*_figure(hands, ((-0.1, 0), (0.1, 0)), (sway / 2, 0.5)), _rope(*hands, swing=-0.25 + sway)]
 
 
@@ -207,8 +219,8 @@ ACTIONS: dict[str, tuple[Motion, float]] = {
     "JumpingJack": (_jumping_jack, 1.2),
 }
 FIDGETS: tuple[tuple[Motion, float], ...] = (
-    (_stand, 1.3), (_walk, 1.7), (_stroll, 1.7), (_beckon, 1.8), (_stretch, 1.3), (_bow, 1.4), (_hold_ball, 1.6),
-    (_hold_hoop, 1.7), (_carry_rope, 1.6), (_rest_at_barbell, 1.3), (_nobody, 1.0),
+    (_stand, 1.3), (_walk, 1.7), (_stroll, 1.7), (_beckon, 1.8), (_stretch, 1.3), (_bow, 1.4), (_kick, 1.2),
+    (_flap, 1.4), (_hold_ball, 1.6), (_hold_hoop, 1.7), (_carry_rope, 1.6), (_rest_at_barbell, 1.3), (_nobody, 1.0),
 )  # fmt: skip
 PASSERS: tuple[tuple[Motion, float], ...] = (
     (_car, 1.5), (_bird, 2.2), (_balloon, 0.8), (_tumbleweed, 1.2), (_walk, 1.5),
