@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, make_dataset, options
+from tiny import TINY, make_dataset, options
 
 from um.params import Localize, Train
 

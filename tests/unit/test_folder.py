@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, SNIPPET, make_dataset
+from tiny import CLASSES, SNIPPET, make_dataset
 
 from um.datasets.folder import Folder, loose_features
 from um.errors import BadInput
