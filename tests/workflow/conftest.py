@@ -1,0 +1,128 @@
+"""A tiny demo, built once by Snakemake and recorded by DVC; every scenario works on a copy of it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[2]
+WEIGHTS = "data/weights/i3d-inception-rgb.safetensors"
+TINY: dict[str, dict[str, Any]] = {
+    "features": {"fps": 5.0, "short_side": 32, "crop": 32},
+    "train": {"num_segments": 8, "embedding_dim": 32, "iterations": 4, "eval_every": 2},
+}
+
+
+class Workspace:
+    """A clone of the project, and its tools."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment = os.environ | {"PATH": path, "PYTHONPATH": str(root / "src"), "DVC_NO_ANALYTICS": "1"}
+
+    def __truediv__(self, name: str) -> Path:
+        return self.root / name
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command; its two streams come as one."""
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.run(command, cwd=self.root, env=self.environment, text=True, **streams)
+
+    def done(self, *command: str) -> str:
+        """What a command prints that has to succeed."""
+        result = self.run(*command)
+        assert result.returncode == 0, result.stdout
+        return result.stdout
+
+    def change(self, key: str, value: Any) -> None:
+        """Set `a.b.c` in params.yaml; anchors stay."""
+        yaml = YAML()
+        values = yaml.load(self / "params.yaml")
+        *parents, last = key.split(".")
+        section = values
+        for name in parents:
+            section = section[name]
+        section[last] = value
+        yaml.dump(values, self / "params.yaml")
+
+    def idle(self) -> bool:
+        """Whether neither engine has anything to do."""
+        return "Nothing to be done" in self.done("snakemake", "-n") and "up to date" in self.done("dvc", "status")
+
+    def commit(self) -> None:
+        """Commit everything that git does not ignore."""
+        self.done("git", "add", "--all")
+        self.done("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", "state")
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory) -> Workspace:
+    """The project's files as git would have them, with tiny settings and nothing built."""
+    workspace = Workspace(tmp_path_factory.mktemp("clone"))
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/", "dvc.lock", "results/")):
+            (workspace / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, workspace / name)
+    workspace.change("seeds", [0, 1])
+    workspace.change("download.train_videos", 4)
+    workspace.change("download.test_videos", 2)
+    for stage, values in TINY.items():
+        for name, value in values.items():
+            workspace.change(f"overrides.demo.{stage}.{name}", value)
+    workspace.done("git", "init", "--quiet")
+    workspace.commit()
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def built(clone, kinetics_weights, tmp_path_factory) -> Workspace:
+    """The same after `snakemake --cores all` and `um record`; not to be changed."""
+    workspace = _copy(clone, tmp_path_factory.mktemp("built") / "project")
+    (workspace / WEIGHTS).parent.mkdir(parents=True)
+    shutil.copy(kinetics_weights, workspace / WEIGHTS)
+    workspace.done("snakemake", "--touch", "--forceall", "--config", "only=weights", "--", "weights")
+    workspace.done("snakemake", "--cores", "all")
+    workspace.done("um", "record")
+    workspace.commit()
+    return workspace
+
+
+@pytest.fixture
+def workspace(built, tmp_path) -> Workspace:
+    """A copy of what is built."""
+    return _copy(built, tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def shared(built, tmp_path_factory) -> Workspace:
+    """A copy for tests that only plan; see `changed`."""
+    return _copy(built, tmp_path_factory.mktemp("shared") / "project")
+
+
+@pytest.fixture
+def changed(shared) -> Callable[[str], Workspace]:
+    """Give the shared copy with a file that is put back afterwards."""
+    before: dict[Path, tuple[bytes, os.stat_result]] = {}
+
+    def keep(name: str) -> Workspace:
+        before[shared / name] = (shared / name).read_bytes(), (shared / name).stat()
+        return shared
+
+    yield keep
+    for path, (content, state) in before.items():
+        path.write_bytes(content)
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def _copy(workspace: Workspace, destination: Path) -> Workspace:
+    shutil.copytree(workspace.root, destination, symlinks=True)
+    return Workspace(destination)

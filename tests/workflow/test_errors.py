@@ -1,0 +1,53 @@
+"""What goes wrong before any work is one line that says what to do."""
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (["only=train"], "data/demo/annotations.json: found no such file"),
+        (["only=features"], "run `dvc pull`, or the stage before"),
+        (["only=trian"], "found only = 'trian'; expected one of weights, download"),
+        (["num_segments=3"], "unknown key num_segments"),
+        (["dataset=thumos15"], "datasets/thumos15/dataset.yaml"),
+        (["only=train", "seed=9"], "found seed = 9; expected a seed of params.yaml"),
+    ],
+)
+def test_wrong_config(clone, settings, expected):
+    result = clone.run("snakemake", "-n", "--config", *settings)
+    assert result.returncode != 0
+    assert expected in result.stdout
+    assert "Traceback" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("train.num_segmets", 3, "unknown key train.num_segmets; expected one of streams, num_segments"),
+        ("evaluate.tiou", "wide", "expected start:stop:step"),
+        ("datasets", ["demo", "ucf6"], "found overrides.ucf6.download without render_seed"),
+    ],
+)
+def test_wrong_params(clone, key, value, expected):
+    before = (clone / "params.yaml").read_text()
+    try:
+        clone.change(key, value)
+        result = clone.run("snakemake", "-n")
+    finally:
+        (clone / "params.yaml").write_text(before)
+    lines = [line for line in result.stdout.splitlines() if not line.startswith("Using workflow specific profile")]
+    assert result.returncode == 2
+    assert len(lines) == 1
+    assert lines[0].startswith("um: params.yaml: found ")
+    assert expected in lines[0]
+
+
+def test_a_dataset_that_the_table_does_not_know(clone, monkeypatch):
+    from um import params, provenance
+    from um.errors import BadInput
+
+    monkeypatch.chdir(clone.root)
+    values = params.Params(datasets=["demo", "ucf6"])
+    with pytest.raises(BadInput, match=r"dvc\.yaml: found stage table without results/ucf6"):
+        provenance.check_ledger(values)

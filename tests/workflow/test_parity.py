@@ -1,0 +1,160 @@
+"""dvc.yaml and the rules are two views of one pipeline: the same stages, files, parameters and code."""
+
+import ast
+import re
+from pathlib import Path
+
+import networkx as nx
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from um import params
+
+from .conftest import ROOT, Workspace
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+MODULES = {  # the module behind each stage's verb
+    "weights": "um.features.weights",
+    "download": "um.datasets.source",
+    "features": "um.features.extract",
+    "train": "um.train",
+    "evaluate": "um.test",
+    "table": "um.table",
+}
+PLUMBING = {"um.errors", "um.files", "um.params", "um.progress"}  # carry values, and make none
+ASIDE = {  # imports for other verbs: `um localize`; a dataset's title
+    ("um.test", "um.features.extract"),
+    ("um.test", "um.datasets.source"),
+    ("um.table", "um.datasets.source"),
+}
+
+
+def test_stages_are_the_rules_files():
+    files = {path.stem for path in (ROOT / "workflow/rules").glob("*.smk")} - {"common"}
+    assert files == set(STAGES) == set(MODULES)
+    for name, stage in STAGES.items():
+        assert stage["cmd"].startswith("snakemake ")
+        assert f"only={name}" in stage["cmd"]
+        assert stage["cmd"].endswith(f" -- {name}")
+
+
+def source(module: str) -> Path | None:
+    path = ROOT / "src" / module.replace(".", "/")
+    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
+
+
+def imports(module: str) -> set[str]:
+    """The modules of ours that one imports, anywhere in its code."""
+    path = source(module)
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return {name for name in found if name.startswith("um.") and source(name)} - {module}
+
+
+@pytest.mark.parametrize("stage", MODULES)
+def test_code_dependencies_are_complete(stage):
+    todo, needed = {MODULES[stage]}, set()
+    while todo:
+        module = todo.pop()
+        needed.add(module)
+        following = {name for name in imports(module) if (module, name) not in ASIDE}
+        todo |= following - needed - PLUMBING
+    listed = [ROOT / dependency for dependency in STAGES[stage]["deps"] if dependency.startswith("src/")]
+    assert all(path.exists() for path in listed)
+    files = {source(module) for module in needed}
+    files -= {path for path in files if path.name == "__init__.py" and not path.read_text().strip()}
+    covered = {path for path in files if any(path == entry or entry in path.parents for entry in listed)}
+    assert {str(path) for path in files - covered} == set()
+    for entry in listed:
+        assert entry.name == "templates" or any(path == entry or entry in path.parents for path in files), entry
+
+
+def planned_by_snakemake(workspace: Workspace) -> set[str]:
+    """The files that Snakemake would make."""
+    lines = [line.split("\t") for line in workspace.done("snakemake", "--summary").splitlines() if "\t" in line]
+    plan = lines[0].index("plan")
+    return {line[0] for line in lines[1:] if line[plan] != "no update"}
+
+
+def outs_of(repo: Repo, files: set[str]) -> set[str]:
+    """The DVC outs that files belong to; every file has one."""
+    outs = {str(Path(out.fs_path).relative_to(repo.root_dir)) for out in repo.index.outs}
+    found = {file: next((out for out in outs if file == out or file.startswith(f"{out}/")), None) for file in files}
+    assert None not in found.values(), found
+    return set(found.values())
+
+
+def planned_by_dvc(repo: Repo) -> set[str]:
+    """The outs of the stages that DVC calls changed, and of all stages after them."""
+    changed = [stage for stage in repo.index.stages if repo.status(targets=[stage.addressing])]
+    graph = repo.index.graph  # from a stage to those it depends on
+    again = set(changed).union(*(nx.ancestors(graph, stage) for stage in changed))
+    return {str(Path(out.fs_path).relative_to(repo.root_dir)) for stage in again for out in stage.outs}
+
+
+def test_outputs_are_the_same(shared):
+    lines = [line.split("\t") for line in shared.done("snakemake", "--summary").splitlines() if "\t" in line]
+    repo = Repo(str(shared.root))
+    made = outs_of(repo, {line[0] for line in lines[1:]})
+    assert made == {str(Path(out.fs_path).relative_to(repo.root_dir)) for out in repo.index.outs}
+
+
+ALL = {"annotations.json", "videos", "features", "models", "results", "benchmark"}
+
+
+def kinds(outs: set[str]) -> set[str]:
+    """models/demo/seed0 → models, data/demo/videos → videos."""
+    return {re.sub(r"^(data/demo/|results/(?=bench))|(/demo.*|\.(csv|md|html|tex))$", "", out) for out in outs}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("download.render_seed", 1, ALL),
+        ("features.clips", 3, ALL - {"annotations.json", "videos"}),
+        ("train.iterations", 7, set()),  # of other datasets: demo has its own
+        ("train.lr", 0.01, {"models", "results", "benchmark"}),
+        ("overrides.demo.train.iterations", 5, {"models", "results", "benchmark"}),
+        ("localize.gamma", 0.3, {"models", "results", "benchmark"}),  # the looks at the test subset localise
+        ("evaluate.tiou", "0.5:0.7:0.1", {"models", "results", "benchmark"}),
+        ("seeds", [0, 1, 2], {"models", "results", "benchmark"}),
+    ],
+)
+def test_a_changed_parameter_means_the_same_to_both(changed, key, value, expected):
+    workspace = changed("params.yaml")
+    workspace.change(key, value)
+    repo = Repo(str(workspace.root))
+    outs = planned_by_dvc(repo)
+    assert outs_of(repo, planned_by_snakemake(workspace)) == outs
+    assert kinds(outs) == expected
+    if key == "seeds":
+        assert "models/demo/seed2" in outs
+        assert "models/demo/seed0" not in outs
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("src/um/video/decode.py", {"features", "models", "results", "benchmark"}),
+        ("src/um/test.py", {"results", "benchmark"}),
+        ("datasets/demo/dataset.yaml", ALL),
+    ],
+)
+def test_changed_code_means_the_same_to_both(changed, name, expected):
+    workspace = changed(name)
+    with (workspace / name).open("a") as file:
+        file.write("# edited\n")
+    repo = Repo(str(workspace.root))
+    outs = planned_by_dvc(repo)
+    assert outs_of(repo, planned_by_snakemake(workspace)) == outs
+    assert kinds(outs) == expected
+
+
+def test_schema_is_that_of_the_params():
+    hint = "`make schema` writes it anew"
+    assert (ROOT / "workflow/schemas/params.schema.json").read_text("utf-8") == params.schema(), hint

@@ -1,0 +1,121 @@
+"""`um record` and `um restore`: between Snakemake and DVC, and never over a dirty tree."""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from um import provenance
+from um.errors import BadInput
+
+from .conftest import Workspace
+
+
+def digests(workspace: Workspace) -> dict[str, str]:
+    """sha256 of everything that is built."""
+    files = (p for top in ("data", "models", "results") for p in (workspace / top).rglob("*") if p.is_file())
+    return {str(p.relative_to(workspace.root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(files)}
+
+
+def test_both_are_idle_after_a_run_and_its_record(built):
+    assert built.idle()
+
+
+def test_round_trip_through_a_remote(workspace, tmp_path):
+    workspace.done("dvc", "remote", "add", "--quiet", "-d", "storage", str(tmp_path / "remote"))
+    workspace.commit()
+    workspace.done("dvc", "push")
+    subprocess.run(["git", "clone", "--quiet", str(workspace.root), str(tmp_path / "other")], check=True)
+    other = Workspace(tmp_path / "other")
+    refused = other.run("um", "restore")
+    assert refused.returncode == 2
+    assert "um: snakemake: found work for" in refused.stdout
+    other.done("dvc", "pull")
+    other.done("um", "restore")
+    assert other.idle()
+    assert digests(other) == digests(workspace)
+    other.change("overrides.demo.train.iterations", 5)
+    assert "train_model" in other.done("snakemake", "-n")
+
+
+def test_record_refuses_unfinished_work(workspace, monkeypatch):
+    monkeypatch.chdir(workspace.root)
+    ledger = (workspace / "dvc.lock").read_bytes()
+    workspace.change("overrides.demo.evaluate.tiou", "0.5:0.7:0.1")
+    with pytest.raises(BadInput, match="snakemake: found work for table, test_best_on_test, test_last, train_model"):
+        provenance.record()
+    assert (workspace / "dvc.lock").read_bytes() == ledger
+
+
+def test_record_refuses_what_snakemake_did_not_make(workspace, monkeypatch):
+    monkeypatch.chdir(workspace.root)
+    shutil.rmtree(workspace / ".snakemake")
+    with pytest.raises(BadInput, match=r"no record of how files of .*train_model.* were made"):
+        provenance.record()
+
+
+@pytest.mark.parametrize("name", ["train/rgb/demo_train_0001.npy", "train/rgb/stray.npy", "spec.json"])
+def test_record_refuses_files_that_differ_from_their_index(workspace, monkeypatch, name):
+    monkeypatch.chdir(workspace.root)
+    (workspace / "data/demo/features" / name).write_bytes(b"by hand")
+    with pytest.raises(BadInput, match=f"data/demo/features: found {name} not as listed"):
+        provenance.record()
+
+
+def test_record_refuses_models_of_other_seeds(workspace, monkeypatch):
+    monkeypatch.chdir(workspace.root)
+    workspace.change("seeds", [0])
+    with pytest.raises(BadInput, match="models/demo: found seed1, not of the seeds 0"):
+        provenance.record()
+
+
+def test_restore_refuses_what_dvc_did_not_record(workspace, monkeypatch):
+    monkeypatch.chdir(workspace.root)
+    (workspace / "results/demo/seed0/metrics.json").write_text("{}")
+    with pytest.raises(BadInput, match="dvc: found work for evaluate@demo-0, table"):
+        provenance.restore()
+
+
+def test_dvc_drives_snakemake(workspace):
+    for name in ("src/um/table.py", "src/um/features/prefetch.py"):
+        with (workspace / name).open("a") as file:
+            file.write("# edited\n")
+    before = digests(workspace)
+    times = {p: p.stat().st_mtime_ns for p in (workspace / "data/demo/features").rglob("*.npy")}
+    report = workspace.done("dvc", "repro")
+    assert [line for line in report.splitlines() if line.startswith("Running stage")] == [
+        "Running stage 'features@demo':",
+        "Running stage 'table':",
+    ]
+    assert digests(workspace) == before
+    assert {path: path.stat().st_mtime_ns for path in times} == times  # resumed: nothing was extracted again
+    assert "up to date" in workspace.done("dvc", "status")
+
+
+def test_a_killed_training_goes_on_to_the_same_bytes(workspace):
+    target, folder = "models/demo/seed0/last.safetensors", workspace / "models/demo/seed0"
+    workspace.change("overrides.demo.train.iterations", 400)
+    job = subprocess.Popen(
+        ["snakemake", target],
+        cwd=workspace.root,
+        env=workspace.environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not (folder / "state.pt").exists():
+        assert job.poll() is None
+        time.sleep(0.01)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
+    assert sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) == ["state.pt"]
+    workspace.done("snakemake", "--unlock")
+    workspace.done("snakemake", target)
+    resumed = {path.name: path.read_bytes() for path in folder.glob("*.*")}
+    assert set(resumed) == {"last.safetensors", "best_on_test.safetensors", "history.csv"}
+    workspace.done("snakemake", "--forcerun", "train_model", "--", target)
+    assert {path.name: path.read_bytes() for path in folder.glob("*.*")} == resumed
