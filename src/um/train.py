@@ -1,6 +1,7 @@
 """Training UM: one loop over resident features, resumable to the bit."""
 
 import os
+import pickle
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -183,5 +184,9 @@ def _resumable(path: Path, identity: str) -> dict[str, Any] | None:
     """The saved state of the same run, if there is one."""
     if not path.exists():
         return None
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return state if state["identity"] == identity else None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return state if state["identity"] == identity else None
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, TypeError) as error:
+        found = f"no state ({(str(error).splitlines() or [type(error).__name__])[0][:80]})"
+        raise BadInput(path, found, "what a stopped run left", "delete it to begin anew") from None
