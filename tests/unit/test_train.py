@@ -1,0 +1,219 @@
+"""Training: the same bytes from the same run, however often it is killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tiny import make_dataset
+
+from um import checkpoint
+from um.datasets.folder import Folder
+from um.errors import BadInput
+from um.params import Settings, Train
+from um.test import test as score
+from um.train import choose_device, fit, open_run
+
+CPU = torch.device("cpu")
+PRODUCTS = ["best_on_test.safetensors", "history.csv", "last.safetensors"]
+# A network wide enough for a run of some seconds, which leaves room to be killed in.
+VALUES = {"num_segments": 20, "embedding_dim": 32, "iterations": 60, "eval_every": 4, "batch_size": 4, "lr": 0.01}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Equal bytes need equal numbers of threads, and these networks are small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def settings(**changed) -> Settings:
+    return Settings(train=Train(**VALUES | changed))
+
+
+def products(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("data") / "d")
+
+
+@pytest.fixture(scope="module")
+def straight(root, tmp_path_factory) -> dict[str, bytes]:
+    """What an uninterrupted run makes."""
+    out = tmp_path_factory.mktemp("straight")
+    fit(open_run(Folder(root), settings(), 0), out, CPU)
+    return products(out)
+
+
+def test_a_run_makes_two_models_and_a_history(straight):
+    assert list(straight) == PRODUCTS
+
+
+def test_equal_runs_are_equal_bytes_and_seeds_are_not(root, straight, tmp_path):
+    fit(open_run(Folder(root), settings(), 0), tmp_path / "again", CPU)
+    assert products(tmp_path / "again") == straight
+    fit(open_run(Folder(root), settings(), 1), tmp_path / "other", CPU)
+    assert products(tmp_path / "other")["last.safetensors"] != straight["last.safetensors"]
+
+
+def test_where_the_data_lie_does_not_matter(straight, tmp_path):
+    fit(open_run(Folder(make_dataset(tmp_path / "d", official=True)), settings(), 0), tmp_path / "m", CPU)
+    assert products(tmp_path / "m") == straight
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stops", [[1], [3], [4], [5], [30, 31], [59], [60], [7, 20, 41]])
+def test_a_stopped_run_goes_on_to_the_same_bytes(root, straight, tmp_path, stops):
+    run = open_run(Folder(root), settings(), 0)
+    for stop in stops:
+
+        def report(iteration, loss, stop=stop):
+            if iteration == stop:
+                raise Stop
+
+        with pytest.raises(Stop):
+            fit(run, tmp_path, CPU, report)
+    seen: list[int] = []
+    fit(run, tmp_path, CPU, lambda iteration, loss: seen.append(iteration))
+    assert seen[0] == (stops[-1] - 1) // VALUES["eval_every"] * VALUES["eval_every"] + 1
+    assert products(tmp_path) == straight
+
+
+@pytest.mark.parametrize("changed", [{"lr": 0.02}, {"iterations": 61}, {"margin": 50.0}])
+def test_the_state_of_another_run_is_not_taken_up(root, tmp_path, changed):
+    def report(iteration, loss):
+        if iteration == 10:
+            raise Stop
+
+    with pytest.raises(Stop):
+        fit(open_run(Folder(root), settings(), 0), tmp_path / "m", CPU, report)
+    other = open_run(Folder(root), settings(**changed), 0)
+    fit(other, tmp_path / "m", CPU)
+    fit(other, tmp_path / "fresh", CPU)
+    assert products(tmp_path / "m") == products(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("size", [0, 1000, -100])
+def test_a_damaged_state_is_an_error(root, tmp_path, size):
+    def report(iteration, loss):
+        if iteration == 10:
+            raise Stop
+
+    run = open_run(Folder(root), settings(), 0)
+    with pytest.raises(Stop):
+        fit(run, tmp_path, CPU, report)
+    state = tmp_path / "state.pt"
+    state.write_bytes(state.read_bytes()[:size])
+    with pytest.raises(BadInput, match=r"state\.pt.*delete it"):
+        fit(run, tmp_path, CPU)
+
+
+def command(root: Path, out: Path) -> list[str]:
+    words = [str(Path(sys.executable).with_name("um")), "train", "--data-dir", str(root), "--out", str(out)]
+    return words + [w for name, value in VALUES.items() for w in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def test_a_process_killed_at_any_moment_goes_on_to_the_same_bytes(root, straight, tmp_path):
+    """SIGKILL, again and again: at a look at the test subset, and at random moments after one."""
+    rng = random.Random(0)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    killed = 0
+    for delay in (0.0, rng.uniform(0, 0.2), rng.uniform(0, 0.2)):
+        before = time.time_ns()
+        process = subprocess.Popen(command(root, tmp_path / "m"), cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+        state = tmp_path / "m/state.pt"
+        while process.poll() is None and not (state.exists() and state.stat().st_mtime_ns > before):
+            time.sleep(0.002)
+        time.sleep(delay)
+        killed += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert killed
+    subprocess.run(command(root, tmp_path / "m"), cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert products(tmp_path / "m") == straight
+
+
+def test_history_holds_every_look_and_the_best_is_its_maximum(root, straight, tmp_path):
+    for name, content in straight.items():
+        (tmp_path / name).write_bytes(content)
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert history["iteration"].tolist() == list(range(4, 61, 4))
+    best = history.loc[history["test_average_mAP"].idxmax()]
+    for name, selection, row in (
+        ("last", "last", history.iloc[-1]),
+        ("best_on_test", "best_on_test", best),
+    ):
+        _, header = checkpoint.read(tmp_path / f"{name}.safetensors", Train())
+        assert (header.selection, header.iteration) == (selection, row["iteration"])
+        metrics = score(root, tmp_path / f"{name}.safetensors", tmp_path / "results", settings(), CPU)
+        assert metrics["average_mAP"] == row["test_average_mAP"]
+        assert metrics["accuracy"] == row["test_accuracy"]
+
+
+def test_learning_lowers_the_loss_and_finds_the_actions(straight, tmp_path):
+    (tmp_path / "history.csv").write_bytes(straight["history.csv"])
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert history["classification"].iloc[-1] < history["classification"].iloc[0] / 2
+    assert history["test_accuracy"].iloc[-1] > history["test_accuracy"].iloc[0]
+    assert history["test_average_mAP"].iloc[-1] > 0.9
+
+
+def test_more_looks_do_not_change_the_last_model(root, straight, tmp_path):
+    fit(open_run(Folder(root), settings(eval_every=60), 0), tmp_path, CPU)
+    models = []
+    for name, content in (("a", straight["last.safetensors"]), ("b", (tmp_path / "last.safetensors").read_bytes())):
+        (tmp_path / name).write_bytes(content)
+        models.append(checkpoint.read(tmp_path / name, Train())[0].state_dict())
+    assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
+
+
+def test_one_rgb_stream_in_the_official_layout(tmp_path):
+    root = make_dataset(tmp_path / "d", official=True, streams=("rgb",))
+    fit(open_run(Folder(root), settings(iterations=4), 0), tmp_path / "m", CPU)
+    _, header = checkpoint.read(tmp_path / "m/last.safetensors", Train())
+    assert header.streams == ["rgb"]
+    assert score(root, tmp_path / "m/last.safetensors", tmp_path / "r", settings(), CPU)["num_videos"] == 4
+
+
+def test_videos_of_one_snippet(tmp_path):
+    root = make_dataset(tmp_path / "d")
+    for path in root.rglob("*.npy"):
+        np.save(path, np.load(path)[:1])
+    annotated = json.loads((root / "annotations.json").read_text())
+    for video in annotated["database"].values():
+        video.pop("duration")
+    (root / "annotations.json").write_text(json.dumps(annotated))
+    fit(open_run(Folder(root), settings(iterations=4), 0), tmp_path / "m", CPU)
+    assert list(products(tmp_path / "m")) == PRODUCTS
+
+
+def test_widths_that_differ_between_the_subsets(tmp_path):
+    root = make_dataset(tmp_path / "d")
+    for path in root.glob("features/test/rgb/*.npy"):
+        np.save(path, np.load(path)[:, :5])
+    with pytest.raises(BadInput, match="widths 6 and 5"):
+        open_run(Folder(root), settings(), 0)
+
+
+def test_devices():
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type in ("cpu", "cuda")
+    for name in ("abacus", "xla", "meta", f"cuda:{torch.cuda.device_count()}", ""):
+        with pytest.raises(BadInput, match="--device"):
+            choose_device(name)
