@@ -21,7 +21,7 @@ from um.features.prefetch import prefetch
 from um.files import sha256
 from um.params import Features
 
-TINY = Features(short_side=64, crop=64, clips=2)
+TINY = Features(short_side=64, crop=32, clips=2)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_layout_index_and_specification(whole: Path, videos: dict[str, Path], we
     assert entry == expected
     spec = json.loads((whole / "spec.json").read_text())
     assert spec["weights_sha256"] == sha256(weights)
-    assert {"fps": 25.0, "window": 16, "stride": 16, "crop": 64, "precision": "fp32"}.items() <= spec.items()
+    assert {"fps": 25.0, "window": 16, "stride": 16, "crop": 32, "precision": "fp32"}.items() <= spec.items()
     assert not any(str(value).startswith("/") for value in spec.values())
 
 
@@ -111,7 +111,7 @@ from um.params import Features
 videos, out, weights = json.loads({arguments!r})
 call = network.Network.__call__
 network.Network.__call__ = lambda self, x: time.sleep(0.3) or call(self, x)
-settings = Features(short_side=64, crop=64, clips=2)
+settings = Features(short_side=64, crop=32, clips=2)
 module.extract({{k: Path(v) for k, v in videos.items()}}, Path(out), settings, Path(weights), "cpu")
 """
     process = subprocess.Popen([sys.executable, "-c", program])

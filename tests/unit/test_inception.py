@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from um.errors import BadInput
 from um.features.backbones import build
 from um.features.inception import InceptionI3D, MaxPool, Unit3D, same_padding
-from um.features.network import fold_batch_norm
+from um.features.network import Network, fold_batch_norm
+from um.params import Features
 from um.video.decode import snippets
 
 
@@ -132,7 +134,7 @@ KINETICS = {
     "PlayingViolin": {250: "playing violin", 223: "playing cello"},
     "Surfing": {337: "surfing water"},
 }
-PER_CLASS = 4
+PER_CLASS = 3
 
 
 def instances(folder: Path) -> list[tuple[str, str, float]]:
@@ -149,29 +151,24 @@ def instances(folder: Path) -> list[tuple[str, str, float]]:
 
 def test_recognises_real_actions(reference_data: Path, kinetics_weights: Path) -> None:
     folder = reference_data / "data/ucf6"
-    recognizer = build("i3d-inception", kinetics_weights)
+    network = Network(Features(), kinetics_weights, "cpu")
+    head = network.recognizer.cls_head  # linear: the mean over the feature map gives the mean logits
     sample = instances(folder)
     hits = 0
     for label, name, middle in sample:
         index = int(middle * 25 / 16 - 0.5)
-        clip = next(s for i, s in enumerate(snippets(folder / f"videos/{name}.mp4")) if i == index)
-        inputs = [torch.from_numpy(clip).permute(3, 0, 1, 2)]
-        data = recognizer.data_preprocessor({"inputs": inputs, "data_samples": None})
-        with torch.inference_mode():
-            features, _ = recognizer.extract_feat(data["inputs"].unsqueeze(1), stage="backbone")
-            top5 = recognizer.cls_head(features)[0].topk(5).indices.tolist()
+        clip = next(islice(snippets(folder / f"videos/{name}.mp4"), index, None))
+        features = torch.from_numpy(network(clip[None]))
+        top5 = head.fc_cls(features)[0].topk(5).indices.tolist()
         hits += bool(KINETICS[label].keys() & set(top5))
     assert hits / len(sample) >= 0.85, f"{hits} of {len(sample)}"
 
 
 def test_features_are_the_independent_implementations(reference_data: Path, kinetics_weights: Path) -> None:
-    from um.features.network import Network
-    from um.params import Features
-
     network = Network(Features(), kinetics_weights, "cpu")
-    for name, start in (("ucf6_train_0001", 10), ("ucf6_val_0002", 20)):
+    for name, start in (("ucf6_train_0001", 10), ("ucf6_val_0002", 4)):
         video = reference_data / f"data/ucf6/videos/{name}.mp4"
-        clips = np.stack([s for i, s in enumerate(snippets(video)) if start <= i < start + 4])
+        clips = np.stack(list(islice(snippets(video), start, start + 4)))
         expected = np.load(reference_data / f"data/ucf6/features_rgb_reference/{name}.npy")[start : start + 4]
         found, expected = network(clips), expected.astype(np.float32)
         norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
