@@ -1,0 +1,212 @@
+"""Every command of the README and of docs/ is known here, with how it is checked; examples are used as they stand."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+import yaml
+from tiny import make_dataset, options
+
+from um.cli import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+PROJECT = (
+    "pyproject.toml",
+    "constraints.txt",
+    "Snakefile",
+    "dvc.yaml",
+    "params.yaml",
+    "workflow",
+    "profiles",
+    "datasets",
+    "src",
+    ".dvcignore",
+    "Makefile",
+)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+DOCUMENTED = [(page.name, line) for page in PAGES for block in blocks(page, "sh") for line in block.splitlines()]
+
+
+def run(project: Path, *command: str) -> str:
+    tool = Path(sys.executable).with_name(command[0])
+    words = [str(tool) if tool.exists() else command[0], *command[1:]]
+    ended = subprocess.run(words, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert ended.returncode == 0, ended.stdout
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A checkout with a git and a DVC repository, the dataset of docs/datasets.md, and a folder as remote."""
+    root = tmp_path_factory.mktemp("project")
+    for name in PROJECT:
+        source = ROOT / name
+        shutil.copytree(source, root / name) if source.is_dir() else shutil.copy(source, root / name)
+    described, _ = blocks(ROOT / "docs/datasets.md", "yaml")
+    (root / "datasets/cooking").mkdir()
+    (root / "datasets/cooking/dataset.yaml").write_text(described)
+    run(root, "git", "init", "--quiet")
+    run(root, "dvc", "init", "--quiet")
+    run(root, "dvc", "config", "core.analytics", "false")
+    return root
+
+
+def make(project: Path, words: list[str]) -> None:
+    """The target exists and its recipe can be expanded."""
+    run(project, "make", "--dry-run", *words[1:])
+
+
+def snakemake(project: Path, words: list[str]) -> None:
+    """Snakemake finds a plan; a single stage finds what it starts from."""
+    separator = words.index("--") if "--" in words else len(words)
+    earlier = [project / "data/demo" / file for file in ("annotations.json", "features/index.json")]
+    if "only=train" in words:
+        for path in earlier:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    assert "train" in run(project, *words[:separator], "--dry-run", *words[separator:])
+    shutil.rmtree(project / "data", ignore_errors=True)
+
+
+def um(project: Path, words: list[str]) -> None:
+    """The command line takes these words; tests/unit/test_cli.py runs the verbs."""
+    command = typer.main.get_command(app)
+    group = command.make_context("um", words[1:])
+    _, verb, rest = command.resolve_command(group, words[1:])
+    verb.make_context(words[1], rest, parent=group)
+
+
+def dvc(project: Path, words: list[str]) -> None:
+    """DVC takes these words in a fresh repository, where nothing is recorded; `repro` plans its first stage."""
+    words = [str(project.parent / "remote") if word.startswith("/mnt") else word for word in words]
+    run(project, *words, *{"repro": ["--dry", "weights"], "pull": ["--allow-missing"]}.get(words[1], []))
+
+
+def activate(project: Path, words: list[str]) -> None:
+    """The Makefile makes this environment."""
+    assert "-m venv .venv" in (ROOT / "Makefile").read_text()
+
+
+def export(project: Path, words: list[str]) -> None:
+    """A variable that the description of a dataset uses."""
+    described, _ = blocks(ROOT / "docs/datasets.md", "yaml")
+    assert f"${words[1].split('=')[0]}/" in described
+
+
+def add(project: Path, words: list[str]) -> None:
+    """What dvc.yaml leaves to git."""
+    ledger = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    assert words[2:] == ["dvc.lock", *sorted((next(iter(out)) for out in ledger["stages"]["table"]["outs"]), key=_form)]
+
+
+def _form(path: str) -> int:
+    return ["csv", "md", "html", "tex"].index(path.rsplit(".", 1)[1])
+
+
+CHECKS: dict[str, Callable[[Path, list[str]], None]] = {
+    "make": make,
+    "snakemake": snakemake,
+    "um": um,
+    "dvc": dvc,
+    ".": activate,
+    "export": export,
+    "git": add,
+}
+
+
+@pytest.mark.parametrize(("page", "line"), DOCUMENTED, ids=[f"{page}: {line[:60]}" for page, line in DOCUMENTED])
+def test_documented_command(project, page, line):
+    words = shlex.split(line)
+    assert words[0] in CHECKS, f"{page}: no check for `{line}`"
+    CHECKS[words[0]](project, words)
+
+
+def test_readme_runs_on_a_folder_in_the_public_layout(tmp_path):
+    """The section on public features as it stands, on a tiny dataset of that layout."""
+    make_dataset(tmp_path / "THUMOS14", official=True, streams=("rgb", "flow"))
+    state = {
+        "cas_module.conv.0.weight": torch.randn(8, 12, 3),
+        "cas_module.conv.0.bias": torch.randn(8),
+        "cas_module.classifier.0.weight": torch.randn(3, 8, 1),
+    }
+    torch.save(state, tmp_path / "best_model.pkl")
+    (block,) = (block for block in blocks(ROOT / "README.md", "sh") if "THUMOS14" in block)
+    for line in block.splitlines():
+        words = shlex.split(line)
+        run(tmp_path, *words, *(options() if words[1] == "train" else []))
+    for name in ("seed0", "official"):
+        metrics = json.loads((tmp_path / f"results/thumos14/{name}/metrics.json").read_text())
+        assert metrics["num_videos"] == 4
+
+
+def test_the_example_of_a_dataset_works(tmp_path, monkeypatch):
+    """Annotations, description and overrides of docs/datasets.md as they stand, up to the copied videos."""
+    from um import params
+    from um.datasets import source
+
+    page = ROOT / "docs/datasets.md"
+    (annotations,) = blocks(page, "json")
+    described, overrides = blocks(page, "yaml")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COOKING", str(tmp_path))
+    for folder in ("videos", "datasets/cooking"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in json.loads(annotations)["database"]:
+        (tmp_path / f"videos/{name}.mp4").write_bytes(b"a video")
+    (tmp_path / "videos/annotations.json").write_text(annotations)
+    (tmp_path / "datasets/cooking/dataset.yaml").write_text(described)
+    (tmp_path / "params.yaml").write_text(overrides)
+    values = params.load()
+    assert values.of("cooking").train.num_segments == 100
+    out = tmp_path / "data/cooking"
+    source.download("cooking", values.of("cooking").download, out)
+    assert sorted(source.downloaded(out)) == ["train/cooking_01", "val/cooking_02"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_links_to_files_lead_somewhere(page):
+    made = {"results/benchmark.md"}  # by the workflow
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text("utf-8")):
+        path = (page.parent / target).resolve()
+        assert path.exists() or path.relative_to(ROOT).as_posix() in made, target
+
+
+def test_documented_parameters_exist():
+    """Every `name` in backticks in docs/method.md that looks like a parameter is one."""
+    from um.params import Localize, Train
+
+    known = set(Train.model_fields) | set(Localize.model_fields)
+    text = (ROOT / "docs/method.md").read_text("utf-8")
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", text))
+    assert named - known == set()
+
+
+def test_citation_is_yaml_with_the_paper():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert [author["family-names"] for author in cited["preferred-citation"]["authors"]] == [
+        "Lee",
+        "Wang",
+        "Lu",
+        "Byun",
+    ]
+
+
+def test_the_version_is_the_same_everywhere():
+    from um import __version__
+
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["version"] == __version__
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
