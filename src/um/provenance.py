@@ -1,6 +1,7 @@
 """The hand-shake between Snakemake, which does the work, and DVC, which keeps the ledger."""
 
 import hashlib
+import logging
 import re
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from um import params
 from um.errors import BadInput
 from um.files import read_json, sha256
 from um.params import Params
+
+log = logging.getLogger(__name__)
 
 LEDGER = Path("dvc.yaml")
 COMMITTED = ("src/", "datasets/")  # dependencies that git keeps
@@ -66,9 +69,12 @@ def check_ledger(values: Params) -> None:
 def restore() -> None:
     """After `dvc pull` or `dvc checkout`, tell Snakemake that what DVC calls clean is up to date.
 
+    Files that are not here do not matter as long as nothing asks for them: results can be had without videos.
+
     Raises:
         BadInput: DVC or, afterwards, Snakemake has work to do.
     """
+    values = params.load()
     report = run("dvc", "repro", "--dry", "--allow-missing")
     if changed := re.findall(r"Running stage '(.+?)'", report):
         hint = "`dvc status` tells why; `dvc checkout`, `dvc pull` or `dvc repro`"
@@ -76,6 +82,8 @@ def restore() -> None:
     run("snakemake", "--touch", "--forceall")
     if planned := plan():
         raise BadInput("snakemake", f"work for {', '.join(planned)}", "all files of the ledger", "`dvc pull`, or build")
+    absent = [out for out in _outs(values) if not Path(out).exists()]
+    log.info("restored: Snakemake and DVC agree%s", f"; not here: {', '.join(absent)}" if absent else "")
 
 
 def record() -> None:
@@ -95,6 +103,7 @@ def record() -> None:
     run("dvc", "commit", "--force")
     if changed := _status():
         raise BadInput("dvc", f"changes in {', '.join(changed)}", "a clean ledger", "`dvc status` tells why")
+    log.info("recorded: commit dvc.lock and results/benchmark.*, then `dvc push`")
 
 
 def plan() -> list[str]:
@@ -110,6 +119,18 @@ def plan() -> list[str]:
     if "Nothing to be done" in report:
         return []
     return sorted(set(re.findall(r"^(\w+) +\d+$", report, re.MULTILINE)) - {"total", "all"})
+
+
+def _outs(values: Params) -> list[str]:
+    """What the stages make, for all datasets and seeds."""
+    outs: dict[str, None] = {}
+    for stage in stages().values():
+        for out in stage["outs"]:
+            pattern = out if isinstance(out, str) else next(iter(out))
+            for dataset in values.datasets:
+                for seed in values.seeds:
+                    outs[pattern.replace("${item.dataset}", dataset).replace("${item.seed}", str(seed))] = None
+    return list(outs)
 
 
 def _status() -> list[str]:

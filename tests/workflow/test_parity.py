@@ -13,6 +13,8 @@ from um import params
 
 from .conftest import ROOT, Workspace
 
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # pygtrie, through DVC
+
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 MODULES = {  # the module behind each stage's verb
     "weights": "um.features.weights",
@@ -91,9 +93,10 @@ def outs_of(repo: Repo, files: set[str]) -> set[str]:
 
 def planned_by_dvc(repo: Repo) -> set[str]:
     """The outs of the stages that DVC calls changed, and of all stages after them."""
-    changed = [stage for stage in repo.index.stages if repo.status(targets=[stage.addressing])]
+    changed = repo.status()
     graph = repo.index.graph  # from a stage to those it depends on
-    again = set(changed).union(*(nx.ancestors(graph, stage) for stage in changed))
+    again = {stage for stage in repo.index.stages if stage.addressing in changed}
+    again = again.union(*(nx.ancestors(graph, stage) for stage in again))
     return {str(Path(out.fs_path).relative_to(repo.root_dir)) for stage in again for out in stage.outs}
 
 

@@ -31,9 +31,9 @@ def test_round_trip_through_a_remote(workspace, tmp_path):
     workspace.done("dvc", "push")
     subprocess.run(["git", "clone", "--quiet", str(workspace.root), str(tmp_path / "other")], check=True)
     other = Workspace(tmp_path / "other")
-    refused = other.run("um", "restore")
-    assert refused.returncode == 2
-    assert "um: snakemake: found work for" in refused.stdout
+    other.done("dvc", "pull", "evaluate@demo-0", "evaluate@demo-1")
+    assert "not here: data/weights" in other.done("um", "restore")  # the table can be had without what it comes from
+    assert "Nothing to be done" in other.done("snakemake", "-n")
     other.done("dvc", "pull")
     other.done("um", "restore")
     assert other.idle()
@@ -54,7 +54,7 @@ def test_record_refuses_unfinished_work(workspace, monkeypatch):
 def test_record_refuses_what_snakemake_did_not_make(workspace, monkeypatch):
     monkeypatch.chdir(workspace.root)
     shutil.rmtree(workspace / ".snakemake")
-    with pytest.raises(BadInput, match=r"no record of how files of .*train_model.* were made"):
+    with pytest.raises(BadInput, match=r"no record of how files of .* were made"):
         provenance.record()
 
 
@@ -98,7 +98,7 @@ def test_dvc_drives_snakemake(workspace):
 
 def test_a_killed_training_goes_on_to_the_same_bytes(workspace):
     target, folder = "models/demo/seed0/last.safetensors", workspace / "models/demo/seed0"
-    workspace.change("overrides.demo.train.iterations", 400)
+    workspace.change("overrides.demo.train.iterations", 200)
     job = subprocess.Popen(
         ["snakemake", target],
         cwd=workspace.root,
