@@ -21,7 +21,10 @@ rule table:
         expand(earlier("results/{dataset}/seed{seed}/metrics.json"), dataset=DATASETS, seed=SEEDS),
         expand(earlier("results/{dataset}/seed{seed}/best_on_test/metrics.json"), dataset=DATASETS, seed=SEEDS),
     output:
-        TABLE,
+        "results/benchmark.csv",
+        "results/benchmark.md",
+        "results/benchmark.tex",
+        html=report("results/benchmark.html", caption="../report/benchmark.rst", category="Benchmark"),
     log:
         "logs/table.log",
     conda:

@@ -27,7 +27,13 @@ rule train_model:
     output:
         last="models/{dataset}/seed{seed}/last.safetensors",
         best="models/{dataset}/seed{seed}/best_on_test.safetensors",
-        history="models/{dataset}/seed{seed}/history.csv",
+        history=report(
+            "models/{dataset}/seed{seed}/history.csv",
+            caption="../report/history.rst",
+            category="Training",
+            subcategory="{dataset}",
+            labels={"seed": "{seed}"},
+        ),
     log:
         "logs/train/{dataset}-seed{seed}.log",
     benchmark:
