@@ -89,6 +89,16 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "c"}, "temporary files are left"
 
 
+def test_the_bytes_do_not_depend_on_the_processor(tmp_path, monkeypatch):
+    """x264's plain C code, which every processor can run, writes what its fastest code writes."""
+    frames = list(demo._frames("demo_test_0002", 0))[:100]
+    monkeypatch.setattr(demo, "_frames", lambda *_: iter(frames))
+    demo.render("demo_test_0002", Download(), tmp_path / "fast")
+    monkeypatch.setitem(demo.ENCODER, "x264-params", demo.ENCODER["x264-params"] + ":asm=0")
+    demo.render("demo_test_0002", Download(), tmp_path / "plain")
+    assert sha256(tmp_path / "fast") == sha256(tmp_path / "plain")
+
+
 def test_the_videos_are_what_the_plan_says(rendered):
     videos = database()
     for video_id, frames in rendered.items():
@@ -127,7 +137,7 @@ def test_what_is_drawn_in_the_background_does_not_depend_on_the_class(video_id, 
     assert not same[action].any()
 
 
-def test_every_fidget_and_passer_is_seen_somewhere(monkeypatch):
+def test_every_fidget_and_passer_is_seen_somewhere():
     seen = set()
     for video_id in database():
         frames, instances = demo._instances(video_id, 0)
