@@ -10,7 +10,7 @@ import pytest
         (["only=features"], "run `dvc pull`, or the stage before"),
         (["only=trian"], "found only = 'trian'; expected one of weights, download"),
         (["num_segments=3"], "unknown key num_segments"),
-        (["dataset=thumos15"], "datasets/thumos15/dataset.yaml"),
+        (["dataset=thumos15"], "um: datasets: found no thumos15; expected one of "),
         (["only=train", "seed=9"], "found seed = 9; expected a seed of params.yaml"),
     ],
 )
@@ -26,7 +26,7 @@ def test_wrong_config(clone, settings, expected):
     [
         ("train.num_segmets", 3, "unknown key train.num_segmets; expected one of streams, num_segments"),
         ("evaluate.tiou", "wide", "expected start:stop:step"),
-        ("datasets", ["demo", "ucf6"], "found overrides.ucf6.download without render_seed"),
+        ("datasets", ["demo", "ucf6"], "found overrides.ucf6.download without render_seed, train_videos, test_videos"),
     ],
 )
 def test_wrong_params(clone, key, value, expected):

@@ -45,6 +45,9 @@ def chosen():
         seeds = [seed for seed in values.seeds if SEED in (None, str(seed))]
         if not seeds:
             raise BadInput("--config", f"seed = {SEED}", "a seed of params.yaml", "add it to `seeds` there")
+        known = sorted(path.parent.name for path in Path("datasets").glob("*/dataset.yaml"))
+        if unknown := [dataset for dataset in datasets if dataset not in known]:
+            raise BadInput("datasets", f"no {unknown[0]}", f"one of {', '.join(known)}", "docs/datasets.md adds one")
         if not DATASET:
             provenance.check_ledger(values)
         return {dataset: values.of(dataset) for dataset in datasets}, seeds
