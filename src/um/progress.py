@@ -34,8 +34,6 @@ def progress(title: str, total: int | None = None) -> Iterator[Callable[..., Non
         task = bars.add_task(title, total=total)
 
         def step(text: str, done: int | None = None) -> None:
-            bars.update(
-                task, description=f"{title} {text}", **({"advance": 1} if done is None else {"completed": done})
-            )
+            bars.update(task, description=f"{title} {text}", completed=done, advance=1 if done is None else None)
 
         yield step
