@@ -21,7 +21,7 @@ if not ONLY:
 
     rule all:
         input:
-            TABLE,
+            f"{TABLE}.html",
 
 
 for stage in [ONLY] if ONLY else STAGES:

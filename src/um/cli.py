@@ -221,14 +221,15 @@ def evaluate(
 
 @app.command()
 def table(
-    results: Annotated[Path, typer.Option(help="folder of the metrics files and of the table")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="folder of the metrics files")] = Path("results"),
     dataset: Annotated[Optional[list[str]], typer.Option(help="default: those of params.yaml")] = None,  # noqa: UP045
+    out: Annotated[Optional[Path], typer.Option(help="folder of the table; default: that of the metrics")] = None,  # noqa: UP045
 ) -> None:
     """Write the benchmark table as csv, md, html and tex, and print it."""
     from um import table as benchmark
 
     values = params.load()
-    benchmark.write(results, dataset or values.datasets, values)
+    benchmark.write(results, dataset or values.datasets, values, out)
 
 
 @app.command()

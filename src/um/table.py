@@ -73,8 +73,8 @@ class Group:
         return next((str(f) for f in self.figures if (f.method, f.column) == (method, column)), "–")
 
 
-def write(results: Path, datasets: Sequence[str], values: Params) -> None:
-    """Write `benchmark.{csv,md,html,tex}` to `results`, and print the table.
+def write(results: Path, datasets: Sequence[str], values: Params, out: Path | None = None) -> None:
+    """Write `benchmark.{csv,md,html,tex}` to `out`, and print the table.
 
     The md form holds the HTML table, as Markdown has no two-row heads.
 
@@ -82,17 +82,19 @@ def write(results: Path, datasets: Sequence[str], values: Params) -> None:
         results: folder with `<dataset>/seed<k>/metrics.json` and `<dataset>/seed<k>/best_on_test/metrics.json`.
         datasets: names, in the order of the column groups.
         values: params.yaml.
+        out: `results` when not given.
 
     Raises:
         BadInput: metrics are missing, or are those of another evaluation than params.yaml asks for.
     """
+    out = out or results
     groups = [_group(results, name, values) for name in datasets]
     figures = [figure for group in groups for figure in group.figures]
-    with atomic(results / "benchmark.csv") as temporary:
+    with atomic(out / "benchmark.csv") as temporary:
         pd.DataFrame(figures).to_csv(temporary, index=False, lineterminator="\n")
     methods = _ordered(figures)
     for form in FORMS:
-        with atomic(results / f"benchmark.{form}") as temporary:
+        with atomic(out / f"benchmark.{form}") as temporary:
             temporary.write_text(_render(form, groups, methods), "utf-8")
     for group in groups:
         rows = [

@@ -17,7 +17,6 @@ from um.errors import BadInput
 
 STAGES = ("weights", "download", "features", "train", "evaluate", "table")
 WEIGHTS = "data/weights/i3d-inception-rgb.safetensors"
-TABLE = expand("results/benchmark.{form}", form=["csv", "md", "html", "tex"])
 
 
 def stop(error):
@@ -58,6 +57,8 @@ def chosen():
 ONLY, DATASET, SEED = configured()
 SETTINGS, SEEDS = chosen()
 DATASETS = list(SETTINGS)
+# A dataset built by itself has its own table: that of params.yaml's datasets stays as it is.
+TABLE = f"results/{DATASET}/benchmark" if DATASET else "results/benchmark"
 
 
 def earlier(pattern):

@@ -10,7 +10,7 @@ REQUIRED INPUTS:
 
 OUTPUTS:
 
-    results/benchmark.{csv,md,html,tex}
+    results/benchmark.{csv,md,html,tex}     results/{dataset}/benchmark.* with --config dataset={dataset}
 """
 
 
@@ -21,15 +21,14 @@ rule table:
         expand(earlier("results/{dataset}/seed{seed}/metrics.json"), dataset=DATASETS, seed=SEEDS),
         expand(earlier("results/{dataset}/seed{seed}/best_on_test/metrics.json"), dataset=DATASETS, seed=SEEDS),
     output:
-        "results/benchmark.csv",
-        "results/benchmark.md",
-        "results/benchmark.tex",
-        html=report("results/benchmark.html", caption="../report/benchmark.rst", category="Benchmark"),
+        multiext(TABLE, ".csv", ".md", ".tex"),
+        html=report(f"{TABLE}.html", caption="../report/benchmark.rst", category="Benchmark"),
     log:
         "logs/table.log",
     conda:
         "../envs/um.yaml"
     params:
+        out=subpath(output.html, parent=True),
         datasets=expand("--dataset {dataset}", dataset=DATASETS),
         settings=[settings(dataset, "train", "evaluate") for dataset in DATASETS],
         seeds=SEEDS,
@@ -38,6 +37,7 @@ rule table:
         r"""
         um table \
             --results results \
+            --out {params.out:q} \
             {params.datasets} \
             2>&1 | tee {log:q}
         """
