@@ -1,0 +1,43 @@
+"""A folder of real videos with annotations is a dataset: a slice of ucf6 through the whole chain."""
+
+import json
+
+import pandas as pd
+import pytest
+
+SLICE = [*(f"ucf6_train_{number:04d}" for number in (1, 2, 3, 4)), "ucf6_val_0001", "ucf6_val_0002"]
+SMALL = {
+    "features": {"fps": 12.5, "short_side": 80, "crop": 64},
+    "train": {"num_segments": 32, "embedding_dim": 64, "iterations": 60, "eval_every": 30, "lr": 1e-3},
+}
+
+
+@pytest.fixture
+def folder(reference_data, tmp_path):
+    """What a user has: videos and annotations.json below one folder."""
+    source = reference_data / "data/ucf6"
+    annotations = json.loads((source / "annotations.json").read_text())
+    annotations["database"] = {name: annotations["database"][name] for name in SLICE}
+    (tmp_path / "mine/videos").mkdir(parents=True)
+    (tmp_path / "mine/annotations.json").write_text(json.dumps(annotations))
+    for name in SLICE:
+        (tmp_path / "mine/videos" / f"{name}.mp4").symlink_to(source / "videos" / f"{name}.mp4")
+    return tmp_path / "mine"
+
+
+def test_a_folder_of_real_videos_goes_through_the_whole_chain(workspace, folder):
+    before = (workspace / "results/benchmark.md").read_bytes()
+    (workspace / "datasets/mine").mkdir()
+    (workspace / "datasets/mine/dataset.yaml").write_text(f"title: Mine\nprovider: local\nsource: {folder}\n")
+    workspace.change("overrides.mine", SMALL)
+    build = ("snakemake", "--cores", "all", "--config", "dataset=mine")
+    workspace.done(*build)
+
+    scores = pd.read_csv(workspace / "results/mine/benchmark.csv").set_index(["method", "metric", "tiou"])["mean"]
+    low = scores[("Ours (last)", "mAP", 0.1)]
+    # Four training videos teach little; but a chain that mixed up videos, times or classes would find nothing.
+    assert low > 0.2
+    videos = json.loads((workspace / "results/mine/seed0/predictions.json").read_text())["results"]
+    assert sorted(videos) == SLICE[4:]
+    assert (workspace / "results/benchmark.md").read_bytes() == before
+    assert "Nothing to be done" in workspace.done(*build, "-n")
