@@ -49,21 +49,27 @@ def _dependencies(stage: str, dataset: str) -> list[str]:
 
 
 def check_ledger(values: Params) -> None:
-    """What DVC cannot see by itself: datasets that stage table does not name, and left-overs in its dependency.
-
-    Raises:
-        BadInput: dvc.yaml is to be extended, or models or results of other seeds to be deleted.
-    """
+    """dvc.yaml cannot loop over the dependencies of one stage: table must name every dataset's results."""
     listed = stages()["table"]["deps"]
-    built = {f"seed{seed}" for seed in values.seeds}
     for dataset in values.datasets:
         if f"results/{dataset}" not in listed:
             found = f"stage table without results/{dataset}"
             raise BadInput(LEDGER, found, "the results of all `datasets`", "repeat demo's lines there for it")
+
+
+def check_leftovers(values: Params) -> None:
+    """DVC hashes whole folders: what is there besides the seeds of params.yaml could not be built again."""
+    built = {f"seed{seed}" for seed in values.seeds}
+    for dataset in values.datasets:
         for folder in (Path("models") / dataset, Path("results") / dataset):
             if unknown := sorted(path.name for path in folder.glob("*") if path.name not in built):
                 found = f"{', '.join(unknown)}, not of the seeds {', '.join(map(str, values.seeds))}"
-                raise BadInput(folder, found, "what params.yaml asks for", f"rm -r {folder / unknown[0]}")
+                raise BadInput(
+                    folder,
+                    found,
+                    "what params.yaml asks for",
+                    f"rm -r {' '.join(str(folder / name) for name in unknown)}",
+                )
 
 
 def restore() -> None:
@@ -95,6 +101,7 @@ def record() -> None:
     """
     values = params.load()
     check_ledger(values)
+    check_leftovers(values)
     for dataset in values.datasets:
         for folder in ("videos", "features"):
             _check_index(Path("data") / dataset / folder)

@@ -49,6 +49,8 @@ def chosen():
             raise BadInput("datasets", f"no {unknown[0]}", f"one of {', '.join(known)}", "docs/datasets.md adds one")
         if not DATASET:
             provenance.check_ledger(values)
+        if ONLY == "table":
+            provenance.check_leftovers(values)
         return {dataset: values.of(dataset) for dataset in datasets}, seeds
     except BadInput as error:
         stop(error)
