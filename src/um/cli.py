@@ -145,8 +145,9 @@ def train(
 ) -> None:
     """Train UM; a killed run goes on where it was."""
     from um.datasets.folder import Folder
+    from um.device import choose_device
     from um.progress import progress
-    from um.train import choose_device, fit, open_run
+    from um.train import fit, open_run
 
     settings = _settings(dataset, changed)
     chosen = choose_device(device)
@@ -167,9 +168,9 @@ def test(
     changed: Changed,
 ) -> None:
     """Localise and evaluate: write predictions.json and metrics.json."""
+    from um.device import choose_device
     from um.table import show
     from um.test import test as run_test
-    from um.train import choose_device
 
     settings = _settings(dataset, changed)
     metrics = run_test(_root(dataset, data_dir), model_file, out, settings, choose_device(device))
@@ -188,8 +189,8 @@ def localize(
     changed: Changed,
 ) -> None:
     """Find the actions of videos: labelled, scored segments in seconds."""
+    from um.device import choose_device
     from um.test import localize as run_localize
-    from um.train import choose_device
 
     write_json(
         out, run_localize(inputs, model_file, changed["localize"], lambda: _weights(weights), choose_device(device))

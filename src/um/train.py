@@ -36,22 +36,6 @@ def seed_everything(seed: int) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is a GPU, else the CPU; other names are PyTorch's."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise BadInput("--device", repr(name), "auto, cpu or cuda", "auto finds a GPU where there is one") from None
-    if device.type not in ("cpu", "cuda"):
-        raise BadInput("--device", repr(name), "auto, cpu or cuda", "auto finds a GPU where there is one")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = f"{name}, but {torch.cuda.device_count()} GPUs are visible"
-        raise BadInput("--device", found, "auto or cpu", "nvidia-smi lists GPUs")
-    return device
-
-
 class Run(NamedTuple):
     """What a training run works on; equal runs give equal bytes."""
 

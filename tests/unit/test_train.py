@@ -17,10 +17,11 @@ from tiny import make_dataset
 
 from um import checkpoint
 from um.datasets.folder import Folder
+from um.device import choose_device
 from um.errors import BadInput
 from um.params import Settings, Train
 from um.test import test as score
-from um.train import choose_device, fit, open_run
+from um.train import fit, open_run
 
 CPU = torch.device("cpu")
 PRODUCTS = ["best_on_test.safetensors", "history.csv", "last.safetensors"]

@@ -121,7 +121,7 @@ def kinds(outs: set[str]) -> set[str]:
         ("download.render_seed", 1, ALL),
         ("features.clips", 3, ALL - {"annotations.json", "videos"}),
         ("train.iterations", 7, set()),  # of other datasets: demo has its own
-        ("train.lr", 0.01, {"models", "results", "benchmark"}),
+        ("train.margin", 50.0, {"models", "results", "benchmark"}),
         ("overrides.demo.train.iterations", 5, {"models", "results", "benchmark"}),
         ("localize.gamma", 0.3, {"models", "results", "benchmark"}),  # the looks at the test subset localise
         ("evaluate.tiou", "0.5:0.7:0.1", {"models", "results", "benchmark"}),

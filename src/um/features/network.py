@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from um.errors import BadInput
+from um.device import choose_device
 from um.features.backbones import build
 from um.params import Features
 
@@ -44,19 +44,6 @@ class Network:
             maps_NDTHW, _ = self.recognizer.extract_feat(inputs, stage="backbone")
         features_ND: npt.NDArray[np.float32] = maps_NDTHW.float().mean((2, 3, 4)).cpu().numpy()
         return features_ND
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is a GPU if there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        found = f"{name} ({str(error).splitlines()[0]})"
-        raise BadInput("device", found, "auto, cpu, or a GPU of this machine such as cuda:0", "use auto") from None
-    return device
 
 
 def fold_batch_norm(network: nn.Module) -> None:
