@@ -41,3 +41,12 @@ def test_a_folder_of_real_videos_goes_through_the_whole_chain(workspace, folder)
     assert sorted(videos) == SLICE[4:]
     assert (workspace / "results/benchmark.md").read_bytes() == before
     assert "Nothing to be done" in workspace.done(*build, "-n")
+
+    model, video = "models/mine/seed0/last.safetensors", folder / "videos" / f"{SLICE[4]}.mp4"
+    workspace.done("um", "localize", str(video), "--model-file", model, "--out", "found.json")
+    (found,) = json.loads((workspace / "found.json").read_text())["results"].values()
+    assert found
+    assert [entry["label"] for entry in found] == [entry["label"] for entry in videos[SLICE[4]]]
+    for ours, tested in zip(found, videos[SLICE[4]], strict=True):
+        assert ours["segment"] == pytest.approx(tested["segment"], abs=0.05)
+        assert ours["score"] == pytest.approx(tested["score"], abs=1e-3)
