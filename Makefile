@@ -2,7 +2,8 @@
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help run test lint schema
+.PHONY: help run test lint schema bench
+BENCH_VIDEO ?= data/demo/videos/test/demo_test_0001.mp4
 
 help: ## show this
 	@awk -F ' *:.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -28,3 +29,6 @@ lint: .venv/.ready ## check style, types and rules
 
 schema: .venv/.ready ## write workflow/schemas/params.schema.json anew, after a change of src/um/params.py
 	python -c 'from um.params import schema; print(schema(), end="")' > workflow/schemas/params.schema.json
+
+bench: .venv/.ready ## time the network in fp32 and bf16 on BENCH_VIDEO; bf16 takes minutes on a CPU without bf16 units
+	python benchmarks/extraction.py $(BENCH_VIDEO) --crop 96 --clips 4 --repeats 1

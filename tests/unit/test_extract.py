@@ -190,7 +190,7 @@ def test_settings_and_names_that_cannot_be(tmp_path: Path, videos: dict[str, Pat
         ({"a/b/c": videos["val/c"]}, TINY, weights, "cpu", "'a/b/c'"),
         (one, TINY.model_copy(update={"streams": "rgb,flow"}), weights, "cpu", "features.streams: found rgb,flow"),
         (one, TINY, tmp_path / "absent", "cpu", "absent: found no such file"),
-        (one, TINY, weights, "abacus", "device: found abacus"),
+        (one, TINY, weights, "abacus", "--device: found 'abacus'"),
         (one, TINY.model_copy(update={"crop": 65}), weights, "cpu", "at most short_side"),
     ]
     for named, settings, file, device, message in cases:
