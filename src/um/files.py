@@ -3,12 +3,15 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from um.errors import BadInput
+
+LEFTOVER = re.compile(r"\..+\.\d+\.part(\.[^.]+)?")
 
 
 @contextmanager
@@ -21,6 +24,12 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(files: Iterable[Path]) -> None:
+    """Delete those that `atomic` left where it was killed; only the one owner of a folder may do so."""
+    for file in [path for path in files if LEFTOVER.fullmatch(path.name)]:
+        file.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:

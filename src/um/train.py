@@ -16,7 +16,7 @@ from um.checkpoint import Header
 from um.datasets.folder import Folder, Subset
 from um.errors import BadInput
 from um.evaluation.metrics import accuracy, evaluate
-from um.files import atomic, make_folder
+from um.files import atomic, make_folder, sweep
 from um.loss import um_loss
 from um.model import UM
 from um.params import Settings
@@ -70,6 +70,7 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
         report: called with the step and its loss after every step.
     """
     make_folder(out)
+    sweep(out.glob(".*"))
     settings = run.settings.train
     seed_everything(run.seed)
     train, test = run.train.to(device), run.test.to(device)

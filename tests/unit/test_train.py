@@ -146,6 +146,7 @@ def test_a_process_killed_at_any_moment_goes_on_to_the_same_bytes(root, straight
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert killed
+    (tmp_path / "m/.state.pt.1.part.pt").write_bytes(b"torn")  # a kill while it saved
     subprocess.run(command(root, tmp_path / "m"), cwd=tmp_path, env=environment, check=True, capture_output=True)
     assert products(tmp_path / "m") == straight
 

@@ -12,10 +12,9 @@ from typing import Any
 
 from um.errors import BadInput
 from um.features import store
-from um.files import atomic, read_json, sha256, write_json
+from um.files import atomic, read_json, sha256, sweep, write_json
 
 OWN_FILE = re.compile(r"([^/.][^/]*/)?(rgb|flow)/[^/.][^/]*\.npy")
-LEFTOVER = re.compile(r"\..+\.npy\.\d+\.part\.npy")
 ENTRY = {"sha256": str, "snippets": int, "source_sha256": str}
 
 Entry = dict[str, Any]
@@ -41,9 +40,7 @@ class Ledger:
                 self.entries[path] = entry
             else:
                 (folder / path).unlink(missing_ok=True)
-        for file in folder.rglob(".*.part.npy"):  # of a run that was killed while it wrote
-            if LEFTOVER.fullmatch(file.name):
-                file.unlink(missing_ok=True)
+        sweep(folder.rglob(".*"))
         # the stamp comes last: a kill before it leaves the old one, and the next run empties the folder again
         self._write_journal()
         self.index.unlink(missing_ok=True)
