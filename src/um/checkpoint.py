@@ -91,7 +91,7 @@ def read(path: Path, settings: Train) -> tuple[UM, Header | None]:
     try:
         D, F, _ = state["embed.weight"].shape
         C = state["classifier.weight"].shape[0]
-        model = UM(F, D, C, settings.r_act, settings.r_bkg, settings.dropout)
+        model = UM(F, C, settings.model_copy(update={"embedding_dim": D}))
         model.load_state_dict(state)
     except (KeyError, ValueError, RuntimeError) as error:
         raise BadInput(path, f"weights that do not fit ({str(error).splitlines()[0]})", expected, hint) from None

@@ -22,7 +22,7 @@ class Curves(NamedTuple):
     """What localisation needs of a forward pass; all in [0, 1]."""
 
     score_C: Floats  # video-level class scores
-    fused_TC: Floats  # CAS x magnitude, min-max normalised over time per class
+    fused_TC: Floats  # CAS x magnitude (or the CAS alone), min-max normalised over time per class
     magnitude_T: Floats  # normalised embedding magnitude: probability of being foreground
 
 
@@ -36,20 +36,22 @@ class Segments(NamedTuple):
 
 
 @torch.inference_mode()
-def curves(model: UM, features_TF: Tensor, max_segments: int) -> Curves:
+def curves(model: UM, features_TF: Tensor, settings: Localize) -> Curves:
     """Forward one video in evaluation mode and normalise its curves.
 
     Args:
         model: in evaluation mode.
         features_TF: all snippets of one video, on the model's device.
-        max_segments: longer videos are sampled evenly to this many snippets.
+        settings: `max_segments` (longer videos are sampled evenly to this many snippets), `foreground`, `fusion`.
     """
-    sampled_BTF = features_TF[evenly(len(features_TF), max_segments).to(features_TF.device)][None]
+    sampled_BTF = features_TF[evenly(len(features_TF), settings.max_segments).to(features_TF.device)][None]
     output = model(sampled_BTF)
-    foreground = output.action_embedding.norm(dim=2).mean(dim=1)
-    background = output.background_embedding.norm(dim=2).mean(dim=1)
-    magnitude_BT = _normalise(output.embedding.norm(dim=2), background[:, None], foreground[:, None])
-    fused_BTC = output.cas * magnitude_BT[:, :, None]
+    if settings.foreground == "margin":
+        magnitude_BT = output.magnitude.clamp(max=model.settings.margin) / model.settings.margin
+    else:
+        background, foreground = (m.mean(dim=1) for m in (output.background_magnitude, output.action_magnitude))
+        magnitude_BT = _normalise(output.magnitude, background[:, None], foreground[:, None])
+    fused_BTC = output.cas * magnitude_BT[:, :, None] if settings.fusion else output.cas
     fused_BTC = _normalise(fused_BTC, fused_BTC.amin(dim=1, keepdim=True), fused_BTC.amax(dim=1, keepdim=True))
     score, fused, magnitude = (x[0].cpu().numpy() for x in (output.action_score, fused_BTC, magnitude_BT))
     return Curves(score, fused, magnitude)
@@ -80,7 +82,7 @@ def localize(video: Curves, duration: float, settings: Localize) -> Segments:
     magnitude_P = upscale(video.magnitude_T[:, None], settings.upscale)[:, 0]
 
     cas_H = np.array(threshold_range(settings.cas_thresholds))
-    magnitude_H = np.array(threshold_range(settings.magnitude_thresholds))
+    magnitude_H = np.array(threshold_range(settings.magnitude_thresholds) if settings.fusion else [])
     above_KHP = (fused_KP[:, None] >= cas_H[:, None]) & (fused_KP[:, None] > 0)
     # The CAS family is scored on the thresholded curve, so that below the threshold is nothing.
     cut_KHP = np.where(above_KHP, fused_KP[:, None], 0.0)
@@ -93,12 +95,22 @@ def localize(video: Curves, duration: float, settings: Localize) -> Segments:
     score = contrast + settings.gamma * video.score_C[classes_K[k]]
     seconds = duration / (settings.upscale * T)
     start, end = first * seconds, (last + 1) * seconds
-    kept = [
-        members[nms(start[members], end[members], score[members], settings.nms_iou, float(settings.nms_plus_one))]
-        for members in (np.flatnonzero(k == i) for i in range(len(classes_K)))
-    ]
+    if settings.whole_video and not len(k):
+        inner_K = video.fused_TC[:, classes_K].mean(axis=0, dtype=np.float64)
+        k, score = np.arange(len(classes_K)), inner_K + settings.gamma * video.score_C[classes_K]
+        start, end = np.zeros(len(k)), np.full(len(k), duration)
+    kept, scores = [], []
+    plus = float(settings.nms_plus_one)
+    for members in (np.flatnonzero(k == i) for i in range(len(classes_K))):
+        if settings.nms == "hard":
+            order = nms(start[members], end[members], score[members], settings.nms_iou, plus)
+            new = score[members[order]]
+        else:
+            order, new = soft_nms(start[members], end[members], score[members], settings.nms_sigma, plus)
+        kept.append(members[order])
+        scores.append(new)
     order = np.concatenate(kept)
-    return Segments(classes_K[k[order]], score[order], start[order], end[order])
+    return Segments(classes_K[k[order]], np.concatenate(scores), start[order], end[order])
 
 
 def upscale(curve_TX: Floats, factor: int) -> Floats:
@@ -158,3 +170,30 @@ def nms(start: Floats, end: Floats, score: Floats, iou: float, plus: float) -> I
         shared = np.maximum(0.0, np.minimum(end[best], end[rest]) - np.maximum(start[best], start[rest]) + plus)
         order = rest[shared / (length[best] + length[rest] - shared) < iou]
     return np.array(kept, dtype=np.int64)
+
+
+def soft_nms(start: Floats, end: Floats, score: Floats, sigma: float, plus: float) -> tuple[Ints, Floats]:
+    """Gaussian soft-NMS (Bodla et al. 2017): take the best, lower the others by exp(-overlap^2 / sigma), repeat.
+
+    Args:
+        start: (R,) seconds.
+        end: (R,) seconds.
+        score: (R,); falls towards 0 where overlaps are large, scores of 0 or less stay.
+        sigma: width of the Gaussian.
+        plus: seconds added to every length and intersection.
+
+    Returns:
+        All R indices, best first, and their new scores, falling.
+    """
+    length = end - start + plus
+    shared_RR = np.minimum(end[:, None], end) - np.maximum(start[:, None], start) + plus
+    shared_RR = np.maximum(0.0, shared_RR)
+    decay_RR = np.exp(-((shared_RR / (length[:, None] + length - shared_RR)) ** 2) / sigma)
+    left, order, scores = score.copy(), [], []
+    for _ in range(len(score)):
+        best = int(left.argmax())  # the first of equals
+        order.append(best)
+        scores.append(left[best])
+        left[best] = -np.inf
+        left = np.where(left > 0, left * decay_RR[best], left)
+    return np.array(order, dtype=np.int64), np.array(scores)

@@ -1,4 +1,4 @@
-"""UM's losses as the official code computes them: BCE of a softmax, averaged over videos and classes."""
+"""UM's losses, in the official code's form and in the paper's."""
 
 from typing import NamedTuple
 
@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy
 
 from um.model import Output
+from um.params import Train
 
 
 class Losses(NamedTuple):
@@ -18,23 +19,36 @@ class Losses(NamedTuple):
     uncertainty: Tensor
 
 
-def um_loss(output: Output, label_BC: Tensor, margin: float, alpha: float, beta: float) -> Losses:
-    """L = L_cls + alpha * L_um + beta * L_be (paper eq. 9; classification terms in the official code's form).
+def um_loss(output: Output, label_BC: Tensor, settings: Train) -> Losses:
+    """L = s (L_cls + beta * L_be) + alpha * L_um (paper eq. 9; s is `loss_scale`, 1 in the paper).
 
-    L_um = mean_B (max(0, m - |f_act|) + |f_bkg|)^2 with f the mean embedding over the selected snippets (eq. 7).
+    L_cls and L_be compare the video-level scores with the normalised labels, and the background's with 1 / C
+    (eq. 5 and 8). `summed_ce` is the paper's form: -sum_C y log p, and its mean over classes for L_be. `mean_bce` is
+    the official code's: binary cross-entropy averaged over the classes, whose gradient falls as 1 / C.
+
+    L_um = mean_B (max(0, m - |f_act|) + |f_bkg|)^2 with f the mean embedding over the selected snippets (eq. 7); with
+    `uncertainty: channels` f is the mean over the channels of every selected snippet, as the seed has it.
 
     Args:
         output: of the network, in training mode.
         label_BC: multi-hot video-level labels, float, at least one class per video.
-        margin: m.
-        alpha: weight of L_um.
-        beta: weight of L_be.
+        settings: the form and the weights.
     """
-    classification = binary_cross_entropy(output.action_score, label_BC / label_BC.sum(dim=1, keepdim=True))
+    target_BC = label_BC / label_BC.sum(dim=1, keepdim=True)
     uniform_BC = torch.full_like(label_BC, 1 / label_BC.shape[1])
-    background_entropy = binary_cross_entropy(output.background_score, uniform_BC)
-    action_B = (margin - output.action_embedding.mean(dim=1).norm(dim=1)).relu()
-    background_B = output.background_embedding.mean(dim=1).norm(dim=1)
+    if settings.loss == "mean_bce":
+        classification = binary_cross_entropy(output.action_score, target_BC)
+        background_entropy = binary_cross_entropy(output.background_score, uniform_BC)
+    else:
+        classification = -(target_BC * _log(output.action_score)).sum(dim=1).mean()
+        background_entropy = -_log(output.background_score).mean()
+    over = 1 if settings.uncertainty == "snippets" else 2
+    action_B = (settings.margin - output.action_embedding.mean(dim=over).norm(dim=1)).relu()
+    background_B = output.background_embedding.mean(dim=over).norm(dim=1)
     uncertainty = ((action_B + background_B) ** 2).mean()
-    total = classification + alpha * uncertainty + beta * background_entropy
-    return Losses(total, classification, background_entropy, uncertainty)
+    supervised = settings.loss_scale * (classification + settings.beta * background_entropy)
+    return Losses(supervised + settings.alpha * uncertainty, classification, background_entropy, uncertainty)
+
+
+def _log(p: Tensor) -> Tensor:
+    return p.clamp(min=torch.finfo(p.dtype).tiny).log()

@@ -1,4 +1,4 @@
-"""UM's network (Lee et al., AAAI 2021, section 3; the official variant of docs/method.md).
+"""UM's network (Lee et al., AAAI 2021, section 3), in the forms that docs/method.md tells apart.
 
 Shape legend of this package: B videos, T snippets, F input features, D embedding, C classes, K selected snippets.
 """
@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool1d
+
+from um.params import Train
 
 
 class Output(NamedTuple):
@@ -16,7 +19,10 @@ class Output(NamedTuple):
     background_score: Tensor  # (B, C) softmax of the CAS pooled over pseudo-background snippets
     action_embedding: Tensor  # (B, K_act, D) embeddings of the pseudo-action snippets
     background_embedding: Tensor  # (B, K_bkg, D) embeddings of the pseudo-background snippets
+    action_magnitude: Tensor  # (B, K_act) their magnitudes
+    background_magnitude: Tensor  # (B, K_bkg)
     embedding: Tensor  # (B, T, D)
+    magnitude: Tensor  # (B, T) L2 norm of the embedding, smoothed
     cas: Tensor  # (B, T, C) class activation sequence after softmax over C
 
 
@@ -25,21 +31,18 @@ class UM(nn.Module):
 
     Args:
         feature_dim: F.
-        embedding_dim: D.
         num_classes: C.
-        r_act: K_act = max(1, T // r_act).
-        r_bkg: K_bkg = max(1, T // r_bkg).
-        dropout: of the classifier's input, and of the random snippet mask.
+        settings: D, dropouts, K_act = max(1, T // r_act), K_bkg = max(1, T // r_bkg), smoothing, margin, selection.
     """
 
-    def __init__(
-        self, feature_dim: int, embedding_dim: int, num_classes: int, r_act: float, r_bkg: float, dropout: float
-    ) -> None:
+    def __init__(self, feature_dim: int, num_classes: int, settings: Train) -> None:
         super().__init__()
-        self.r_act, self.r_bkg = r_act, r_bkg
-        self.embed = nn.Conv1d(feature_dim, embedding_dim, kernel_size=3, padding=1)
-        self.classifier = nn.Conv1d(embedding_dim, num_classes, kernel_size=1, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.settings = settings
+        D = settings.embedding_dim
+        self.embed = nn.Conv1d(feature_dim, D, kernel_size=3, padding=1)
+        self.classifier = nn.Conv1d(D, num_classes, kernel_size=1, bias=False)
+        self.input_dropout = nn.Dropout(settings.input_dropout)
+        self.dropout = nn.Dropout(settings.dropout)
 
     def forward(self, features_BTF: Tensor, mask_BT: Tensor | None = None) -> Output:
         """Run the network.
@@ -49,17 +52,21 @@ class UM(nn.Module):
             mask_BT: weights of the random snippet mask; drawn by dropout of ones when not given (1 in evaluation).
         """
         T = features_BTF.shape[1]
-        embedding_BTD = torch.relu(self.embed(features_BTF.transpose(1, 2))).transpose(1, 2)
-        logits_BTC = self.classifier(self.dropout(embedding_BTD).transpose(1, 2)).transpose(1, 2)
+        embedding_BDT = torch.relu(self.embed(self.input_dropout(features_BTF).transpose(1, 2)))
+        logits_BTC = self._smooth(self.classifier(self.dropout(embedding_BDT)).float()).transpose(1, 2)
 
-        magnitude_BT = embedding_BTD.norm(dim=2)
+        embedding_BTD = embedding_BDT.float().transpose(1, 2)
+        magnitude_BT = self._smooth(embedding_BTD.norm(dim=2))
         if mask_BT is None:
             mask_BT = self.dropout(torch.ones_like(magnitude_BT))
-        K_act, K_bkg = (max(1, int(T // ratio)) for ratio in (self.r_act, self.r_bkg))
+        K_act, K_bkg = (max(1, int(T // ratio)) for ratio in (self.settings.r_act, self.settings.r_bkg))
         action_BK = _largest(magnitude_BT * mask_BT, K_act)
-        # Reversed before the mask: the mask then removes snippets from both selections.
-        reversed_BT = magnitude_BT.amax(dim=1, keepdim=True) - magnitude_BT
-        background_BK = _largest(reversed_BT * mask_BT, K_bkg)
+        if self.settings.background == "reversed":
+            # Reversed before the mask: the mask then removes snippets from both selections.
+            reversed_BT = magnitude_BT.amax(dim=1, keepdim=True) - magnitude_BT
+            background_BK = _largest(reversed_BT * mask_BT, K_bkg)
+        else:
+            background_BK = _largest(-magnitude_BT * mask_BT, K_bkg)
 
         top_BKC = logits_BTC.sort(dim=1, descending=True).values[:, :K_act]
         return Output(
@@ -67,9 +74,17 @@ class UM(nn.Module):
             background_score=_gather(logits_BTC, background_BK).mean(dim=1).softmax(dim=1),
             action_embedding=_gather(embedding_BTD, action_BK),
             background_embedding=_gather(embedding_BTD, background_BK),
+            action_magnitude=magnitude_BT.gather(1, action_BK),
+            background_magnitude=magnitude_BT.gather(1, background_BK),
             embedding=embedding_BTD,
+            magnitude=magnitude_BT,
             cas=logits_BTC.softmax(dim=2),
         )
+
+    def _smooth(self, curve: Tensor) -> Tensor:
+        """Average pooling over time, the last dimension, to the same length."""
+        width = self.settings.smoothing
+        return curve if width == 1 else avg_pool1d(curve, width, 1, width // 2, count_include_pad=False)
 
 
 def _largest(values_BT: Tensor, K: int) -> Tensor:

@@ -29,6 +29,13 @@ def _check_range(text: str) -> str:
     return text
 
 
+def _check_odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("expected an odd number of snippets")
+    return value
+
+
+Odd = Annotated[int, AfterValidator(_check_odd)]
 Range = Annotated[str, AfterValidator(_check_range)]
 Streams = Literal["rgb", "flow", "rgb,flow"]
 
@@ -68,17 +75,40 @@ class Train(Section):
     )
     num_segments: int = Field(750, ge=1, description="T, snippets sampled per training video")
     embedding_dim: int = Field(2048, ge=1, description="D, channels of the embedding")
+    input_dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the features, before the embedding")
     dropout: float = Field(0.7, ge=0, lt=1, description="dropout of the classifier's input and of the snippet mask")
+    smoothing: Odd = Field(1, ge=1, description="snippets averaged around each in CAS logits and magnitudes; 1: none")
     r_act: float = Field(9.0, gt=0, description="k_act = max(1, T // r_act) pseudo-action snippets")
     r_bkg: float = Field(4.0, gt=0, description="k_bkg = max(1, T // r_bkg) pseudo-background snippets")
+    background: Literal["reversed", "masked"] = Field(
+        "reversed",
+        description="pseudo-background: the smallest magnitudes of those the snippet mask keeps, "
+        "or (the seed's) of all after masking, which are the masked ones",
+    )
+    loss: Literal["mean_bce", "summed_ce"] = Field(
+        "mean_bce", description="classification terms: the official code's mean BCE, or the paper's cross-entropy"
+    )
+    loss_scale: float = Field(1.0, gt=0, description="weight of L_cls and L_be; C / 20 keeps THUMOS14's balance")
+    uncertainty: Literal["snippets", "channels"] = Field(
+        "snippets", description="L_um's mean: over the selected snippets, or (the seed's) over the channels"
+    )
     margin: float = Field(100.0, gt=0, description="m of the uncertainty loss")
     alpha: float = Field(5e-4, ge=0, description="weight of the uncertainty loss L_um")
     beta: float = Field(1.0, ge=0, description="weight of the background-entropy loss L_be")
     lr: float = Field(1e-4, gt=0, description="Adam's learning rate")
     weight_decay: float = Field(5e-4, ge=0, description="Adam's coupled L2 weight decay")
+    min_snippets: int = Field(1, ge=1, description="shorter training videos are left out")
     batch_size: int = Field(16, ge=1, description="B, videos per step")
     iterations: int = Field(10_000, ge=1, description="optimiser steps")
     eval_every: int = Field(100, ge=1, description="steps between looks at the test subset (for best_on_test)")
+    held_out: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the training videos that chooses `selected`, by their labels; 0: none",
+    )
+    resident: Literal["float32", "float16"] = Field("float32", description="features in memory while training")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the network in training")
 
 
 class Localize(Section):
@@ -88,11 +118,18 @@ class Localize(Section):
     class_threshold: float = Field(0.2, ge=0, le=1, description="video-level score that predicts a class")
     cas_thresholds: Range = Field("0:0.225:0.025", description="thresholds on the fused curve")
     magnitude_thresholds: Range = Field("0.4:0.6:0.025", description="thresholds on the normalised magnitude")
+    fusion: bool = Field(True, description="weight the CAS by the magnitude; no: CAS and its thresholds only")
+    foreground: Literal["minmax", "margin"] = Field(
+        "minmax", description="magnitude to probability: the official code's min-max, or the paper's min(m, |f|) / m"
+    )
     upscale: int = Field(24, ge=1, description="linear interpolation factor over time")
     outer_ratio: float = Field(0.25, gt=0, description="lambda: outer part of a segment, per side, over its length")
     gamma: float = Field(0.2, ge=0, description="weight of the video-level class score")
-    nms_iou: float = Field(0.6, gt=0, le=1, description="segments of a class that overlap this much are merged")
+    nms: Literal["hard", "soft"] = Field("hard", description="drop overlapping segments, or lower scores (Gaussian)")
+    nms_iou: float = Field(0.6, gt=0, le=1, description="hard: overlap from which a lower-scored segment is dropped")
+    nms_sigma: float = Field(0.3, gt=0, description="soft: scores fall by exp(-overlap^2 / sigma)")
     nms_plus_one: bool = Field(True, description="add 1 s to every length and overlap in NMS, as the official code")
+    whole_video: bool = Field(False, description="a video without any segment gets one over its full length")
 
 
 class Evaluate(Section):
@@ -115,6 +152,10 @@ class Settings(Section):
 M = TypeVar("M", bound=BaseModel)
 
 STAGES = tuple(Settings.model_fields)
+OURS = "ours"  # the variant that is a dataset's own settings
+
+
+Changes = dict[str, dict[str, Any]]  # stage → name → value
 
 
 class Params(Settings):
@@ -122,16 +163,27 @@ class Params(Settings):
 
     datasets: list[str] = Field(default=["demo"], min_length=1, description="datasets that are built by default")
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2], min_length=1, description="training seeds")
-    overrides: dict[str, dict[str, dict[str, Any]]] = Field(
+    variants: dict[str, Changes] = Field(
+        default={}, description="variant → stage → values that replace any dataset's; `ours` is what the dataset has"
+    )
+    overrides: dict[str, Changes] = Field(
         default={}, description="dataset → stage → values that replace the stage's; all of them for `datasets`"
     )
 
-    def of(self, dataset: str) -> Settings:
-        """The settings of one dataset: the common sections with its overrides on top."""
-        changed = self.overrides.get(dataset, {})
-        merged = {stage: getattr(self, stage).model_dump() | changed.get(stage, {}) for stage in STAGES}
-        merged.update({stage: values for stage, values in changed.items() if stage not in STAGES})
-        return validate(Settings, merged, Path("params.yaml"), f"overrides.{dataset}.")
+    def of(self, dataset: str, variant: str = OURS) -> Settings:
+        """The settings of one dataset: the common sections, its overrides and then the variant on top."""
+        merged: dict[str, Any] = {stage: getattr(self, stage).model_dump() for stage in STAGES}
+        changes = {f"overrides.{dataset}.": self.overrides.get(dataset, {})}
+        if variant != OURS:
+            if variant not in self.variants:
+                found, known = f"no variant {variant!r}", ", ".join([OURS, *self.variants])
+                raise BadInput(Path("params.yaml"), found, f"one of {known}", "variants are listed there")
+            changes[f"variants.{variant}."] = self.variants[variant]
+        for prefix, stages in changes.items():
+            for stage, values in stages.items():
+                merged[stage] = merged.get(stage, {}) | values
+            settings = validate(Settings, merged, Path("params.yaml"), prefix)
+        return settings
 
 
 def validate(model: type[M], values: Any, where: Path, prefix: str = "") -> M:
@@ -172,13 +224,14 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raise BadInput(path, f"invalid YAML{at}", "a YAML mapping", "check indentation and quotes") from None
     params = validate(Params, values, path)
     for dataset in [*params.overrides, *params.datasets]:
-        params.of(dataset)
+        for variant in [OURS, *params.variants]:
+            params.of(dataset, variant)
     for dataset in params.datasets if "datasets" in values else []:
         _check_complete(path, dataset, params.overrides.get(dataset, {}))
     return params
 
 
-def _check_complete(path: Path, dataset: str, overrides: dict[str, dict[str, Any]]) -> None:
+def _check_complete(path: Path, dataset: str, overrides: Changes) -> None:
     """DVC compares `overrides.<dataset>.<stage>`: it must hold all that the stage is built with."""
     for stage in STAGES:
         known = Settings.model_fields[stage].annotation.model_fields  # type: ignore[union-attr]

@@ -41,7 +41,7 @@ def predict(
     names = np.array(classes)
     rows, labels = [], {}
     for name, features_TF in videos:
-        video = curves(model, features_TF, settings.max_segments)
+        video = curves(model, features_TF, settings)
         found = localize(video, len(features_TF) * snippet_seconds, settings)
         labels[name] = names[video.score_C >= settings.class_threshold].tolist()
         columns = (name, names[found.label], found.score, found.start, found.end)

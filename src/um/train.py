@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from um import checkpoint
 from um.checkpoint import Header
@@ -21,9 +22,11 @@ from um.loss import um_loss
 from um.model import UM
 from um.params import Settings
 from um.predict import predict
-from um.sampling import Batches
+from um.sampling import Batches, evenly
 
 Report = Callable[[int, dict[str, float]], None]
+Look = Callable[[UM], tuple[float, dict[str, float]]]  # how good a model is, and what its line of the history says
+History = list[dict[str, float]]
 
 
 def seed_everything(seed: int) -> None:
@@ -47,49 +50,129 @@ class Run(NamedTuple):
     settings: Settings
     seed: int
 
+    def header(self, selection: str, iteration: int) -> Header:
+        """What a model file says about itself."""
+        settings = self.settings.model_dump()
+        data = self.train.fingerprint
+        of_run = (self.classes, self.streams, self.snippet_seconds, selection, iteration, self.seed, data)
+        return Header(*of_run, settings["features"], settings["train"], settings["localize"])
+
 
 def open_run(folder: Folder, settings: Settings, seed: int) -> Run:
-    """Load both subsets of a folder."""
-    train, test = folder.load("train"), folder.load("test")
+    """Load both subsets of a folder; training videos of fewer than `min_snippets` are left out."""
+    dtype = getattr(torch, settings.train.resident)
+    train, test = folder.load("train", dtype), folder.load("test", dtype)
     if train.packed_NF.shape[1] != test.packed_NF.shape[1]:
         widths = f"{train.packed_NF.shape[1]} and {test.packed_NF.shape[1]}"
         raise BadInput(folder.root, f"feature widths {widths} in train and test", "one width", "extract again")
-    return Run(folder.classes, folder.streams, folder.snippet_seconds, train, test, settings, seed)
+    long_V = train.length_V >= settings.train.min_snippets
+    if not long_V.any():
+        found = f"no training video of {settings.train.min_snippets} snippets or more"
+        raise BadInput(folder.root, found, "at least one", "lower --min-snippets")
+    return Run(folder.classes, folder.streams, folder.snippet_seconds, train.where(long_V), test, settings, seed)
 
 
 def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: None) -> None:
-    """Train and write `last.safetensors`, `best_on_test.safetensors` and `history.csv` to `out`.
+    """Train; write `last.safetensors`, `best_on_test.safetensors` and `history.csv` to `out`.
 
-    Every `eval_every` steps and at the end the test subset is scored and the whole state, the best model so far
-    included, is saved to `state.pt`, from which a killed run goes on to identical bytes; it is removed at the end.
+    Every `eval_every` steps and at the end the model is looked at: it scores the test subset, and the whole state, the
+    best model so far included, is saved, from which a killed run goes on to identical bytes.
+
+    With `held_out`, a second training follows, on the training videos but for that share of them. It never sees the
+    test subset: `selected.safetensors` is the look at which UM's loss on the held-out videos, which takes no more than
+    their video-level labels, was lowest (`selected.csv`).
 
     Args:
         run: data and settings.
         out: folder of the model files.
         device: where features and model live.
-        report: called with the step and its loss after every step.
+        report: called after every step with the steps done and the mean losses up to the latest look.
     """
     make_folder(out)
     sweep(out.glob(".*"))
+    train, test = run.train.to(device), run.test.to(device)
+    state_file, second_state_file = out / "state.pt", out / "state_selected.pt"
+    settings = run.settings
+
+    def on_test(model: UM) -> tuple[float, dict[str, float]]:
+        videos = ((video.id, test.features(i)) for i, video in enumerate(test.videos))
+        predictions, labels = predict(model, videos, run.classes, settings.localize, run.snippet_seconds)
+        score = evaluate(test.videos, predictions, settings.evaluate)["average_mAP"]
+        return score, {"test_accuracy": accuracy(test.videos, labels), "test_average_mAP": score}
+
+    model, best, history = _train(run, train, on_test, state_file, device, report)
+    checkpoint.write(out / "last.safetensors", model, run.header("last", settings.train.iterations))
+    model.load_state_dict(best["model"])
+    checkpoint.write(out / "best_on_test.safetensors", model, run.header("best_on_test", best["iteration"]))
+    _write_csv(out / "history.csv", history)
+
+    if settings.train.held_out:
+        label_VC = train.labels(run.classes)
+        held_V = held_out(label_VC, settings.train.held_out, run.seed)
+        held, label_HC = train.where(held_V), label_VC[held_V].to(device)
+
+        def on_held_out(model: UM) -> tuple[float, dict[str, float]]:
+            loss = loss_of(model, held, label_HC, settings.localize.max_segments)
+            return -loss, {"held_out_loss": loss}
+
+        def count_on(iteration: int, loss: dict[str, float]) -> None:
+            report(settings.train.iterations + iteration, loss)
+
+        model, best, history = _train(run, train.where(~held_V), on_held_out, second_state_file, device, count_on)
+        model.load_state_dict(best["model"])
+        checkpoint.write(out / "selected.safetensors", model, run.header("selected", best["iteration"]))
+        _write_csv(out / "selected.csv", history)
+    state_file.unlink(missing_ok=True)
+    second_state_file.unlink(missing_ok=True)
+
+
+def held_out(label_VC: Tensor, share: float, seed: int) -> Tensor:
+    """Which training videos choose `selected`: a random share, but never the last video of a class.
+
+    Args:
+        label_VC: multi-hot video-level labels.
+        share: of the V videos; at least one video is held out where that leaves every class a video.
+        seed: of the run.
+
+    Returns:
+        (V,) bool.
+    """
+    left_C = label_VC.sum(dim=0)
+    held_V = torch.zeros(len(label_VC), dtype=torch.bool)
+    for video in torch.randperm(len(label_VC), generator=torch.Generator().manual_seed(seed)).tolist():
+        if held_V.sum() >= max(1, round(share * len(label_VC))):
+            break
+        if (left_C - label_VC[video])[label_VC[video] > 0].min() >= 1:
+            held_V[video] = True
+            left_C = left_C - label_VC[video]
+    return held_V
+
+
+@torch.inference_mode()
+def loss_of(model: UM, subset: Subset, label_VC: Tensor, max_segments: int) -> float:
+    """UM's mean loss over videos, in evaluation mode: without dropout, all snippets up to `max_segments`."""
+    losses = []
+    for i, label_C in enumerate(label_VC):
+        features_TF = subset.features(i)
+        sampled_BTF = features_TF[evenly(len(features_TF), max_segments).to(features_TF.device)][None]
+        losses.append(um_loss(model(sampled_BTF), label_C[None], model.settings).total)
+    return torch.stack(losses).double().mean().item()
+
+
+def _train(
+    run: Run, train: Subset, look: Look, state_file: Path, device: torch.device, report: Report
+) -> tuple[UM, dict[str, Any], History]:
+    """The one training loop: the model after the last step, the best look's weights and step, and all looks."""
     settings = run.settings.train
     seed_everything(run.seed)
-    train, test = run.train.to(device), run.test.to(device)
     label_VC = train.labels(run.classes).to(device)
-    model = UM(
-        train.packed_NF.shape[1],
-        settings.embedding_dim,
-        len(run.classes),
-        settings.r_act,
-        settings.r_bkg,
-        settings.dropout,
-    ).to(device)
+    model = UM(train.packed_NF.shape[1], len(run.classes), settings).to(device)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     batches = Batches(train.length_V, settings.batch_size, settings.num_segments, run.seed)
-    data = train.fingerprint()
-    identity = repr((data, test.fingerprint(), run.settings.model_dump(), run.seed, device.type))
-    history: list[dict[str, float]] = []
-    best: dict[str, Any] = {}
-    state_file = out / "state.pt"
+    data = (run.train.fingerprint, run.test.fingerprint)
+    identity = repr((data, run.settings.model_dump(), run.seed, device.type))
+    history: History = []
+    best: dict[str, Any] = {"goodness": -np.inf}
     if state := _resumable(state_file, identity):
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
@@ -99,44 +182,35 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
             torch.cuda.set_rng_state(state["cuda_rng"], device)
         history, best = state["history"], state["best"]
 
-    def header(selection: str, iteration: int) -> Header:
-        dumped = run.settings.model_dump()
-        return Header(
-            run.classes,
-            run.streams,
-            run.snippet_seconds,
-            selection,
-            iteration,
-            run.seed,
-            data,
-            dumped["features"],
-            dumped["train"],
-            dumped["localize"],
-        )
-
     first = int(history[-1]["iteration"]) + 1 if history else 1
-    losses: list[list[float]] = []
+    means: dict[str, float] = {}
+    losses: list[Tensor] = []  # on the device: to read one is to wait for it
     for iteration in range(first, settings.iterations + 1):
         model.train()
         video_B, snippet_BT = batches.next()
         rows_BT = (train.offset_V[video_B, None] + snippet_BT).to(device)
-        output = model(train.packed_NF[rows_BT])
-        loss = um_loss(output, label_VC[video_B.to(device)], settings.margin, settings.alpha, settings.beta)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            output = model(train.packed_NF[rows_BT].float())
+        loss = um_loss(output, label_VC[video_B.to(device)], settings)
         optimiser.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        losses.append(torch.stack(loss).tolist())
-        report(iteration, dict(zip(loss._fields, losses[-1], strict=True)))
+        losses.append(torch.stack(loss).detach())
+        report(iteration, means)
         if iteration % settings.eval_every and iteration != settings.iterations:
             continue
 
         model.eval()
-        means = dict(zip(loss._fields, np.mean(losses, axis=0).tolist(), strict=True))
-        history.append({"iteration": iteration} | means | _look(model, test, run))
+        means = dict(zip(loss._fields, torch.stack(losses).double().mean(dim=0).tolist(), strict=True))
         losses = []
-        if history[-1]["test_average_mAP"] > max((h["test_average_mAP"] for h in history[:-1]), default=-1.0):
+        if not np.isfinite(means["total"]):
+            found = f"a loss that is {means['total']} by step {iteration}"
+            raise BadInput(state_file.parent, found, "finite losses", "look for NaN in the features, or lower --lr")
+        goodness, figures = look(model)
+        history.append({"iteration": iteration} | means | figures)
+        if goodness > best["goodness"]:
             weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-            best = {"iteration": iteration, "model": weights}
+            best = {"goodness": goodness, "iteration": iteration, "model": weights}
         with atomic(state_file) as temporary:
             saved = {
                 "identity": identity,
@@ -149,20 +223,12 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
                 "best": best,
             }
             torch.save(saved, temporary)
-    checkpoint.write(out / "last.safetensors", model, header("last", settings.iterations))
-    model.load_state_dict(best["model"])
-    checkpoint.write(out / "best_on_test.safetensors", model, header("best_on_test", best["iteration"]))
-    with atomic(out / "history.csv") as temporary:
+    return model.eval(), best, history
+
+
+def _write_csv(path: Path, history: History) -> None:
+    with atomic(path) as temporary:
         pd.DataFrame(history).to_csv(temporary, index=False)
-    state_file.unlink(missing_ok=True)
-
-
-def _look(model: UM, test: Subset, run: Run) -> dict[str, float]:
-    """Score the test subset as it will be scored at the end."""
-    videos = ((video.id, test.features(i)) for i, video in enumerate(test.videos))
-    predictions, labels = predict(model, videos, run.classes, run.settings.localize, run.snippet_seconds)
-    metrics = evaluate(test.videos, predictions, run.settings.evaluate)
-    return {"test_accuracy": accuracy(test.videos, labels), "test_average_mAP": metrics["average_mAP"]}
 
 
 def _resumable(path: Path, identity: str) -> dict[str, Any] | None:

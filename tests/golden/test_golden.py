@@ -28,7 +28,8 @@ def problem(request, reference_data):
 def build(problem):
     tensor = {name: torch.from_numpy(problem[name]) for name in problem.files}
     D, F, _ = problem["conv_weight"].shape
-    model = UM(F, D, len(problem["classifier_weight"]), problem["r_act"].item(), problem["r_bkg"].item(), dropout=0.0)
+    ratios = {name: float(problem[name]) for name in ("r_act", "r_bkg", "margin", "alpha", "beta")}
+    model = UM(F, len(problem["classifier_weight"]), Train(embedding_dim=D, dropout=0.0, **ratios))
     model.load_state_dict(
         {
             "embed.weight": tensor["conv_weight"],
@@ -65,7 +66,7 @@ def test_forward_losses_and_gradients_in_training_mode(problem):
     model, tensor = build(problem)
     output = model.train()(tensor["x"], tensor["mask"])
     check(output, tensor, "train")
-    loss = um_loss(output, tensor["label"], *(problem[name].item() for name in ("margin", "alpha", "beta")))
+    loss = um_loss(output, tensor["label"], model.settings)
     for ours, theirs in zip(loss, ("total", "cls", "be", "um"), strict=True):
         assert ours.item() == pytest.approx(problem[f"loss_{theirs}"].item(), rel=1e-5)
     loss.total.backward()

@@ -7,19 +7,20 @@ import torch
 
 from um.loss import um_loss
 from um.model import UM
+from um.params import Train
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 
 def losses(model, features, labels, mask):
-    loss = um_loss(model(features, mask), labels, margin=100.0, alpha=5e-4, beta=1.0)
+    loss = um_loss(model(features, mask), labels, model.settings)
     loss.total.backward()
     return torch.stack(loss).detach().cpu(), model.embed.weight.grad.cpu()
 
 
 def test_losses_and_gradients_agree_with_the_cpu():
     torch.manual_seed(0)
-    model = UM(64, 32, 5, r_act=9, r_bkg=4, dropout=0.0)
+    model = UM(64, 5, Train(embedding_dim=32, dropout=0.0))
     features, labels = torch.randn(4, 50, 64), torch.eye(5)[:4]
     mask = torch.ones(4, 50)
     on_cpu = losses(copy.deepcopy(model), features, labels, mask)

@@ -37,7 +37,7 @@ def header(**changed) -> Header:
 
 def build() -> UM:
     torch.manual_seed(0)
-    return UM(6, 4, 2, 3.5, 4, 0.7)
+    return UM(6, 2, Train(embedding_dim=4, r_act=3.5))
 
 
 def test_a_model_comes_back_as_it_was(tmp_path):
@@ -45,7 +45,7 @@ def test_a_model_comes_back_as_it_was(tmp_path):
     checkpoint.write(path, model, header())
     again, read = checkpoint.read(path, Train())
     assert read == header()
-    assert (again.r_act, again.training) == (3.5, False)
+    assert (again.settings.r_act, again.training) == (3.5, False)
     x = torch.randn(1, 20, 6)
     assert torch.equal(again(x).cas, model.eval()(x).cas)
     assert read.localize_settings() == Localize(gamma=0.5)
@@ -73,7 +73,7 @@ def test_a_published_single_stream_checkpoint_loads(tmp_path, classifier, zipped
     torch.save(state, path, _use_new_zipfile_serialization=zipped)
     model, read = checkpoint.read(path, Train(r_act=7))
     assert read is None
-    assert model.r_act == 7
+    assert model.settings.r_act == 7
     assert torch.equal(model.embed.weight, state["cas_module.conv.0.weight"])
     assert torch.equal(model.embed.bias, state["cas_module.conv.0.bias"])
     assert torch.equal(model.classifier.weight, state[classifier])

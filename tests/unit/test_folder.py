@@ -32,7 +32,7 @@ def test_both_layouts_give_every_video_its_own_features(tmp_path, official, stre
 def test_the_two_layouts_are_the_same_data(tmp_path):
     ours, official = (Folder(make_dataset(tmp_path / str(flag), official=flag)) for flag in (False, True))
     for role in ("train", "test"):
-        assert ours.load(role).fingerprint() == official.load(role).fingerprint()
+        assert ours.load(role).fingerprint == official.load(role).fingerprint
 
 
 def test_split_lists_choose_the_videos(tmp_path):
@@ -49,7 +49,7 @@ def test_split_lists_choose_the_videos(tmp_path):
 
 def test_prefixes_and_subset_names_do_not_matter(tmp_path):
     root = make_dataset(tmp_path / "d")
-    plain = Folder(root).load("train").fingerprint()
+    plain = Folder(root).load("train").fingerprint
     text = (root / "annotations.json").read_text()
     for number in range(10):
         new = f"abcdefghi{number:02d}"
@@ -61,21 +61,21 @@ def test_prefixes_and_subset_names_do_not_matter(tmp_path):
     (root / "features/test").rename(root / "features/val")
     renamed = Folder(root).load("train")
     assert [video.id for video in renamed.videos] == [f"abcdefghi{number:02d}" for number in range(6)]
-    assert plain != renamed.fingerprint()  # ids count
+    assert plain != renamed.fingerprint  # ids count
 
 
 def test_a_fingerprint_changes_with_one_value_and_with_one_label(tmp_path):
     root = make_dataset(tmp_path / "d")
-    before = Folder(root).load("train").fingerprint()
+    before = Folder(root).load("train").fingerprint
     annotated = json.loads((root / "annotations.json").read_text())
     annotated["database"]["video_00"]["annotations"][0]["label"] = "run"
     (root / "annotations.json").write_text(json.dumps(annotated))
-    relabelled = Folder(root).load("train").fingerprint()
+    relabelled = Folder(root).load("train").fingerprint
     path = root / "features/train/rgb/video_00.npy"
     features = np.load(path)
     features[0, 0] += 1
     np.save(path, features)
-    assert len({before, relabelled, Folder(root).load("train").fingerprint()}) == 3
+    assert len({before, relabelled, Folder(root).load("train").fingerprint}) == 3
 
 
 def test_half_precision_is_read_as_single(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from um.localize import Curves, curves, localize, nms, predicted_classes, upscale
 from um.model import UM
-from um.params import Localize, threshold_range
+from um.params import Localize, Train, threshold_range
 
 moment = st.integers(0, 200).map(lambda n: n / 8)
 
@@ -157,8 +157,8 @@ def test_a_clear_action_is_found_where_it_is():
 @pytest.mark.parametrize("T", [1, 2, 8, 9, 40])
 def test_videos_of_every_length_pass_through_network_and_localisation(T):
     torch.manual_seed(0)
-    model = UM(4, 5, 3, 9, 4, 0.7).eval()
-    video = curves(model, torch.randn(T, 4), 30)
+    model = UM(4, 3, Train(embedding_dim=5)).eval()
+    video = curves(model, torch.randn(T, 4), Localize(max_segments=30))
     assert video.fused_TC.shape == (min(T, 30), 3)
     for values in video:
         assert np.isfinite(values).all()
@@ -171,9 +171,9 @@ def test_videos_of_every_length_pass_through_network_and_localisation(T):
 
 
 def test_a_video_of_constant_magnitude_divides_by_nothing():
-    model = UM(4, 5, 3, 9, 4, 0.7).eval()
+    model = UM(4, 3, Train(embedding_dim=5)).eval()
     with torch.no_grad():
         model.embed.weight.zero_()
         model.embed.bias.fill_(1)
-    video = curves(model, torch.randn(12, 4), 750)
+    video = curves(model, torch.randn(12, 4), Localize())
     assert all(np.isfinite(values).all() for values in video)

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from um.loss import um_loss
 from um.model import UM
+from um.params import Train
 
 
-def build(F=4, D=5, C=3, r_act=9, r_bkg=4, dropout=0.7, seed=0) -> UM:
+def build(F=4, D=5, C=3, r_act=9, r_bkg=4, dropout=0.7, seed=0, **settings) -> UM:
     torch.manual_seed(seed)
-    return UM(F, D, C, r_act, r_bkg, dropout)
+    return UM(F, C, Train(embedding_dim=D, r_act=float(r_act), r_bkg=float(r_bkg), dropout=dropout, **settings))
 
 
 @given(st.integers(1, 40), st.sampled_from([1, 2.5, 4, 9, 9.0, 100]), st.sampled_from([1, 3.5, 4.0, 50]))
@@ -31,7 +32,7 @@ def test_a_whole_ratio_given_as_a_float_is_the_same():
 def test_a_video_of_one_snippet_trains():
     model = build().train()
     output = model(torch.randn(2, 1, 4))
-    loss = um_loss(output, torch.eye(3)[:2], 100.0, 5e-4, 1.0)
+    loss = um_loss(output, torch.eye(3)[:2], Train())
     loss.total.backward()
     assert torch.isfinite(loss.total)
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
@@ -100,7 +101,7 @@ def plain_losses(output, label_BC, margin):
 def test_losses_are_those_of_the_formulas(seed, margin):
     output = build(seed=seed).eval()(torch.randn(3, 20, 4))
     label_BC = torch.tensor([[1.0, 0, 0], [0, 1, 1], [1, 1, 1]])
-    loss = um_loss(output, label_BC, margin, 0.5, 2.0)
+    loss = um_loss(output, label_BC, Train(margin=margin, alpha=0.5, beta=2.0))
     classification, background, uncertainty = plain_losses(output, label_BC, margin)
     assert loss.classification.item() == pytest.approx(classification.item(), rel=1e-4)
     assert loss.background_entropy.item() == pytest.approx(background.item(), rel=1e-4)

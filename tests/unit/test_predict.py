@@ -12,7 +12,7 @@ from um.datasets.annotations import Instance, Video
 from um.errors import BadInput
 from um.evaluation.metrics import accuracy, evaluate, whole_video
 from um.model import UM
-from um.params import Evaluate, Localize
+from um.params import Evaluate, Localize, Train
 from um.predict import COLUMNS, predict, read_submission, submission
 
 CLASSES = ["a", "b", "c"]
@@ -21,7 +21,7 @@ CLASSES = ["a", "b", "c"]
 @pytest.fixture
 def model() -> UM:
     torch.manual_seed(0)
-    return UM(4, 5, 3, 9, 4, 0.7).eval()
+    return UM(4, 3, Train(embedding_dim=5)).eval()
 
 
 def video(name="v", label="a", start=0.0, end=1.0, duration=None) -> Video:

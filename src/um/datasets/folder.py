@@ -47,17 +47,23 @@ class Subset:
         """The same with the features on a device; the indices stay on the CPU, where sampling happens."""
         return Subset(self.videos, self.packed_NF.to(device), self.offset_V, self.length_V)
 
+    def where(self, keep_V: Tensor) -> "Subset":
+        """The videos of a boolean mask; the packed features are shared, not copied."""
+        videos = [video for video, keep in zip(self.videos, keep_V.tolist(), strict=True) if keep]
+        return Subset(videos, self.packed_NF, self.offset_V[keep_V], self.length_V[keep_V])
+
+    @cached_property
     def fingerprint(self) -> str:
         """sha256 of ids, labels and features: equal for equal data wherever it lies."""
         digest = hashlib.sha256(repr([(video.id, video.labels) for video in self.videos]).encode())
-        digest.update(self.length_V.numpy().tobytes())
-        digest.update(self.packed_NF.cpu().numpy().tobytes())
+        digest.update(self.length_V.numpy().data)
+        digest.update(self.packed_NF.cpu().numpy().data)
         return digest.hexdigest()
 
     def features(self, position: int) -> Tensor:
         """All snippets (T, F) of one video."""
         first = int(self.offset_V[position])
-        return self.packed_NF[first : first + int(self.length_V[position])]
+        return self.packed_NF[first : first + int(self.length_V[position])].float()
 
     def labels(self, classes: Sequence[str]) -> Tensor:
         """Multi-hot video-level labels (V, C); labels that are not among the classes are left out."""
@@ -108,7 +114,7 @@ class Folder:
         except (KeyError, TypeError, ZeroDivisionError):
             raise BadInput(spec, "no window and fps", "numbers above 0", "extract the features again") from None
 
-    def load(self, role: str) -> Subset:
+    def load(self, role: str, dtype: torch.dtype = torch.float32) -> Subset:
         """Read the `train` or the `test` subset.
 
         Raises:
@@ -126,7 +132,7 @@ class Folder:
         if len(widths := {array.shape[1] for array in arrays}) > 1:
             raise BadInput(self.root, f"feature widths {sorted(widths)}", "one width", "extract with one backbone")
         length_V = torch.tensor([len(array) for array in arrays])
-        packed = torch.from_numpy(np.concatenate(arrays))
+        packed = torch.from_numpy(np.concatenate(arrays)).to(dtype)
         return Subset(videos, packed, length_V.cumsum(0) - length_V, length_V)
 
     def _listed(self, role: str) -> list[Video]:
