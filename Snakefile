@@ -3,6 +3,8 @@ From raw videos to the benchmark table.
 
 snakemake --cores all                                        everything, for the datasets of params.yaml
 snakemake --cores all --config dataset=NAME                  another dataset of datasets/
+snakemake --cores all --config variant=NAME                  another form of the method, one of params.yaml's variants
+snakemake --cores all ablation                               the paper's ablation, on the same datasets
 snakemake --cores all --config only=STAGE -- STAGE           one stage on what is there (this is what dvc.yaml does)
 
 Stages: weights, download, features, train, evaluate, table.
@@ -14,6 +16,7 @@ include: "workflow/rules/common.smk"
 
 wildcard_constraints:
     dataset="|".join(map(re.escape, DATASETS)),
+    run="|".join(map(re.escape, RUNS)),
     seed="|".join(map(str, SEEDS)),
 
 
@@ -24,6 +27,6 @@ if not ONLY:
             f"{TABLE}.html",
 
 
-for stage in [ONLY] if ONLY else STAGES:
+for stage in [ONLY] if ONLY else [*STAGES, "ablation"]:
 
     include: f"workflow/rules/{stage}.smk"

@@ -20,6 +20,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 Changed = dict[str, dict[str, Any]]
 DatasetName = Annotated[Optional[str], typer.Option("--dataset", help="dataset of params.yaml, under data/")]  # noqa: UP045
 DataDir = Annotated[Optional[Path], typer.Option(help="any folder in a public layout instead")]  # noqa: UP045
+Variant = Annotated[str, typer.Option(help="form of the method: ours, or one of params.yaml's variants")]
 Out = Annotated[Path, typer.Option(help="where the results go")]
 Device = Annotated[str, typer.Option(help="auto (CUDA, else CPU), cpu, cuda, cuda:1, …")]
 Weights = Annotated[Path, typer.Option(help="pretrained weights of the backbone; the default is fetched when missing")]
@@ -59,11 +60,11 @@ def overridable(**sections: type[Section]) -> Callable[[Callable[..., None]], Ca
     return decorate
 
 
-def _settings(dataset: str | None, changed: Changed) -> Settings:
-    """Settings of a dataset of params.yaml, or the common ones, with command-line values on top."""
+def _settings(dataset: str | None, changed: Changed, variant: str = params.OURS) -> Settings:
+    """Settings of a dataset of params.yaml, or the common ones, with the variant's and command-line values on top."""
     file = Path("params.yaml")
     values = params.load(file) if dataset or file.exists() else params.Params()
-    settings = values.of(dataset or "")
+    settings = values.of(dataset or "", variant)
     merged = {stage: section | changed.get(stage, {}) for stage, section in settings.model_dump().items()}
     return params.validate(Settings, merged, Path("command line"))
 
@@ -137,6 +138,7 @@ def _weights(path: Path) -> Path:
 def train(
     dataset: DatasetName = None,
     data_dir: DataDir = None,
+    variant: Variant = params.OURS,
     seed: Annotated[int, typer.Option(min=0, help="of all random choices")] = 0,
     out: Out = Path("models"),
     device: Device = "auto",
@@ -149,7 +151,7 @@ def train(
     from um.progress import progress
     from um.train import fit, open_run
 
-    settings = _settings(dataset, changed)
+    settings = _settings(dataset, changed, variant)
     chosen = choose_device(device)
     run = open_run(Folder(_root(dataset, data_dir), settings.train.streams), settings, seed)
     steps = settings.train.iterations * (2 if settings.train.held_out else 1)
@@ -164,6 +166,7 @@ def test(
     out: Out,
     dataset: DatasetName = None,
     data_dir: DataDir = None,
+    variant: Variant = params.OURS,
     device: Device = "auto",
     *,
     changed: Changed,
@@ -173,7 +176,7 @@ def test(
     from um.table import show
     from um.test import test as run_test
 
-    settings = _settings(dataset, changed)
+    settings = _settings(dataset, changed, variant)
     metrics = run_test(_root(dataset, data_dir), model_file, out, settings, choose_device(device))
     show(metrics)
 

@@ -186,6 +186,11 @@ class Params(Settings):
         return settings
 
 
+def run_name(dataset: str, variant: str = OURS) -> str:
+    """Where a variant's models and results go below models/ and results/."""
+    return dataset if variant == OURS else f"{dataset}-{variant}"
+
+
 def validate(model: type[M], values: Any, where: Path, prefix: str = "") -> M:
     """Build `model` or raise `BadInput` that names the key, its value and what would do."""
     try:

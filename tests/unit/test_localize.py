@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from um.localize import Curves, curves, localize, nms, predicted_classes, upscale
+from um.localize import Curves, curves, localize, nms, predicted_classes, soft_nms, upscale
 from um.model import UM
 from um.params import Localize, Train, threshold_range
 
@@ -177,3 +177,80 @@ def test_a_video_of_constant_magnitude_divides_by_nothing():
         model.embed.bias.fill_(1)
     video = curves(model, torch.randn(12, 4), Localize())
     assert all(np.isfinite(values).all() for values in video)
+
+
+def test_without_fusion_the_magnitude_does_not_matter():
+    rng = np.random.default_rng(0)
+    fused, score = rng.uniform(size=(20, 2)), np.array([0.3, 0.7])
+    values = Localize(fusion=False)
+    a, b = (localize(Curves(score, fused, rng.uniform(size=20)), 10.0, values) for _ in range(2))
+    assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+    assert len(a.label) > 0
+
+
+def test_without_fusion_the_curve_is_the_cas():
+    torch.manual_seed(0)
+    model, x = UM(4, 3, Train(embedding_dim=5)).eval(), torch.randn(12, 4)
+    cas = model(x[None]).cas[0].detach().numpy()
+    expected = (cas - cas.min(0)) / (cas.max(0) - cas.min(0))
+    np.testing.assert_allclose(curves(model, x, Localize(fusion=False)).fused_TC, expected, atol=1e-5)
+
+
+def test_the_papers_foreground_is_the_share_of_the_margin():
+    torch.manual_seed(0)
+    model, x = UM(4, 3, Train(embedding_dim=5, margin=0.8)).eval(), torch.randn(12, 4)
+    norm = model(x[None]).embedding[0].norm(dim=1).detach().numpy()
+    assert norm.min() < 0.8 < norm.max()
+    found = curves(model, x, Localize(foreground="margin")).magnitude_T
+    np.testing.assert_allclose(found, np.minimum(0.8, norm) / 0.8, rtol=1e-5)
+    assert found.max() == 1
+    assert found.min() < 1
+
+
+def test_a_video_without_a_segment_becomes_one_segment():
+    video = Curves(np.array([0.9, 0.0]), np.zeros((5, 2)), np.zeros(5))
+    found = localize(video, 3.2, Localize(whole_video=True))
+    assert [tuple(column) for column in found] == [(0,), (0.2 * 0.9,), (0.0,), (3.2,)]
+
+
+def test_a_video_with_a_segment_is_left_as_it_is():
+    rng = np.random.default_rng(0)
+    video = Curves(np.array([0.3, 0.7]), rng.uniform(size=(20, 2)), rng.uniform(size=20))
+    for a, b in zip(localize(video, 9.0, Localize()), localize(video, 9.0, Localize(whole_video=True)), strict=True):
+        assert np.array_equal(a, b)
+
+
+def plain_soft_nms(rows: list[list[float]], sigma: float, plus: float) -> list[tuple[int, float]]:
+    left = [[score, index, start, end] for index, (start, end, score) in enumerate(rows)]
+    taken = []
+    while left:
+        best = max(left, key=lambda row: (row[0], -row[1]))
+        left.remove(best)
+        taken.append((best[1], best[0]))
+        for row in left:
+            shared = max(0.0, min(best[3], row[3]) - max(best[2], row[2]) + plus)
+            union = best[3] - best[2] + row[3] - row[2] + 2 * plus - shared
+            if row[0] > 0:
+                row[0] *= np.exp(-((shared / union) ** 2) / sigma)
+    return taken
+
+
+@given(st.integers(0, 25), st.integers(0, 1000), st.sampled_from([0.1, 0.3, 2.0]), st.sampled_from([0.0, 1.0]))
+def test_soft_suppression_is_that_of_the_plain_account(count, seed, sigma, plus):
+    rng = np.random.default_rng(seed)
+    start = rng.uniform(0, 10, count)
+    end, score = start + rng.uniform(0.1, 5, count), rng.uniform(-0.2, 1, count)
+    order, scores = soft_nms(start, end, score, sigma, plus)
+    expected = plain_soft_nms(np.column_stack([start, end, score]).tolist(), sigma, plus)
+    assert order.tolist() == [index for index, _ in expected]
+    assert scores.tolist() == pytest.approx([value for _, value in expected])
+
+
+def test_soft_suppression_keeps_every_segment_and_orders_by_new_scores():
+    rng = np.random.default_rng(0)
+    video = Curves(np.array([0.2, 0.8]), rng.uniform(size=(30, 2)), rng.uniform(size=30))
+    soft = localize(video, 20.0, Localize(nms="soft", nms_plus_one=False))
+    everything = plain_proposals(video, 20.0, Localize())
+    assert len(soft.label) == len(everything)
+    for label in np.unique(soft.label):
+        assert (np.diff(soft.score[soft.label == label]) <= 0).all()

@@ -108,3 +108,79 @@ def test_losses_are_those_of_the_formulas(seed, margin):
     assert loss.uncertainty.item() == pytest.approx(uncertainty.item(), rel=1e-4)
     total = classification + 0.5 * uncertainty + 2.0 * background
     assert loss.total.item() == pytest.approx(total.item(), rel=1e-4)
+
+
+def test_the_papers_losses_sum_over_classes():
+    output = build().eval()(torch.randn(3, 20, 4))
+    label_BC = torch.tensor([[1.0, 0, 0], [0, 1, 1], [1, 1, 1]])
+    loss = um_loss(output, label_BC, Train(loss="summed_ce", loss_scale=3.0, alpha=0.0, beta=2.0))
+    target_BC = label_BC / label_BC.sum(1, keepdim=True)
+    classification = torch.nn.functional.cross_entropy(output.action_score.log(), target_BC)
+    assert loss.classification.item() == pytest.approx(classification.item(), rel=1e-5)
+    assert loss.background_entropy.item() == pytest.approx(-output.background_score.log().mean().item(), rel=1e-5)
+    total = 3 * (classification + 2 * loss.background_entropy)
+    assert loss.total.item() == pytest.approx(total.item(), rel=1e-5)
+
+
+def test_the_papers_losses_are_finite_where_a_score_vanishes():
+    model = build()
+    with torch.no_grad():
+        model.classifier.weight.mul_(1e4)
+    output = model.eval()(torch.randn(3, 20, 4))
+    assert (output.action_score == 0).any()
+    loss = um_loss(output, torch.eye(3), Train(loss="summed_ce")).total
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("C", [20, 100, 200])
+def test_the_gradient_of_the_mean_bce_falls_with_the_classes_and_c_over_20_keeps_it(C):
+    """docs/method.md: -1 / C on the true logit at a uniform softmax, against -0.95 of the summed cross-entropy."""
+    logits = torch.zeros(1, C, requires_grad=True)
+    label = torch.eye(C)[:1]
+    target = torch.nn.functional.binary_cross_entropy(logits.softmax(1), label)
+    gradient = torch.autograd.grad(target, logits)[0][0, 0]
+    assert gradient.item() == pytest.approx(-1 / C, rel=0.1)
+    assert C / 20 * gradient.item() == pytest.approx(-0.05, rel=0.1)
+
+
+def test_the_seeds_uncertainty_is_of_the_mean_over_channels():
+    output = build().eval()(torch.randn(2, 20, 4))
+    action_B, background_B = (
+        embedding.mean(2).square().sum(1).sqrt() for embedding in (output.action_embedding, output.background_embedding)
+    )
+    expected = ((5.0 - action_B).relu() + background_B).square().mean()
+    loss = um_loss(output, torch.eye(3)[:2], Train(uncertainty="channels", margin=5.0))
+    assert loss.uncertainty.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_seeds_background_is_what_the_mask_removes():
+    model = build(r_act=5, r_bkg=4, dropout=0.0, background="masked").train()
+    mask = torch.ones(1, 20)
+    mask[0, 3:8] = 0
+    output = model(torch.randn(1, 20, 4), mask)
+    removed = output.embedding[0, 3:8]
+    assert all(any(torch.equal(row, other) for other in removed) for row in output.background_embedding[0])
+
+
+def test_the_seeds_background_in_evaluation_is_the_smallest_magnitudes():
+    x = torch.randn(2, 20, 4)
+    ours, theirs = build().eval()(x), build(background="masked").eval()(x)
+    torch.testing.assert_close(ours.background_magnitude, theirs.background_magnitude)
+
+
+@given(st.integers(1, 20), st.sampled_from([1, 3, 7]))
+def test_smoothing_averages_the_snippets_there_are(T, width):
+    x = torch.randn(1, T, 4)
+    plain, smooth = build().eval()(x), build(smoothing=width).eval()(x)
+    reach = width // 2
+    for t in range(T):
+        around = plain.magnitude[0, max(0, t - reach) : t + reach + 1]
+        assert smooth.magnitude[0, t].item() == pytest.approx(around.mean().item(), rel=1e-4)
+
+
+def test_input_dropout_is_for_training_only():
+    model, x = build(input_dropout=0.7), torch.randn(2, 20, 4)
+    assert torch.equal(model.eval()(x).embedding, build().eval()(x).embedding)
+    assert not torch.equal(model.train()(x).embedding, model(x).embedding)

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from um import params
 from um.errors import BadInput
-from um.params import STAGES, Evaluate, Params, Train, threshold_range
+from um.params import STAGES, Evaluate, Localize, Params, Train, threshold_range
 
 steps = st.sampled_from(["0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "1"])
 
@@ -88,3 +88,47 @@ def test_a_wrong_override_of_a_dataset_that_is_not_built_is_still_an_error(tmp_p
     path.write_text("overrides: {other: {train: {lr: -1.0}}}")
     with pytest.raises(BadInput, match=r"overrides\.other\.train\.lr"):
         params.load(path)
+
+
+def test_a_variant_lies_over_the_dataset(tmp_path):
+    path = tmp_path / "params.yaml"
+    variants = "variants: {plain: {train: {alpha: 0.0}, localize: {fusion: false}}}"
+    path.write_text("overrides: {a: {train: {lr: 0.5, alpha: 0.1}}}\n" + variants)
+    values = params.load(path)
+    assert values.of("a", "plain").train == Train(lr=0.5, alpha=0.0)
+    assert not values.of("a", "plain").localize.fusion
+    assert values.of("a", "ours") == values.of("a")
+    with pytest.raises(BadInput, match=r"no variant 'other'.*one of ours, plain"):
+        values.of("a", "other")
+
+
+def test_a_wrong_variant_is_an_error_before_it_is_used(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("overrides: {a: {train: {lr: 0.5}}}\nvariants: {plain: {train: {alhpa: 0.0}}}")
+    with pytest.raises(BadInput, match=r"variants\.plain\.train\.alhpa"):
+        params.load(path)
+
+
+@pytest.mark.parametrize(("dataset", "classes"), [("thumos14", 20), ("activitynet1.2", 100), ("activitynet1.3", 200)])
+def test_the_presets_balance_the_losses_as_on_thumos14(dataset, classes):
+    values = params.load()
+    assert values.of(dataset).train.loss_scale == classes / 20
+    assert values.of(dataset, "official").train.loss_scale == 1
+    assert values.of(dataset, "official").localize.model_dump() | {"max_segments": 750} == Localize().model_dump()
+
+
+def test_the_forms_of_the_method_are_what_the_literature_says():
+    values = params.load()
+    official, paper, seed = (values.of("thumos14", variant) for variant in ("official", "paper", "seed"))
+    assert official == values.of("thumos14")
+    assert difference(official, paper) == {"train": {"loss": "summed_ce"}, "localize": {"foreground": "margin"}}
+    assert difference(official, seed) == {
+        "train": {"background": "masked", "uncertainty": "channels"},
+        "localize": {"nms_plus_one": False},
+    }
+
+
+def difference(a: params.Settings, b: params.Settings) -> dict:
+    pairs = {stage: (dict(getattr(a, stage)), dict(getattr(b, stage))) for stage in STAGES}
+    changed = {stage: {k: v for k, v in new.items() if old[k] != v} for stage, (old, new) in pairs.items()}
+    return {stage: values for stage, values in changed.items() if values}

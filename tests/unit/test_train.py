@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny import make_dataset
 
 from um import checkpoint
@@ -21,7 +23,7 @@ from um.device import choose_device
 from um.errors import BadInput
 from um.params import Settings, Train
 from um.test import test as score
-from um.train import fit, open_run
+from um.train import fit, held_out, open_run
 
 CPU = torch.device("cpu")
 PRODUCTS = ["best_on_test.safetensors", "history.csv", "last.safetensors"]
@@ -219,3 +221,108 @@ def test_devices():
     for name in ("abacus", "xla", "meta", f"cuda:{torch.cuda.device_count()}", ""):
         with pytest.raises(BadInput, match="--device"):
             choose_device(name)
+
+
+def with_selected(**changed) -> Settings:
+    return settings(held_out=0.34, iterations=24, **changed)
+
+
+@pytest.fixture(scope="module")
+def selected(root, tmp_path_factory) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("selected")
+    fit(open_run(Folder(root), with_selected(), 0), out, CPU)
+    return products(out)
+
+
+def test_the_selected_model_is_the_look_with_the_lowest_held_out_loss(selected, tmp_path):
+    assert list(selected) == sorted([*PRODUCTS, "selected.csv", "selected.safetensors"])
+    for name, content in selected.items():
+        (tmp_path / name).write_bytes(content)
+    looks = pd.read_csv(tmp_path / "selected.csv")
+    assert looks["iteration"].tolist() == list(range(4, 25, 4))
+    _, header = checkpoint.read(tmp_path / "selected.safetensors", Train())
+    assert header.selection == "selected"
+    assert header.iteration == looks.loc[looks["held_out_loss"].idxmin(), "iteration"]
+
+
+def test_the_other_models_are_trained_on_all_videos(root, selected, tmp_path):
+    fit(open_run(Folder(root), settings(iterations=24), 0), tmp_path, CPU)
+    ours, theirs = tmp_path / "last.safetensors", tmp_path / "other"
+    theirs.write_bytes(selected["last.safetensors"])
+    a, b = (checkpoint.read(path, Train())[0].state_dict() for path in (ours, theirs))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_selection_never_sees_the_test_subset(root, selected, tmp_path):
+    """Other test videos, the same selected model."""
+    other = make_dataset(tmp_path / "d")
+    for path in other.glob("features/test/rgb/*.npy"):
+        np.save(path, np.load(path)[::-1] * 0.5)
+    fit(open_run(Folder(other), with_selected(), 0), tmp_path / "m", CPU)
+    found = products(tmp_path / "m")
+    assert found["history.csv"] != selected["history.csv"]
+    assert found["selected.safetensors"] == selected["selected.safetensors"]
+    assert found["selected.csv"] == selected["selected.csv"]
+
+
+@pytest.mark.parametrize("stop", [23, 24, 25, 30, 48])
+def test_a_run_stopped_in_its_second_training_goes_on_to_the_same_bytes(root, selected, tmp_path, stop):
+    run = open_run(Folder(root), with_selected(), 0)
+
+    def report(done, loss):
+        if done == stop:
+            raise Stop
+
+    with pytest.raises(Stop):
+        fit(run, tmp_path, CPU, report)
+    seen: list[int] = []
+    fit(run, tmp_path, CPU, lambda done, loss: seen.append(done))
+    assert seen[0] == (stop - 1) // 4 * 4 + 1
+    assert products(tmp_path) == selected
+
+
+@given(st.integers(1, 30), st.integers(1, 6), st.floats(0.01, 0.9), st.integers(0, 100))
+def test_every_class_keeps_a_training_video(V, C, share, seed):
+    rng = torch.Generator().manual_seed(seed)
+    label_VC = torch.eye(C)[torch.randint(C, (V,), generator=rng)]
+    label_VC[torch.rand(label_VC.shape, generator=rng) < 0.1] = 1
+    held_V = held_out(label_VC, share, seed)
+    assert held_V.sum() <= max(1, round(share * V))
+    assert torch.equal(label_VC[~held_V].any(dim=0), label_VC.any(dim=0))
+    assert torch.equal(held_V, held_out(label_VC, share, seed))
+
+
+def test_short_training_videos_are_left_out_and_short_test_videos_are_not(root):
+    folder = Folder(root)
+    everything, long = (open_run(folder, settings(min_snippets=n), 0) for n in (1, 15))
+    assert 0 < len(long.train.videos) < len(everything.train.videos)
+    assert long.train.length_V.min() >= 15
+    for i, video in enumerate(long.train.videos):
+        before = [other.id for other in everything.train.videos].index(video.id)
+        assert torch.equal(long.train.features(i), everything.train.features(before))
+    assert [v.id for v in long.test.videos] == [v.id for v in everything.test.videos]
+    with pytest.raises(BadInput, match="no training video of 1000"):
+        open_run(folder, settings(min_snippets=1000), 0)
+
+
+def test_features_in_half_precision_train_to_nearly_the_same(root, tmp_path):
+    histories = []
+    for resident in ("float32", "float16"):
+        fit(open_run(Folder(root), settings(resident=resident), 0), tmp_path / resident, CPU)
+        histories.append(pd.read_csv(tmp_path / resident / "history.csv"))
+    assert histories[1]["test_average_mAP"].iloc[-1] == pytest.approx(
+        histories[0]["test_average_mAP"].iloc[-1], abs=0.1
+    )
+    assert histories[1]["total"].iloc[0] == pytest.approx(histories[0]["total"].iloc[0], rel=1e-3)
+
+
+def test_training_in_bf16_learns_too(root, tmp_path):
+    fit(open_run(Folder(root), settings(precision="bf16"), 0), tmp_path, CPU)
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert history["test_average_mAP"].iloc[-1] > 0.9
+
+
+def test_a_loss_that_is_not_finite_is_an_error(root, tmp_path):
+    with pytest.raises(BadInput, match="a loss that is inf by step 1"):
+        fit(open_run(Folder(root), settings(margin=1e25, eval_every=1), 0), tmp_path, CPU)
+    assert list(tmp_path.iterdir()) == []

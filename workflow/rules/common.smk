@@ -27,17 +27,18 @@ def stop(error):
 
 def configured():
     """The values of --config, as text."""
-    if unknown := sorted(set(config) - {"only", "dataset", "seed"}):
+    if unknown := sorted(set(config) - {"only", "dataset", "variant", "seed"}):
         hint = "scientific choices go to params.yaml"
-        stop(BadInput("--config", f"unknown key {unknown[0]}", "only, dataset or seed", hint))
+        stop(BadInput("--config", f"unknown key {unknown[0]}", "only, dataset, variant or seed", hint))
     only = config.get("only")
     if only and only not in STAGES:
         stop(BadInput("--config", f"only = {only!r}", f"one of {', '.join(STAGES)}", "stages are those of dvc.yaml"))
-    return [None if config.get(key) is None else str(config[key]) for key in ("only", "dataset", "seed")]
+    values = [None if config.get(key) is None else str(config[key]) for key in ("only", "dataset", "seed")]
+    return *values, str(config.get("variant", choices.OURS))
 
 
 def chosen():
-    """The settings of the datasets to build, and the seeds."""
+    """The dataset of every run that may be asked for, settings by run and dataset, and the seeds."""
     try:
         values = choices.load()
         datasets = [DATASET] if DATASET else values.datasets
@@ -47,43 +48,78 @@ def chosen():
         known = sorted(path.parent.name for path in Path("datasets").glob("*/dataset.yaml"))
         if unknown := [dataset for dataset in datasets if dataset not in known]:
             raise BadInput("datasets", f"no {unknown[0]}", f"one of {', '.join(known)}", "docs/datasets.md adds one")
-        if not DATASET:
+        if MAIN:
             provenance.check_ledger(values)
         if ONLY == "table":
             provenance.check_leftovers(values)
-        return {dataset: values.of(dataset) for dataset in datasets}, seeds
+        runs, by_name = {}, {}
+        for dataset in datasets:
+            by_name[dataset] = values.of(dataset)
+            for variant in [VARIANT] if ONLY else [VARIANT, *ABLATION]:
+                run = choices.run_name(dataset, variant)
+                runs[run], by_name[run] = dataset, values.of(dataset, variant)
+        if len({settings.train.held_out > 0 for settings in by_name.values()}) > 1:
+            found = "train.held_out = 0 for some datasets"
+            raise BadInput("params.yaml", found, "0 for all or for none", "the table has one row for `selected`")
+        return runs, by_name, seeds
     except BadInput as error:
         stop(error)
 
 
-ONLY, DATASET, SEED = configured()
-SETTINGS, SEEDS = chosen()
-DATASETS = list(SETTINGS)
-# A dataset built by itself has its own table: that of params.yaml's datasets stays as it is.
-TABLE = f"results/{DATASET}/benchmark" if DATASET else "results/benchmark"
+ABLATION = ("softmax", "fusion", "fusion_um", choices.OURS)  # the rows of the paper's table
+ONLY, DATASET, SEED, VARIANT = configured()
+MAIN = not DATASET and VARIANT == choices.OURS  # what the ledger records
+RUNS, SETTINGS, SEEDS = chosen()
+DATASETS = sorted(set(RUNS.values()), key=list(RUNS.values()).index)
+BUILT = [choices.run_name(dataset, VARIANT) for dataset in DATASETS]
+SELECTED = SETTINGS[BUILT[0]].train.held_out > 0
+SELECTIONS = ["", "best_on_test/", *["selected/"] * SELECTED]  # folders of results; that of `last` is the seed's own
+# What is built by itself has its own table: that of params.yaml's datasets stays as it is.
+TABLE = "results/benchmark" if MAIN else f"results/{choices.run_name(DATASET or 'all', VARIANT)}/benchmark"
 
 
 def earlier(pattern):
     """The pattern of an earlier stage's files, which must be there when that stage's rules are not."""
-    for path in expand(pattern, dataset=DATASETS, seed=SEEDS) if ONLY else []:
+    for path in expand(pattern, dataset=DATASETS, run=BUILT, seed=SEEDS) if ONLY else []:
         if not Path(path).exists():
             hint = "run `dvc pull`, or the stage before"
             stop(BadInput(path, "no such file", f"what stage {ONLY} starts from", hint))
     return pattern
 
 
-def settings(dataset, *stages):
+def of_dataset(pattern):
+    """The same for a file of the dataset that a job's run is of."""
+
+    def of_run(wildcards):
+        return pattern.format(dataset=RUNS[wildcards.run])
+
+    earlier(pattern)
+    return of_run
+
+
+def dataset_of(wildcards):
+    """The dataset that a job's run is of."""
+    return RUNS[wildcards.run]
+
+
+def rows_of(wildcards):
+    """Scores and predictions of every row of a dataset's ablation."""
+    runs = [choices.run_name(wildcards.dataset, variant) for variant in ABLATION]
+    return expand("results/{run}/seed{seed}/{name}.json", run=runs, seed=SEEDS, name=["metrics", "predictions"])
+
+
+def settings(name, *stages):
     """All settings of these stages, as options of their verb."""
-    return choices.options(*(getattr(SETTINGS[dataset], stage) for stage in stages))
+    return choices.options(*(getattr(SETTINGS[name], stage) for stage in stages))
 
 
 def options(*stages):
-    """The same for the dataset of a job."""
+    """The same for a job's run or dataset."""
 
-    def of_dataset(wildcards):
-        return settings(wildcards.dataset, *stages)
+    def of_job(wildcards):
+        return settings(wildcards.get("run") or wildcards.dataset, *stages)
 
-    return of_dataset
+    return of_job
 
 
 def code(stage):

@@ -1,46 +1,47 @@
 """
-Predictions and scores of every model: of the last iteration, and of the one that was best on the test subset.
+Predictions and scores of every model: of the last iteration, of the one that was best on the test subset, and
+of the one that held-out training videos chose.
 
 REQUIRED INPUTS:
 
     data/{dataset}/annotations.json
     data/{dataset}/features/index.json
-    models/{dataset}/seed{seed}/{last,best_on_test}.safetensors
+    models/{run}/seed{seed}/{last,best_on_test,selected}.safetensors
 
 OUTPUTS:
 
-    results/{dataset}/seed{seed}/{predictions,metrics}.json
-    results/{dataset}/seed{seed}/best_on_test/{predictions,metrics}.json
+    results/{run}/seed{seed}/{predictions,metrics}.json
+    results/{run}/seed{seed}/{best_on_test,selected}/{predictions,metrics}.json
 """
 
 
 rule evaluate:
     input:
-        expand("results/{dataset}/seed{seed}/metrics.json", dataset=DATASETS, seed=SEEDS),
-        expand("results/{dataset}/seed{seed}/best_on_test/metrics.json", dataset=DATASETS, seed=SEEDS),
+        expand("results/{run}/seed{seed}/{selection}metrics.json", run=BUILT, seed=SEEDS, selection=SELECTIONS),
 
 
 rule test_last:
     input:
-        annotations=earlier("data/{dataset}/annotations.json"),
-        features=earlier("data/{dataset}/features/index.json"),
-        model=earlier("models/{dataset}/seed{seed}/last.safetensors"),
+        annotations=of_dataset("data/{dataset}/annotations.json"),
+        features=of_dataset("data/{dataset}/features/index.json"),
+        model=earlier("models/{run}/seed{seed}/last.safetensors"),
     output:
-        predictions="results/{dataset}/seed{seed}/predictions.json",
-        metrics="results/{dataset}/seed{seed}/metrics.json",
+        predictions="results/{run}/seed{seed}/predictions.json",
+        metrics="results/{run}/seed{seed}/metrics.json",
     log:
-        "logs/evaluate/{dataset}-seed{seed}.log",
+        "logs/evaluate/{run}-seed{seed}.log",
     conda:
         "../envs/um.yaml"
     threads: 1
     params:
+        dataset=dataset_of,
         out=subpath(output.metrics, parent=True),
         settings=options("localize", "evaluate"),
         code=code("evaluate"),
     shell:
         r"""
         um test \
-            --dataset {wildcards.dataset:q} \
+            --dataset {params.dataset:q} \
             --model-file {input.model:q} \
             --out {params.out:q} \
             {params.settings:q} \
@@ -50,11 +51,25 @@ rule test_last:
 
 use rule test_last as test_best_on_test with:
     input:
-        annotations=earlier("data/{dataset}/annotations.json"),
-        features=earlier("data/{dataset}/features/index.json"),
-        model=earlier("models/{dataset}/seed{seed}/best_on_test.safetensors"),
+        annotations=of_dataset("data/{dataset}/annotations.json"),
+        features=of_dataset("data/{dataset}/features/index.json"),
+        model=earlier("models/{run}/seed{seed}/best_on_test.safetensors"),
     output:
-        predictions="results/{dataset}/seed{seed}/best_on_test/predictions.json",
-        metrics="results/{dataset}/seed{seed}/best_on_test/metrics.json",
+        predictions="results/{run}/seed{seed}/best_on_test/predictions.json",
+        metrics="results/{run}/seed{seed}/best_on_test/metrics.json",
     log:
-        "logs/evaluate/{dataset}-seed{seed}-best_on_test.log",
+        "logs/evaluate/{run}-seed{seed}-best_on_test.log",
+
+
+if SELECTED:
+
+    use rule test_last as test_selected with:
+        input:
+            annotations=of_dataset("data/{dataset}/annotations.json"),
+            features=of_dataset("data/{dataset}/features/index.json"),
+            model=earlier("models/{run}/seed{seed}/selected.safetensors"),
+        output:
+            predictions="results/{run}/seed{seed}/selected/predictions.json",
+            metrics="results/{run}/seed{seed}/selected/metrics.json",
+        log:
+            "logs/evaluate/{run}-seed{seed}-selected.log",

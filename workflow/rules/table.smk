@@ -5,12 +5,12 @@ REQUIRED INPUTS:
 
     data/{dataset}/annotations.json         for the row of whole videos
     data/{dataset}/features/index.json      its spec.json is a note of the table
-    results/{dataset}/seed{seed}/metrics.json
-    results/{dataset}/seed{seed}/best_on_test/metrics.json
+    results/{run}/seed{seed}/{metrics,predictions}.json
+    results/{run}/seed{seed}/{best_on_test,selected}/{metrics,predictions}.json
 
 OUTPUTS:
 
-    results/benchmark.{csv,md,html,tex}     results/{dataset}/benchmark.* with --config dataset={dataset}
+    results/benchmark.{csv,md,html,tex}     results/{run}/benchmark.* with --config dataset or variant
 """
 
 
@@ -18,8 +18,11 @@ rule table:
     input:
         expand(earlier("data/{dataset}/annotations.json"), dataset=DATASETS),
         expand(earlier("data/{dataset}/features/index.json"), dataset=DATASETS),
-        expand(earlier("results/{dataset}/seed{seed}/metrics.json"), dataset=DATASETS, seed=SEEDS),
-        expand(earlier("results/{dataset}/seed{seed}/best_on_test/metrics.json"), dataset=DATASETS, seed=SEEDS),
+        [
+            expand(earlier(f"results/{{run}}/seed{{seed}}/{selection}{name}.json"), run=BUILT, seed=SEEDS)
+            for selection in SELECTIONS
+            for name in ("metrics", "predictions")
+        ],
     output:
         multiext(TABLE, ".csv", ".md", ".tex"),
         html=report(f"{TABLE}.html", caption="../report/benchmark.rst", category="Benchmark"),
@@ -30,7 +33,8 @@ rule table:
     params:
         out=subpath(output.html, parent=True),
         datasets=expand("--dataset {dataset}", dataset=DATASETS),
-        settings=[settings(dataset, "train", "evaluate") for dataset in DATASETS],
+        variant=VARIANT,
+        settings=[settings(run, "train", "evaluate") for run in BUILT],
         seeds=SEEDS,
         code=code("table"),
     shell:
@@ -39,5 +43,6 @@ rule table:
             --results results \
             --out {params.out:q} \
             {params.datasets} \
+            --variant {params.variant:q} \
             2>&1 | tee {log:q}
         """

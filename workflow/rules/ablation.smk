@@ -1,0 +1,52 @@
+"""
+The paper's ablation (Lee et al., AAAI 2021, table 3) on any dataset: softmax, fusion, + L_um, + L_be. No stage of the
+ledger: `snakemake ablation` builds it, beside the published rows.
+
+REQUIRED INPUTS:
+
+    data/{dataset}/annotations.json
+    results/{run}/seed{seed}/metrics.json       of each row's variant; the last row is `ours`
+
+OUTPUTS:
+
+    results/{dataset}-ablation/ablation.{csv,md,html,tex}
+"""
+
+
+rule ablation:
+    input:
+        expand("results/{dataset}-ablation/ablation.html", dataset=DATASETS),
+
+
+rule ablation_table:
+    input:
+        rows_of,
+        annotations="data/{dataset}/annotations.json",
+        features="data/{dataset}/features/index.json",
+    output:
+        multiext("results/{dataset}-ablation/ablation", ".csv", ".md", ".tex"),
+        html=report(
+            "results/{dataset}-ablation/ablation.html",
+            caption="../report/benchmark.rst",
+            category="Ablation",
+            subcategory="{dataset}",
+        ),
+    log:
+        "logs/ablation/{dataset}.log",
+    conda:
+        "../envs/um.yaml"
+    params:
+        out=subpath(output.html, parent=True),
+        variants=expand("--variant {variant}", variant=ABLATION),
+        settings=[settings(choices.run_name(dataset, v), "train", "evaluate") for dataset in DATASETS for v in ABLATION],
+        seeds=SEEDS,
+        code=code("table"),
+    shell:
+        r"""
+        um ablation \
+            --results results \
+            --out {params.out:q} \
+            --dataset {wildcards.dataset:q} \
+            {params.variants} \
+            2>&1 | tee {log:q}
+        """
