@@ -16,6 +16,7 @@ from um.sampling import evenly
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+BLOCK = 64  # segments that are compared with all others at a time
 
 
 class Curves(NamedTuple):
@@ -83,15 +84,21 @@ def localize(video: Curves, duration: float, settings: Localize) -> Segments:
 
     cas_H = np.array(threshold_range(settings.cas_thresholds))
     magnitude_H = np.array(threshold_range(settings.magnitude_thresholds) if settings.fusion else [])
-    above_KHP = (fused_KP[:, None] >= cas_H[:, None]) & (fused_KP[:, None] > 0)
     # The CAS family is scored on the thresholded curve, so that below the threshold is nothing.
-    cut_KHP = np.where(above_KHP, fused_KP[:, None], 0.0)
-    above_HP = (magnitude_P >= magnitude_H[:, None]) & (magnitude_P > 0)
-    from_cas = _score_runs(cut_KHP, above_KHP, settings.outer_ratio)
-    whole_KHP = np.broadcast_to(fused_KP[:, None], (len(classes_K), *above_HP.shape))
-    from_magnitude = _score_runs(whole_KHP, np.broadcast_to(above_HP, whole_KHP.shape), settings.outer_ratio)
+    above_KHP = (fused_KP[:, None] >= cas_H[:, None]) & (fused_KP[:, None] > 0)
+    cut_KHP = fused_KP[:, None] * above_KHP
+    K, H, P = above_KHP.shape
+    row_R, first_R, last_R = _runs(above_KHP.reshape(K * H, P))
+    contrast_R = _contrast(cut_KHP.reshape(K * H, P), row_R, first_R, last_R, settings.outer_ratio)
+    # Runs of the magnitude family are the same for every class.
+    _, first_S, last_S = _runs((magnitude_P >= magnitude_H[:, None]) & (magnitude_P > 0))
+    k_S = np.repeat(np.arange(K), len(first_S))
+    first_S, last_S = np.tile(first_S, K), np.tile(last_S, K)
+    contrast_S = _contrast(fused_KP, k_S, first_S, last_S, settings.outer_ratio)
 
-    k, first, last, contrast = (np.concatenate(parts) for parts in zip(from_cas, from_magnitude, strict=True))
+    k, first, last, contrast = map(
+        np.concatenate, ((row_R // H, k_S), (first_R, first_S), (last_R, last_S), (contrast_R, contrast_S))
+    )
     score = contrast + settings.gamma * video.score_C[classes_K[k]]
     seconds = duration / (settings.upscale * T)
     start, end = first * seconds, (last + 1) * seconds
@@ -124,20 +131,24 @@ def upscale(curve_TX: Floats, factor: int) -> Floats:
     return slope_TX[left_P] * (position_P - left_P)[:, None] + curve_TX[left_P]
 
 
-def _score_runs(curve_KHP: Floats, above_KHP: NDArray[np.bool_], outer_ratio: float) -> tuple[Ints, Ints, Ints, Floats]:
-    """Outer-inner contrast of every run of at least two points above a threshold.
-
-    Returns:
-        Per run: class position (R,), first point (R,), last point (R,), inner mean - outer mean (R,).
-    """
-    K, H, P = above_KHP.shape
-    edges = np.diff(above_KHP.reshape(K * H, P).astype(np.int8), axis=1, prepend=0, append=0)
-    row, first = np.nonzero(edges == 1)
-    last = np.nonzero(edges == -1)[1] - 1
+def _runs(above_XP: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
+    """Row, first and last point of every run of at least two points above a threshold, row by row."""
+    rows, P = above_XP.shape
+    padded = np.zeros((rows, P + 2), dtype=bool)
+    padded[:, 1:-1] = above_XP
+    flat = padded.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    row, first = np.divmod(edges[::2], P + 2)
+    last = edges[1::2] - row * (P + 2) - 1
     long = last > first
-    row, first, last = row[long], first[long], last[long]
+    return row[long], first[long], last[long]
 
-    total = np.pad(np.cumsum(curve_KHP.reshape(K * H, P), axis=1), ((0, 0), (1, 0)))  # total[:, i] = sum before i
+
+def _contrast(curve_XP: Floats, row: Ints, first: Ints, last: Ints, outer_ratio: float) -> Floats:
+    """Outer-inner contrast of runs: inner mean - mean of `outer_ratio` times their length on each side (R,)."""
+    rows, P = curve_XP.shape
+    total = np.zeros((rows, P + 1))  # total[:, i] = sum before i
+    np.cumsum(curve_XP, axis=1, out=total[:, 1:])
     length = last - first + 1
     outer_first = np.maximum(0, (first - outer_ratio * length).astype(np.int64))
     outer_last = np.minimum(P - 1, (last + outer_ratio * length).astype(np.int64))
@@ -145,7 +156,7 @@ def _score_runs(curve_KHP: Floats, above_KHP: NDArray[np.bool_], outer_ratio: fl
     outer_sum = total[row, outer_last + 1] - total[row, outer_first] - inner_sum
     outer_length = outer_last - outer_first + 1 - length
     outer = np.divide(outer_sum, outer_length, out=np.zeros_like(outer_sum), where=outer_length > 0)
-    return row // H, first, last, inner_sum / length - outer
+    return np.asarray(inner_sum / length - outer)
 
 
 def nms(start: Floats, end: Floats, score: Floats, iou: float, plus: float) -> Ints:
@@ -161,15 +172,18 @@ def nms(start: Floats, end: Floats, score: Floats, iou: float, plus: float) -> I
     Returns:
         Indices that are kept, best first; the first of equal scores comes first.
     """
-    order = np.argsort(-score, kind="stable")
-    length = end - start + plus
-    kept = []
-    while len(order):
-        best, rest = order[0], order[1:]
-        kept.append(best)
-        shared = np.maximum(0.0, np.minimum(end[best], end[rest]) - np.maximum(start[best], start[rest]) + plus)
-        order = rest[shared / (length[best] + length[rest] - shared) < iou]
-    return np.array(kept, dtype=np.int64)
+    left = np.argsort(-score, kind="stable")
+    kept = [left[:0]]
+    while len(left):
+        block, others = left[:BLOCK], left[BLOCK:]
+        hit_BR = _overlap(start[block], end[block], start[left], end[left], plus) >= iou
+        free_B = np.ones(len(block), dtype=bool)
+        for i in range(len(block)):
+            if free_B[i]:
+                free_B[i + 1 :] &= ~hit_BR[i, i + 1 : len(block)]
+        kept.append(block[free_B])
+        left = others[~hit_BR[free_B, len(block) :].any(axis=0)]
+    return np.concatenate(kept)
 
 
 def soft_nms(start: Floats, end: Floats, score: Floats, sigma: float, plus: float) -> tuple[Ints, Floats]:
@@ -185,10 +199,7 @@ def soft_nms(start: Floats, end: Floats, score: Floats, sigma: float, plus: floa
     Returns:
         All R indices, best first, and their new scores, falling.
     """
-    length = end - start + plus
-    shared_RR = np.minimum(end[:, None], end) - np.maximum(start[:, None], start) + plus
-    shared_RR = np.maximum(0.0, shared_RR)
-    decay_RR = np.exp(-((shared_RR / (length[:, None] + length - shared_RR)) ** 2) / sigma)
+    decay_RR = np.exp(-(_overlap(start, end, start, end, plus) ** 2) / sigma)
     left, order, scores = score.copy(), [], []
     for _ in range(len(score)):
         best = int(left.argmax())  # the first of equals
@@ -197,3 +208,14 @@ def soft_nms(start: Floats, end: Floats, score: Floats, sigma: float, plus: floa
         left[best] = -np.inf
         left = np.where(left > 0, left * decay_RR[best], left)
     return np.array(order, dtype=np.int64), np.array(scores)
+
+
+def _overlap(start_A: Floats, end_A: Floats, start_B: Floats, end_B: Floats, plus: float) -> Floats:
+    """Intersection over union (A, B) with `plus` seconds added to every length and intersection."""
+    shared_AB = np.minimum(end_A[:, None], end_B)
+    shared_AB -= np.maximum(start_A[:, None], start_B) - plus
+    np.maximum(0.0, shared_AB, out=shared_AB)
+    union_AB = (end_A - start_A + plus)[:, None] + (end_B - start_B + plus)
+    union_AB -= shared_AB
+    shared_AB /= union_AB
+    return shared_AB

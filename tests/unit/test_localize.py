@@ -1,6 +1,7 @@
 """From curves to segments, against plain accounts."""
 
 import numpy as np
+import oracle
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from um.localize import Curves, curves, localize, nms, predicted_classes, soft_nms, upscale
 from um.model import UM
-from um.params import Localize, Train, threshold_range
+from um.params import Localize, Train
 
 moment = st.integers(0, 200).map(lambda n: n / 8)
 
@@ -70,45 +71,10 @@ def test_classes_reach_the_threshold_or_the_best_one_stands():
     assert predicted_classes(score_C, 0.7).tolist() == [1]
 
 
-def plain_runs(above: list[bool]) -> list[tuple[int, int]]:
-    runs, start = [], None
-    for i, inside in enumerate([*above, False]):
-        if inside and start is None:
-            start = i
-        if not inside and start is not None:
-            if i - start >= 2:
-                runs.append((start, i - 1))
-            start = None
-    return runs
-
-
 def plain_proposals(video: Curves, duration: float, values: Localize) -> list[tuple[int, float, float, float]]:
     """Every run of both threshold families before suppression: class, start, end, score."""
-    T = len(video.magnitude_T)
-    seconds = duration / (T * values.upscale)
-    rows = []
-    magnitude = upscale(video.magnitude_T[:, None], values.upscale)[:, 0].tolist()
-    for c in predicted_classes(video.score_C, values.class_threshold).tolist():
-        fused = upscale(video.fused_TC[:, [c]], values.upscale)[:, 0].tolist()
-        cuts = [
-            [value if value >= threshold and value > 0 else 0.0 for value in fused]
-            for threshold in threshold_range(values.cas_thresholds)
-        ]
-        families = [(cut, [value > 0 for value in cut]) for cut in cuts] + [
-            (fused, [value >= threshold and value > 0 for value in magnitude])
-            for threshold in threshold_range(values.magnitude_thresholds)
-        ]
-        for curve, above in families:
-            for first, last in plain_runs(above):
-                length = last - first + 1
-                left = max(0, int(first - values.outer_ratio * length))
-                right = min(len(curve) - 1, int(last + values.outer_ratio * length))
-                inner = curve[first : last + 1]
-                outer = curve[left:first] + curve[last + 1 : right + 1]
-                contrast = sum(inner) / length - (sum(outer) / len(outer) if outer else 0.0)
-                score = contrast + values.gamma * video.score_C[c]
-                rows.append((c, first * seconds, (last + 1) * seconds, score))
-    return rows
+    by_class = oracle.found(*video, duration, values)
+    return [(c, start, end, score) for c, rows in by_class.items() for score, start, end in rows]
 
 
 @settings(max_examples=60)
@@ -254,3 +220,13 @@ def test_soft_suppression_keeps_every_segment_and_orders_by_new_scores():
     assert len(soft.label) == len(everything)
     for label in np.unique(soft.label):
         assert (np.diff(soft.score[soft.label == label]) <= 0).all()
+
+
+def test_suppression_in_blocks_is_that_without():
+    rng = np.random.default_rng(0)
+    start = rng.uniform(0, 100, 1000)
+    end, score = start + rng.uniform(0.5, 20, 1000), rng.uniform(size=1000)
+    kept = nms(start, end, score, 0.4, 1.0)
+    rows = oracle.nms(np.column_stack([score, start, end]).tolist(), 0.4, 1.0)
+    assert len(kept) > 64
+    assert start[kept].tolist() == [row[1] for row in rows]
