@@ -4,27 +4,33 @@ Loops over thresholds, classes, proposals, rows and tIoUs, one thing at a time: 
 checked against, and what `make bench` times it against.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from um.params import threshold_range
 
 
-def sample_random(length: int, T: int, rng: np.random.Generator) -> np.ndarray:
-    """One random snippet of each of T equal bins, bin by bin."""
+def sample_random(length: int, T: int, rng: np.random.RandomState) -> np.ndarray:
+    """One random snippet of each of T equal bins, bin by bin, by a choice of the bin's list."""
     if length == T:
         return np.arange(T)
     edges = np.arange(T + 1) * length // T
     chosen = []
     for i in range(T):
         last = edges[i + 1] if i < T - 1 else length - 1
-        chosen.append(int(rng.integers(edges[i], last + 1)))
+        chosen.append(int(rng.choice(range(edges[i], last + 1))))
     return np.array(chosen)
 
 
-def batch(features: list[np.ndarray], videos: list[int], T: int, rng: np.random.Generator) -> np.ndarray:
-    """Sample, cast and stack, video by video, as a data loader does."""
-    return np.stack([features[v][sample_random(len(features[v]), T, rng)].astype(np.float32) for v in videos])
+def batch(files: list[list[Path]], T: int, rng: np.random.RandomState) -> np.ndarray:
+    """Read both streams of every video, concatenate, sample and stack, as a data loader's worker does."""
+    videos = []
+    for streams in files:
+        features = np.concatenate([np.load(path).astype(np.float32) for path in streams], axis=1)
+        videos.append(features[sample_random(len(features), T, rng)])
+    return np.stack(videos)
 
 
 def upscale(curve: np.ndarray, factor: int) -> np.ndarray:

@@ -183,14 +183,17 @@ def _train(
         history, best = state["history"], state["best"]
 
     first = int(history[-1]["iteration"]) + 1 if history else 1
+    # One batch's place, used again and again: new memory would cost more than the copying.
+    rows = min(settings.batch_size, len(train.videos)) * settings.num_segments
+    batch_NF = train.packed_NF.new_empty(rows, train.packed_NF.shape[1])
     means: dict[str, float] = {}
     losses: list[Tensor] = []  # on the device: to read one is to wait for it
     for iteration in range(first, settings.iterations + 1):
         model.train()
         video_B, snippet_BT = batches.next()
-        rows_BT = (train.offset_V[video_B, None] + snippet_BT).to(device)
+        features_BTF = train.batch(video_B, snippet_BT, batch_NF)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            output = model(train.packed_NF[rows_BT].float())
+            output = model(features_BTF.float())
         loss = um_loss(output, label_VC[video_B.to(device)], settings)
         optimiser.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]

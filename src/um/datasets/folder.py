@@ -60,6 +60,12 @@ class Subset:
         digest.update(self.packed_NF.cpu().numpy().data)
         return digest.hexdigest()
 
+    def batch(self, video_B: Tensor, snippet_BT: Tensor, out_NF: Tensor) -> Tensor:
+        """The features (B, T, F) of a batch of snippet indices, in the first B x T rows of `out_NF`."""
+        row_N = (self.offset_V[video_B, None] + snippet_BT).flatten().to(self.packed_NF.device)
+        torch.index_select(self.packed_NF, 0, row_N, out=out_NF[: len(row_N)])
+        return out_NF[: len(row_N)].view(*snippet_BT.shape, -1)
+
     def features(self, position: int) -> Tensor:
         """All snippets (T, F) of one video."""
         first = int(self.offset_V[position])
