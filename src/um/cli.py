@@ -200,7 +200,7 @@ def localize(
 @app.command()
 @overridable(evaluate=Evaluate)
 def evaluate(
-    annotations: Annotated[Path, typer.Option(help="ActivityNet-style JSON")],
+    annotations: Annotated[Path, typer.Option(help="ActivityNet-style JSON, or THUMOS'14's folder of txt files")],
     predictions: Annotated[Path, typer.Option(help="ActivityNet submission JSON")],
     subset: Annotated[Optional[str], typer.Option(help="default: the one the layout tests on")] = None,  # noqa: UP045
     out: Out = Path("metrics.json"),
@@ -210,12 +210,12 @@ def evaluate(
     """Score predictions."""
     from um.datasets import annotations as form
     from um.evaluation.metrics import evaluate as score
-    from um.predict import read_submission
+    from um.submission import read_submission
     from um.table import show
 
     truth = form.load(annotations)
     videos = truth.named(subset) if subset else truth.subset("test")
-    metrics = score(videos, read_submission(predictions), _settings(None, changed).evaluate)
+    metrics = score(videos, read_submission(predictions).predictions, _settings(None, changed).evaluate)
     write_json(out, metrics)
     show(metrics)
 
