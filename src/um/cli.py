@@ -221,6 +221,34 @@ def evaluate(
 
 
 @app.command()
+@overridable(evaluate=Evaluate)
+def compare(
+    a: Annotated[Path, typer.Argument(help="predictions.json, or a folder of it or of seed*/predictions.json")],
+    b: Annotated[Path, typer.Argument(help="the same of another system")],
+    dataset: DatasetName = None,
+    annotations: Annotated[Optional[Path], typer.Option(help="any annotations instead, as for um evaluate")] = None,  # noqa: UP045
+    subset: Annotated[Optional[str], typer.Option(help="default: the one the layout tests on")] = None,  # noqa: UP045
+    resamples: Annotated[int, typer.Option(min=100, help="of the bootstrap")] = 1000,
+    out: Annotated[Optional[Path], typer.Option(help="JSON file to write")] = None,  # noqa: UP045
+    *,
+    changed: Changed,
+) -> None:
+    """Say whether two systems differ, by a paired bootstrap over test videos and seeds."""
+    from um import compare as comparison
+    from um.datasets import annotations as form
+
+    if (dataset is None) == (annotations is None):
+        found = "both --dataset and --annotations" if dataset else "neither --dataset nor --annotations"
+        raise BadInput("command line", found, "one of them", "--dataset demo is the embedded one")
+    truth = form.load(annotations or Path("data") / str(dataset) / "annotations.json")
+    videos = truth.named(subset) if subset else truth.subset("test")
+    result = comparison.compare(a, b, videos, _settings(dataset, changed).evaluate, resamples)
+    if out:
+        write_json(out, result)
+    comparison.show(result)
+
+
+@app.command()
 def table(
     results: Annotated[Path, typer.Option(help="folder of the metrics files")] = Path("results"),
     dataset: Annotated[Optional[list[str]], typer.Option(help="default: those of params.yaml")] = None,  # noqa: UP045

@@ -3,10 +3,10 @@ The benchmark table.
 
 REQUIRED INPUTS:
 
-    data/{dataset}/annotations.json         for the row of whole videos
+    data/{dataset}/annotations.json         for the row of whole videos, and the intervals
     data/{dataset}/features/index.json      its spec.json is a note of the table
-    results/{dataset}/seed{seed}/metrics.json
-    results/{dataset}/seed{seed}/best_on_test/metrics.json
+    results/{dataset}/seed{seed}/{predictions,metrics}.json
+    results/{dataset}/seed{seed}/best_on_test/{predictions,metrics}.json
 
 OUTPUTS:
 
@@ -19,7 +19,9 @@ rule table:
         expand(earlier("data/{dataset}/annotations.json"), dataset=DATASETS),
         expand(earlier("data/{dataset}/features/index.json"), dataset=DATASETS),
         expand(earlier("results/{dataset}/seed{seed}/metrics.json"), dataset=DATASETS, seed=SEEDS),
+        expand(earlier("results/{dataset}/seed{seed}/predictions.json"), dataset=DATASETS, seed=SEEDS),
         expand(earlier("results/{dataset}/seed{seed}/best_on_test/metrics.json"), dataset=DATASETS, seed=SEEDS),
+        expand(earlier("results/{dataset}/seed{seed}/best_on_test/predictions.json"), dataset=DATASETS, seed=SEEDS),
     output:
         multiext(TABLE, ".csv", ".md", ".tex"),
         html=report(f"{TABLE}.html", caption="../report/benchmark.rst", category="Benchmark"),

@@ -83,10 +83,10 @@ def evaluate(videos: Sequence[Video], predictions: pd.DataFrame, settings: Evalu
     Returns:
         The metrics file: fractions in [0, 1].
     """
-    return metrics(match_predictions(videos, predictions, settings))
+    return metrics_of(match_predictions(videos, predictions, settings))
 
 
-def metrics(matched: Matched) -> dict[str, Any]:
+def metrics_of(matched: Matched) -> dict[str, Any]:
     """The metrics file: fractions in [0, 1]."""
     videos, settings = matched.videos, matched.settings
     thresholds = threshold_range(settings.tiou)
