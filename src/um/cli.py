@@ -204,7 +204,7 @@ def localize(
 @app.command()
 @overridable(evaluate=Evaluate)
 def evaluate(
-    annotations: Annotated[Path, typer.Option(help="ActivityNet-style JSON")],
+    annotations: Annotated[Path, typer.Option(help="ActivityNet-style JSON, or THUMOS'14's folder of txt files")],
     predictions: Annotated[Path, typer.Option(help="ActivityNet submission JSON")],
     subset: Annotated[Optional[str], typer.Option(help="default: the one the layout tests on")] = None,  # noqa: UP045
     out: Out = Path("metrics.json"),
@@ -214,14 +214,42 @@ def evaluate(
     """Score predictions."""
     from um.datasets import annotations as form
     from um.evaluation.metrics import evaluate as score
-    from um.predict import read_submission
+    from um.submission import read_submission
     from um.table import show
 
     truth = form.load(annotations)
     videos = truth.named(subset) if subset else truth.subset("test")
-    metrics = score(videos, read_submission(predictions), _settings(None, changed).evaluate)
+    metrics = score(videos, read_submission(predictions).predictions, _settings(None, changed).evaluate)
     write_json(out, metrics)
     show(metrics)
+
+
+@app.command()
+@overridable(evaluate=Evaluate)
+def compare(
+    a: Annotated[Path, typer.Argument(help="predictions.json, or a folder of it or of seed*/predictions.json")],
+    b: Annotated[Path, typer.Argument(help="the same of another system")],
+    dataset: DatasetName = None,
+    annotations: Annotated[Optional[Path], typer.Option(help="any annotations instead, as for um evaluate")] = None,  # noqa: UP045
+    subset: Annotated[Optional[str], typer.Option(help="default: the one the layout tests on")] = None,  # noqa: UP045
+    resamples: Annotated[int, typer.Option(min=100, help="of the bootstrap")] = 1000,
+    out: Annotated[Optional[Path], typer.Option(help="JSON file to write")] = None,  # noqa: UP045
+    *,
+    changed: Changed,
+) -> None:
+    """Say whether two systems differ, by a paired bootstrap over test videos and seeds."""
+    from um import compare as comparison
+    from um.datasets import annotations as form
+
+    if (dataset is None) == (annotations is None):
+        found = "both --dataset and --annotations" if dataset else "neither --dataset nor --annotations"
+        raise BadInput("command line", found, "one of them", "--dataset demo is the embedded one")
+    truth = form.load(annotations or Path("data") / str(dataset) / "annotations.json")
+    videos = truth.named(subset) if subset else truth.subset("test")
+    result = comparison.compare(a, b, videos, _settings(dataset, changed).evaluate, resamples)
+    if out:
+        write_json(out, result)
+    comparison.show(result)
 
 
 @app.command()

@@ -135,7 +135,9 @@ class Localize(Section):
 class Evaluate(Section):
     """How predictions are scored."""
 
-    protocol: Literal["activitynet"] = Field("activitynet", description="scoring protocol")
+    protocol: Literal["activitynet", "thumos14"] = Field(
+        "activitynet", description="scoring: ActivityNet's ANETdetection, or the official THUMOS'14 kit"
+    )
     tiou: Range = Field("0.1:0.7:0.1", description="temporal IoU thresholds")
 
 

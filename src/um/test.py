@@ -19,7 +19,8 @@ from um.features.extract import extract
 from um.files import write_json
 from um.model import UM
 from um.params import Features, Localize, Settings, Train, validate
-from um.predict import predict, submission
+from um.predict import predict
+from um.submission import submission
 
 
 def test(root: Path, model_file: Path, out: Path, settings: Settings, device: torch.device) -> dict[str, Any]:

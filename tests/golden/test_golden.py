@@ -5,19 +5,22 @@
 """
 
 import json
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 from um import checkpoint
+from um.cli import main
 from um.datasets import annotations
 from um.datasets.folder import Folder
 from um.evaluation.metrics import accuracy, evaluate
 from um.loss import um_loss
 from um.model import UM
 from um.params import Evaluate, Localize, Train
-from um.predict import predict, read_submission
+from um.predict import predict
+from um.submission import read_submission
 
 
 @pytest.fixture(params=["a", "b", "c"])
@@ -92,7 +95,7 @@ def predicted(reference_data):
 
 def test_predictions_of_an_official_checkpoint(predicted, reference_data):
     _, ours, _ = predicted
-    theirs = read_submission(reference_data / "golden" / "predictions.json")
+    theirs = read_submission(reference_data / "golden" / "predictions.json").predictions
     assert set(ours["video"]) == set(theirs["video"])
     keys = ["video", "label", "start", "end"]
     # Equal scores come in no order, so rows are compared sorted by segment.
@@ -117,9 +120,32 @@ def test_per_class_average_precision_of_official_predictions(reference_data, fil
     golden = reference_data / "golden"
     expected = json.loads((golden / f"{file}.json").read_text())
     videos = annotations.load(golden / "dataset" / "gt.json").subset("test")
-    metrics = evaluate(videos, read_submission(golden / "predictions.json"), Evaluate(tiou=tiou))
+    metrics = evaluate(videos, read_submission(golden / "predictions.json").predictions, Evaluate(tiou=tiou))
     assert list(metrics["mAP"].values()) == pytest.approx(expected["mAP"], abs=1e-6)
     assert metrics["average_mAP"] == pytest.approx(expected["average"], abs=1e-6)
     assert metrics["ap"].keys() == expected["ap"].keys()
     for label, values in metrics["ap"].items():
         assert values == pytest.approx(expected["ap"][label], abs=1e-6)
+
+
+def test_published_predictions_under_the_activitynet_protocol(reference_data):
+    """AICL's: its repository reports 46.4."""
+    videos = annotations.load(reference_data / "data/thumos14/gt.json").subset("test")
+    published = read_submission(reference_data / "data/published/aicl_thumos14.json").predictions
+    assert round(evaluate(videos, published, Evaluate())["average_mAP"], 4) == 0.4636
+
+
+@pytest.mark.parametrize(("tiou", "expected"), [("0.3", 0.3628), ("0.5", 0.1897)])
+def test_published_predictions_under_the_thumos14_protocol(reference_data, tmp_path, monkeypatch, tiou, expected):
+    """S-CNN's, after its suppression for that threshold: what its authors' run of the official kit stored."""
+    words = ["um", "evaluate", "--protocol", "thumos14", "--tiou", f"{tiou}:{tiou}:0.1"]
+    words += ["--annotations", str(reference_data / "data/thumos14/official_test")]
+    words += ["--predictions", str(reference_data / f"data/published/scnn_thumos14_tiou{tiou}.json")]
+    monkeypatch.setattr(sys, "argv", [*words, "--out", str(tmp_path / "metrics.json")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert len(metrics["ap"]) == 20
+    assert (metrics["num_videos"], metrics["num_instances"], metrics["num_ambiguous"]) == (213, 3358, 99)
+    assert round(metrics["average_mAP"], 4) == expected

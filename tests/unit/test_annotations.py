@@ -99,3 +99,42 @@ def test_public_files(reference_data, file, train, test, classes):
         videos = listed.subset(role)
         assert expected in (None, (len(videos), len(annotations.frame(videos))))
     assert len({label for v in listed.videos.values() for label in v.labels}) == classes
+
+
+def official(folder, **files):
+    folder.mkdir()
+    (folder / "detclasslist.txt").write_text("7 BaseballPitch\n")
+    for name, text in files.items():
+        (folder / f"{name}.txt").write_text(text)
+    return folder
+
+
+def test_the_official_files_of_thumos14_are_one_more_form(tmp_path):
+    files = {"Run_test": "v1  1.0 2.5\nv1 3 4\n", "Jump_test": "v1 1 2\n\n", "Ambiguous_test": "v2 0.5 1\nv1 7 8\n"}
+    videos = annotations.load(official(tmp_path / "test", **files)).subset("test")
+    assert [(v.id, v.subset, v.labels, len(v.instances), len(v.ambiguous)) for v in videos] == [
+        ("v1", "test", ["Jump", "Run"], 3, 1),
+        ("v2", "test", [], 0, 1),
+    ]
+    assert annotations.frame(videos).query("label == 'Run'")[["start", "end"]].to_numpy().tolist() == [[1, 2.5], [3, 4]]
+    assert annotations.ambiguous_frame(videos)["video"].tolist() == ["v1", "v2"]
+
+
+@pytest.mark.parametrize("line", ["v1 2 1", "v1 1", "v1 1 2 3", "v1 one 2", "v1 nan 2", "v1 1 inf", "v1 -1 2"])
+def test_a_wrong_line_of_an_official_file_is_named(tmp_path, line):
+    folder = official(tmp_path / "test", Run_test=f"v1 1 2\n{line}\n")
+    with pytest.raises(BadInput, match=r"Run_test\.txt:2"):
+        annotations.load(folder)
+
+
+def test_a_folder_without_official_files_and_a_video_of_two_subsets(tmp_path):
+    with pytest.raises(BadInput, match="no file <class>_test"):
+        annotations.load(official(tmp_path / "none"))
+    with pytest.raises(BadInput, match="v1 in test and val"):
+        annotations.load(official(tmp_path / "both", Run_test="v1 1 2", Run_val="v1 1 2"))
+
+
+def test_official_files_of_the_public_test_subset(reference_data):
+    videos = annotations.load(reference_data / "data/thumos14/official_test").subset("test")
+    assert (len(videos), len(annotations.frame(videos)), len(annotations.ambiguous_frame(videos))) == (213, 3358, 99)
+    assert [v.id for v in videos if not v.instances] == ["video_test_0001292"]

@@ -13,7 +13,8 @@ from um.errors import BadInput
 from um.evaluation.metrics import accuracy, evaluate, whole_video
 from um.model import UM
 from um.params import Evaluate, Localize, Train
-from um.predict import COLUMNS, predict, read_submission, submission
+from um.predict import predict
+from um.submission import COLUMNS, read_submission, submission
 
 CLASSES = ["a", "b", "c"]
 
@@ -52,7 +53,7 @@ def test_a_submission_survives_its_file(model, tmp_path):
     path = tmp_path / "predictions.json"
     path.write_text(json.dumps(submission(frame, ["one", "two", "empty"])))
     assert json.loads(path.read_text())["results"]["empty"] == []
-    pd.testing.assert_frame_equal(read_submission(path), frame, check_dtype=False, check_exact=True)
+    pd.testing.assert_frame_equal(read_submission(path).predictions, frame, check_dtype=False, check_exact=True)
 
 
 def test_videos_without_any_segment_are_scored(model):
@@ -69,7 +70,7 @@ def test_ids_of_submissions_lose_their_prefix(tmp_path):
     path = tmp_path / "predictions.json"
     row = {"label": "a", "score": 1, "segment": [0, 1]}
     path.write_text(json.dumps({"results": {"v___dXUJsj3yo": [row]}}))
-    assert read_submission(path)["video"].tolist() == ["__dXUJsj3yo"]
+    assert read_submission(path).predictions["video"].tolist() == ["__dXUJsj3yo"]
 
 
 def test_an_id_with_and_without_prefix_is_one_video_twice(tmp_path):
@@ -133,3 +134,33 @@ def test_whole_videos_of_activitynet(reference_data):
     values = list(metrics["mAP"].values())
     assert values == sorted(values, reverse=True)
     assert 0.15 < metrics["average_mAP"] < 0.25
+
+
+def test_thumos14_without_ambiguous_segments_ignores_nothing():
+    metrics = evaluate([video()], whole_video([video(duration=1.0)]), Evaluate(protocol="thumos14"))
+    assert (metrics["average_mAP"], metrics["num_ambiguous"]) == (1, 0)
+
+
+def test_a_label_ambiguous_is_ignored_by_thumos14_and_a_class_to_activitynet():
+    listed = [Video("v", "test", None, (Instance("a", 0, 10), Instance("Ambiguous", 20, 30)))]
+    rows = pd.DataFrame([("v", "a", 0.9, 20.0, 30.0), ("v", "a", 0.8, 0.0, 10.0)], columns=COLUMNS)
+    ours, theirs = (evaluate(listed, rows, Evaluate(protocol=name)) for name in ("thumos14", "activitynet"))
+    assert ours["ap"] == {"a": [1.0] * 7}
+    assert (ours["num_instances"], ours["num_ambiguous"]) == (1, 1)
+    assert theirs["ap"] == {"Ambiguous": [0.0] * 7, "a": [0.5] * 7}
+    assert "num_ambiguous" not in theirs
+
+
+def test_ambiguous_segments_beside_the_instances_are_no_class_to_activitynet():
+    listed = [Video("v", "test", None, (Instance("a", 0, 10),), (Instance("Ambiguous", 20, 30),))]
+    rows = pd.DataFrame([("v", "a", 0.9, 20.0, 30.0), ("v", "a", 0.8, 0.0, 10.0)], columns=COLUMNS)
+    assert evaluate(listed, rows, Evaluate())["ap"] == {"a": [0.5] * 7}
+    assert evaluate(listed, rows, Evaluate(protocol="thumos14"))["ap"] == {"a": [1.0] * 7}
+
+
+def test_a_submission_names_its_videos_with_or_without_predictions(tmp_path):
+    path = tmp_path / "predictions.json"
+    path.write_text('{"results": {"one": [], "v___dXUJsj3yo": []}}')
+    found = read_submission(path)
+    assert found.videos == ["one", "__dXUJsj3yo"]
+    assert list(found.predictions.columns) == COLUMNS

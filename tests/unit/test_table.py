@@ -16,9 +16,11 @@ import pytest
 from um import table
 from um.datasets import annotations
 from um.errors import BadInput
-from um.evaluation.metrics import evaluate
+from um.evaluation import bootstrap
+from um.evaluation.metrics import evaluate, match_predictions
 from um.files import write_json
 from um.params import Params
+from um.submission import read_submission, submission
 
 SEEDS = [0, 1, 2]
 SPEC = {"backbone": "i3d-inception", "streams": "rgb", "fps": 25.0, "window": 16, "weights_sha256": "ab" * 32}
@@ -39,16 +41,20 @@ def make_annotations(path: Path) -> None:
     write_json(path, {"database": database})
 
 
-def score(dataset: str, values: Params, seed: int, selection: str) -> dict:
-    """Real metrics of the ground truth moved at random."""
+def make_run(dataset: str, values: Params, seed: int, selection: str) -> None:
+    """Real predictions and metrics: the ground truth moved at random."""
     videos = annotations.load(Path("data") / dataset / "annotations.json").subset("test")
     rng = np.random.default_rng([seed, len(selection)])
     rows = annotations.frame(videos)
     rows["start"] += rng.normal(0, 1.0, len(rows))
     rows["end"] += rng.normal(0, 1.0, len(rows))
+    rows["start"], rows["end"] = rows[["start", "end"]].min(axis=1), rows[["start", "end"]].max(axis=1)
     rows["score"] = rng.uniform(size=len(rows))
     model = {"selection": selection, "iteration": 10, "seed": seed}
-    return evaluate(videos, rows, values.of(dataset).evaluate) | {"accuracy": 0.5, "model": model}
+    metrics = evaluate(videos, rows, values.of(dataset).evaluate) | {"accuracy": 0.5, "model": model}
+    path = metrics_file(dataset, seed, selection)
+    write_json(path, metrics)
+    write_json(path.with_name("predictions.json"), submission(rows, [video.id for video in videos]))
 
 
 def metrics_file(dataset: str, seed: int, selection: str) -> Path:
@@ -72,7 +78,7 @@ def project(tmp_path, monkeypatch):
         (folder / "dataset.yaml").write_text(json.dumps({"title": title, "provider": "local", "source": "/nowhere"}))
         for seed in values.seeds:
             for selection in ("last", "best_on_test"):
-                write_json(metrics_file(dataset, seed, selection), score(dataset, values, seed, selection))
+                make_run(dataset, values, seed, selection)
     return values
 
 
@@ -128,11 +134,38 @@ def test_means_and_spread_are_those_of_the_metrics_files(project):
     assert not frame.duplicated(["dataset", "method", "metric", "tiou"]).any()
 
 
+def test_intervals_are_those_of_the_bootstrap_and_of_the_average_alone(project):
+    forms = write(project)
+    frame = pd.read_csv("results/benchmark.csv")
+    bounded = frame[frame["low"].notna()]
+    assert set(bounded["metric"]) == {"average_mAP"}
+    assert set(bounded["method"]) == {"Ours (last)", "Ours (best on test)", "Whole video"}
+    assert ((bounded["low"] <= bounded["mean"]) & (bounded["mean"] <= bounded["high"])).all()
+    videos = annotations.load(Path("data/clips/annotations.json")).subset("test")
+    evaluation = project.of("clips").evaluate
+    files = [metrics_file("clips", seed, "last").with_name("predictions.json") for seed in SEEDS]
+    runs = [match_predictions(videos, read_submission(file).predictions, evaluation) for file in files]
+    row = bounded[(bounded["dataset"] == "clips") & (bounded["method"] == "Ours (last)")].squeeze()
+    assert (row["low"], row["high"]) == pytest.approx(bootstrap.average_map_interval(runs), abs=1e-15)
+    assert f">{100 * row['low']:.1f} to {100 * row['high']:.1f}<" in forms["html"]
+    assert "1,000 bootstrap resamples" in forms["md"]
+
+
+def test_predictions_that_are_not_those_of_the_metrics_are_refused(project):
+    path = metrics_file("clips", 1, "last").with_name("predictions.json")
+    shutil.copy(metrics_file("clips", 0, "last").with_name("predictions.json"), path)
+    with pytest.raises(BadInput, match=r"seed1/predictions.json: .* as metrics.json beside it; hint: run again"):
+        write(project)
+    path.unlink()
+    with pytest.raises(BadInput, match=r"seed1/predictions.json: .*no such file"):
+        write(project)
+
+
 def test_csv_survives_a_round_trip(project):
     text = write(project)["csv"]
     assert pd.read_csv("results/benchmark.csv").to_csv(index=False, lineterminator="\n") == text
     heads = next(csv.reader(text.splitlines()))
-    assert heads == ["dataset", "method", "metric", "tiou", "mean", "sd", "n", "source"]
+    assert heads == ["dataset", "method", "metric", "tiou", "mean", "sd", "low", "high", "n", "source"]
 
 
 def test_equal_inputs_give_equal_bytes(project):
@@ -144,8 +177,8 @@ def test_html_has_a_true_two_row_head_and_every_cell_of_the_csv(project):
     titles, columns, *body = Cells(text).rows
     assert [cell[0] for cell in titles] == ["Method", "THUMOS'14", "A & B_c <50 %>"]
     assert titles[0][1]["rowspan"] == "2"
-    assert sum(int(cell[1]["colspan"]) for cell in titles[1:]) == len(columns) == 8 + 11
-    assert [cell[0] for cell in columns[:8]] == [f"0.{i}0" for i in range(1, 8)] + ["average"]
+    assert sum(int(cell[1]["colspan"]) for cell in titles[1:]) == len(columns) == 9 + 12
+    assert [cell[0] for cell in columns[:9]] == [f"0.{i}0" for i in range(1, 8)] + ["average", "95 % interval"]
     frame = pd.read_csv("results/benchmark.csv")
     assert [row[0][0] for row in body] == list(dict.fromkeys(frame["method"]))
     assert {len(row) for row in body} == {1 + len(columns)}
@@ -162,11 +195,11 @@ def test_tex_has_a_true_two_row_head_and_as_many_cells_in_every_row(project, tmp
     text = write(project)["tex"]
     assert r"A \& B\_c $<$50 \%$>$" in text
     columns = re.search(r"\\begin\{tabular\}\{(lc*)\}", text)[1]
-    assert len(columns) == 1 + 8 + 11
+    assert len(columns) == 1 + 9 + 12
     lines = [line for line in text.splitlines() if line.endswith(r"\\") and " & " in line and "multicolumn" not in line]
     assert {line.replace(r"\&", "").count("&") for line in lines} == {len(columns) - 1}
-    assert re.findall(r"\\multicolumn\{(\d+)\}", text) == ["8", "11"]
-    assert re.findall(r"\\cmidrule\(lr\)\{(\d+-\d+)\}", text) == ["2-9", "10-20"]
+    assert re.findall(r"\\multicolumn\{(\d+)\}", text) == ["9", "12"]
+    assert re.findall(r"\\cmidrule\(lr\)\{(\d+-\d+)\}", text) == ["2-10", "11-22"]
     opened, closed = (len(re.findall(rf"(?<!\\){re.escape(brace)}", text)) for brace in "{}")
     assert opened == closed
     if shutil.which("pdflatex"):
@@ -192,7 +225,7 @@ def test_a_published_average_stands_only_under_its_own_thresholds(project):
     narrow = project.model_copy(update={"overrides": {"thumos14": {"evaluate": {"tiou": "0.3:0.7:0.1"}}}})
     for seed in SEEDS:
         for selection in ("last", "best_on_test"):
-            write_json(metrics_file("thumos14", seed, selection), score("thumos14", narrow, seed, selection))
+            make_run("thumos14", narrow, seed, selection)
     write(narrow, ["thumos14"])
     frame = pd.read_csv("results/benchmark.csv")
     paper = frame[frame["method"] == "Paper"]
@@ -227,7 +260,7 @@ def test_whole_video_is_exact_where_one_instance_fills_the_video(project):
     write_json(Path("data/clips/annotations.json"), {"database": database})
     for seed in SEEDS:
         for selection in ("last", "best_on_test"):
-            write_json(metrics_file("clips", seed, selection), score("clips", project, seed, selection))
+            make_run("clips", project, seed, selection)
     write(project, ["clips"])
     frame = pd.read_csv("results/benchmark.csv")
     assert (frame[frame["method"] == "Whole video"]["mean"] == 1.0).all()
@@ -276,7 +309,7 @@ def test_features_without_a_specification_are_called_so(project):
 
 
 def test_show_prints_the_numbers_of_one_file(project, capsys):
-    metrics = score("thumos14", project, 0, "last")
+    metrics = json.loads(metrics_file("thumos14", 0, "last").read_text())
     table.show(metrics)
     printed = capsys.readouterr().out
     for number in (*metrics["mAP"].values(), metrics["average_mAP"], metrics["accuracy"]):

@@ -3,7 +3,7 @@ The benchmark table.
 
 REQUIRED INPUTS:
 
-    data/{dataset}/annotations.json         for the row of whole videos
+    data/{dataset}/annotations.json         for the row of whole videos, and the intervals
     data/{dataset}/features/index.json      its spec.json is a note of the table
     results/{run}/seed{seed}/{metrics,predictions}.json
     results/{run}/seed{seed}/{best_on_test,selected}/{metrics,predictions}.json

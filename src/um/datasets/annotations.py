@@ -13,6 +13,7 @@ from um.files import read_json
 
 SLACK = 0.64  # seconds, one snippet: how far public annotations reach behind the end of their video
 SUBSETS = {"train": "train", "training": "train", "val": "val", "validation": "val", "test": "test", "testing": "test"}
+AMBIGUOUS = "Ambiguous"  # THUMOS'14's name for segments that may or may not be an action
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Video:
     subset: str  # as the file calls it
     duration: float | None
     instances: tuple[Instance, ...]
+    ambiguous: tuple[Instance, ...] = ()  # of THUMOS'14's own files: neither an instance nor background
 
     @property
     def labels(self) -> list[str]:
@@ -80,9 +82,13 @@ def video_id(name: str) -> str:
 def load(path: Path) -> Annotations:
     """Read `{"database": {id: {"subset", "duration"?, "annotations": [{"label", "segment": [start, end]}]}}}`.
 
+    A folder is read as that of THUMOS'14's own files: `<class>_<subset>.txt` with lines of video, start and end.
+
     Raises:
         BadInput: not that form, an id twice, or a segment that is reversed or outside its video.
     """
+    if path.is_dir():
+        return _official(path)
     database = read_json(path)
     database = database.get("database") if isinstance(database, dict) else None
     if not isinstance(database, dict) or not database:
@@ -122,3 +128,41 @@ def frame(videos: Iterable[Video]) -> pd.DataFrame:
     """Ground truth as rows of video, label, start, end."""
     rows = [(v.id, i.label, i.start, i.end) for v in videos for i in v.instances]
     return pd.DataFrame(rows, columns=["video", "label", "start", "end"])
+
+
+def ambiguous_frame(videos: Iterable[Video]) -> pd.DataFrame:
+    """Ambiguous segments as rows of video, label, start, end."""
+    rows = [(v.id, i.label, i.start, i.end) for v in videos for i in v.ambiguous]
+    return pd.DataFrame(rows, columns=["video", "label", "start", "end"])
+
+
+def _official(folder: Path) -> Annotations:
+    """THUMOS'14's per-class files; a video that has ambiguous segments alone is one of the videos too."""
+    found: dict[tuple[str, str], list[Instance]] = {}
+    files = sorted(path for path in folder.glob("*_*.txt") if path.stem.rpartition("_")[2] in SUBSETS)
+    for path in files:
+        label, _, subset = path.stem.rpartition("_")
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            if words := line.split():
+                found.setdefault((words[0], subset), []).append(_official_segment(path, number, label, words))
+    if not found:
+        hint = "name the folder of THUMOS'14's per-class files, or a JSON file"
+        raise BadInput(folder, "no file <class>_test.txt or <class>_val.txt", "annotations", hint)
+    videos: dict[str, Video] = {}
+    for (name, subset), listed in sorted(found.items()):
+        if name in videos:
+            raise BadInput(folder, f"video {name} in {videos[name].subset} and {subset}", "one subset", "remove one")
+        kept, doubtful = (tuple(i for i in listed if (i.label == AMBIGUOUS) == wanted) for wanted in (False, True))
+        videos[name] = Video(name, subset, None, kept, doubtful)
+    return Annotations(folder, videos)
+
+
+def _official_segment(path: Path, number: int, label: str, words: list[str]) -> Instance:
+    try:
+        start, end = (float(word) for word in words[1:])
+    except ValueError:
+        start, end = 1.0, 0.0
+    if not 0 <= start <= end < float("inf"):
+        expected = "video, start and end in seconds, 0 <= start <= end"
+        raise BadInput(f"{path}:{number}", repr(" ".join(words)), expected, "compare with the official files")
+    return Instance(label, start, end)

@@ -1,73 +1,65 @@
-"""Average precision of scored segments, interpolated as PASCAL VOC 2011 and ActivityNet's ANETdetection do."""
+"""Average precision of ranked predictions, for one set of videos or for many resamples of it at once."""
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
-Floats = NDArray[np.float64]
-
-
-def tiou(segments_R2: Floats, others_G2: Floats) -> Floats:
-    """Temporal intersection over union (R, G) of two sets of [start, end]; 0 where both are empty."""
-    start = np.maximum(segments_R2[:, None, 0], others_G2[None, :, 0])
-    end = np.minimum(segments_R2[:, None, 1], others_G2[None, :, 1])
-    shared = np.maximum(0.0, end - start)
-    union = np.diff(segments_R2) + np.diff(others_G2)[:, 0] - shared
-    overlap: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return overlap
+from um.evaluation.matching import Floats, Ints, Ranking
 
 
-def average_precision(truth: pd.DataFrame, predictions: pd.DataFrame, tiou_H: Floats) -> dict[str, Floats]:
-    """AP of every class of the ground truth at every threshold.
+def average_precision(ranking: Ranking, weight_BV: Ints, *, interpolated: bool) -> Floats:
+    """AP of one class at every threshold, with every video repeated as often as its weight says.
 
-    A prediction, best score first, is right when the best overlapping instance not yet taken in its video reaches
-    the threshold; each instance is taken once. Predicted classes that the ground truth lacks are not scored.
+    The copies of a prediction rank one behind the other. Interpolated, as PASCAL VOC 2011 and ANETdetection do:
+    precision is made never to rise with recall, and summed where recall steps up. Else, as TH14evalDet does: the
+    precisions at all hits are summed. Either sum is divided by the number of instances.
 
     Args:
-        truth: columns video, label, start, end (seconds).
-        predictions: the same and score.
-        tiou_H: thresholds.
+        ranking: of the class: R predictions at H thresholds.
+        weight_BV: how often each of V videos occurs in each of B resamples; ones are the data as they are.
+        interpolated: which of the two.
 
     Returns:
-        class → AP (H,) in [0, 1], classes sorted.
+        AP (B, H) in [0, 1]; NaN for a resample without any instance of the class.
     """
-    by_label = dict(iter(predictions.groupby("label", sort=True)))
-    return {
-        str(label): _class_ap(instances, by_label.get(label, predictions[:0]), tiou_H)
-        for label, instances in truth.groupby("label", sort=True)
-    }
+    weight_VB = np.ascontiguousarray(weight_BV.T)
+    instances_B = ranking.instances_V @ weight_VB
+    rank_K = np.flatnonzero(ranking.hit_HR.any(axis=0))  # precision matters at these ranks alone
+    counted_KB = _counted(ranking, rank_K, weight_VB)
+    ap_BH = np.full((len(weight_BV), len(ranking.hit_HR)), np.nan)
+    some_B = instances_B > 0
+    for h, hit_R in enumerate(ranking.hit_HR):
+        here_K = hit_R[rank_K]
+        video_k, ignored_k = ranking.video_R[rank_K[here_K]], ranking.ignored_R[rank_K[here_K]]
+        weight_kB = weight_VB[video_k]
+        true_kB = np.cumsum(weight_kB, axis=0)
+        total_kB = counted_KB[here_K] + np.cumsum(weight_kB * ignored_k[:, None], axis=0)
+        if interpolated:
+            precision_kB = true_kB / np.maximum(total_kB, 1)
+            envelope_kB = np.maximum.accumulate(precision_kB[::-1], axis=0)[::-1]
+            area_B = (weight_kB * envelope_kB).sum(axis=0)
+        else:
+            area_B = _sum_of_precisions(true_kB, total_kB, weight_kB)
+        ap_BH[some_B, h] = area_B[some_B] / instances_B[some_B]
+    return ap_BH
 
 
-def _class_ap(truth: pd.DataFrame, predictions: pd.DataFrame, tiou_H: Floats) -> Floats:
-    if predictions.empty:
-        return np.zeros(len(tiou_H))
-    order = np.argsort(-predictions["score"].to_numpy(np.float64), kind="stable")
-    segment_R2 = predictions[["start", "end"]].to_numpy(np.float64)[order]
-    video_R = predictions["video"].to_numpy()[order]
-    hit_HR = np.zeros((len(tiou_H), len(order)), dtype=bool)
-    ranks = pd.Series(np.arange(len(order))).groupby(video_R).indices
-    for video, instances in truth.groupby("video", sort=False):
-        rank_r = ranks.get(video)
-        if rank_r is not None:
-            overlap_rG = tiou(segment_R2[rank_r], instances[["start", "end"]].to_numpy(np.float64))
-            hit_HR[:, rank_r] = _match(overlap_rG, tiou_H)
-    true_HR = np.cumsum(hit_HR, axis=1, dtype=np.float64)
-    precision_HR = true_HR / np.arange(1, len(order) + 1)
-    recall_HR = true_HR / len(truth)
-    # VOC 2011: precision never rises with recall; sum it where recall steps up.
-    envelope_HR = np.maximum.accumulate(precision_HR[:, ::-1], axis=1)[:, ::-1]
-    return np.asarray((np.diff(recall_HR, axis=1, prepend=0) * envelope_HR).sum(axis=1))
+def _counted(ranking: Ranking, rank_K: Ints, weight_VB: Ints) -> Ints:
+    """Weight of the predictions up to each of K ranks that count whether they hit or not: (K, B)."""
+    before_R = np.searchsorted(rank_K, np.arange(len(ranking.video_R)))  # the first of the K ranks at or behind
+    counts_R = (before_R < len(rank_K)) & ~ranking.ignored_R
+    places = before_R[counts_R], ranking.video_R[counts_R]
+    table_KV = csr_array((np.ones(counts_R.sum(), np.int64), places), shape=(len(rank_K), len(weight_VB)))
+    counted_KB: NDArray[np.int64] = np.cumsum(table_KV @ weight_VB, axis=0)
+    return counted_KB
 
 
-def _match(overlap_rG: Floats, tiou_H: Floats) -> NDArray[np.bool_]:
-    """Which predictions of one video and class, best first, take an instance: (H, r)."""
-    thresholds = np.arange(len(tiou_H))
-    free_HG = np.ones((len(tiou_H), overlap_rG.shape[1]), dtype=bool)
-    hit_Hr = np.zeros((len(tiou_H), len(overlap_rG)), dtype=bool)
-    for rank in np.flatnonzero(overlap_rG.max(axis=1) >= tiou_H.min()):
-        candidate_HG = np.where(free_HG, overlap_rG[rank], -1.0)
-        best_H = candidate_HG.argmax(axis=1)
-        hit_H = candidate_HG[thresholds, best_H] >= tiou_H
-        hit_Hr[:, rank] = hit_H
-        free_HG[thresholds[hit_H], best_H[hit_H]] = False
-    return hit_Hr
+def _sum_of_precisions(true_kB: Ints, total_kB: Ints, weight_kB: Ints) -> Floats:
+    """Sum over all copies of all hits of true / total: Σ 1 − wrong / n, n from total − weight + 1 to total: (B,)."""
+    if not len(total_kB):
+        return np.zeros(total_kB.shape[1])
+    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, total_kB.max() + 1))])
+    wrong_kB = total_kB - true_kB
+    precision_kB = weight_kB - wrong_kB * (harmonic[total_kB] - harmonic[total_kB - weight_kB])
+    area_B: Floats = precision_kB.sum(axis=0)
+    return area_B

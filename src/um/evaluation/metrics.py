@@ -1,16 +1,75 @@
 """What `metrics.json` holds: average precision under a protocol, with its population."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from um.datasets import annotations
-from um.datasets.annotations import Video
+from um.datasets.annotations import AMBIGUOUS, Video
 from um.errors import BadInput
 from um.evaluation.average_precision import average_precision
+from um.evaluation.matching import Floats, Ints, Ranking, match
 from um.params import Evaluate, threshold_range
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Predictions matched with the annotated videos of one subset, from which every score follows.
+
+    Attributes:
+        videos: ground truth, V videos.
+        settings: protocol and H thresholds.
+        rankings: class of the ground truth → its ranked predictions.
+        num_predictions: for these videos, of any class.
+        num_ambiguous: segments that excuse predictions.
+    """
+
+    videos: Sequence[Video]
+    settings: Evaluate
+    rankings: dict[str, Ranking]
+    num_predictions: int
+    num_ambiguous: int
+
+    def ap(self, weight_BV: Ints) -> dict[str, Floats]:
+        """AP (B, H) of every class when the videos are repeated by weight, NaN where the class does not occur."""
+        interpolated = self.settings.protocol == "activitynet"
+        return {
+            label: average_precision(ranking, weight_BV, interpolated=interpolated)
+            for label, ranking in self.rankings.items()
+        }
+
+    @property
+    def num_instances(self) -> int:
+        """Instances that are to be found."""
+        return sum(int(ranking.instances_V.sum()) for ranking in self.rankings.values())
+
+
+def match_predictions(videos: Sequence[Video], predictions: pd.DataFrame, settings: Evaluate) -> Matched:
+    """Match predictions with the annotated videos of one subset.
+
+    Under `thumos14` the videos' ambiguous segments, and instances whose label is Ambiguous, are what the protocol
+    ignores. Under `activitynet`, ambiguous segments do not matter, and Ambiguous is a label as any other.
+
+    Args:
+        videos: ground truth; predictions for other videos are left out.
+        predictions: rows of video, label, score, start, end.
+        settings: protocol and thresholds.
+    """
+    truth, ambiguous = annotations.frame(videos), None
+    if settings.protocol == "thumos14":
+        doubtful = truth["label"] == AMBIGUOUS
+        ambiguous = pd.concat([annotations.ambiguous_frame(videos), truth[doubtful]])
+        truth = truth[~doubtful]
+    if truth.empty:
+        hint = "an evaluation needs annotated instances"
+        raise BadInput(videos[0].subset, f"no instance in {len(videos)} videos", "at least one", hint)
+    ids = [video.id for video in videos]
+    rankings = match(ids, truth, predictions, np.array(threshold_range(settings.tiou)), ambiguous=ambiguous)
+    known = int(predictions["video"].isin(ids).sum())
+    return Matched(videos, settings, rankings, known, 0 if ambiguous is None else len(ambiguous))
 
 
 def evaluate(videos: Sequence[Video], predictions: pd.DataFrame, settings: Evaluate) -> dict[str, Any]:
@@ -24,20 +83,22 @@ def evaluate(videos: Sequence[Video], predictions: pd.DataFrame, settings: Evalu
     Returns:
         The metrics file: fractions in [0, 1].
     """
+    return metrics_of(match_predictions(videos, predictions, settings))
+
+
+def metrics_of(matched: Matched) -> dict[str, Any]:
+    """The metrics file: fractions in [0, 1]."""
+    videos, settings = matched.videos, matched.settings
     thresholds = threshold_range(settings.tiou)
-    truth = annotations.frame(videos)
-    if truth.empty:
-        hint = "an evaluation needs annotated instances"
-        raise BadInput(videos[0].subset, f"no instance in {len(videos)} videos", "at least one", hint)
-    known = predictions[predictions["video"].isin([video.id for video in videos])]
-    ap = average_precision(truth, known, np.array(thresholds))
+    ap = {label: ap_BH[0] for label, ap_BH in matched.ap(np.ones((1, len(videos)), np.int64)).items()}
     mean_H = np.mean(list(ap.values()), axis=0)
     return {
         "protocol": settings.protocol,
         "subset": videos[0].subset,
         "num_videos": len(videos),
-        "num_instances": len(truth),
-        "num_predictions": len(known),
+        "num_instances": matched.num_instances,
+        **({"num_ambiguous": matched.num_ambiguous} if settings.protocol == "thumos14" else {}),
+        "num_predictions": matched.num_predictions,
         "tiou": thresholds,
         "mAP": {name_of(threshold): float(value) for threshold, value in zip(thresholds, mean_H, strict=True)},
         "average_mAP": float(mean_H.mean()),

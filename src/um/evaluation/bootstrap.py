@@ -1,0 +1,114 @@
+"""How far a score would move with other test videos and other seeds: the bootstrap (Efron and Tibshirani, 1993).
+
+Videos are drawn with replacement. Matching happens inside a video, so it stays as it is: every score follows from the
+rankings of `um.evaluation.matching` and from how often each video is drawn, which is exact and takes no second look at
+the segments.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from um.evaluation.matching import Floats, Ints
+from um.evaluation.metrics import Matched
+
+RESAMPLES = 1000
+LEVEL = 0.95
+
+
+class Interval(NamedTuple):
+    """Bounds of a percentile interval of probability `LEVEL`."""
+
+    low: float
+    high: float
+
+
+class Difference(NamedTuple):
+    """Two systems on the same videos, by average mAP.
+
+    Attributes:
+        a, b: their scores.
+        difference: a − b.
+        interval: of the difference.
+        p_value: two-sided: twice the smaller share of resamples whose difference is at most, or at least, zero; each
+            share counts the data themselves as one resample more on that side, so it is never zero (at most 1).
+    """
+
+    a: float
+    b: float
+    difference: float
+    interval: Interval
+    p_value: float
+
+    @property
+    def differ(self) -> bool:
+        """Whether the difference is significant at 1 − `LEVEL`."""
+        return self.p_value < 1 - LEVEL
+
+
+def draws(num_videos: int, resamples: int = RESAMPLES, seed: int = 0) -> Ints:
+    """How often each of V videos is in each of B resamples of V draws with replacement: (B, V)."""
+    counts_BV = np.random.default_rng([seed, 0]).multinomial(num_videos, [1 / num_videos] * num_videos, resamples)
+    return np.asarray(counts_BV, dtype=np.int64)
+
+
+def scores(matched: Matched, weight_BV: Ints) -> Floats:
+    """mAP (B, H) of every resample at every threshold: the mean over the classes that occur in the resample.
+
+    A class whose videos are all left out has no instance to find, so no AP, and is left out of that resample's mean; a
+    resample without any instance scores NaN.
+    """
+    ap_CBH = np.stack(list(matched.ap(weight_BV).values()))
+    occurring_BH = np.sum(~np.isnan(ap_CBH), axis=0)
+    some_BH = occurring_BH > 0
+    mean_BH = np.full(occurring_BH.shape, np.nan)
+    np.divide(np.nansum(ap_CBH, axis=0), occurring_BH, out=mean_BH, where=some_BH)
+    return mean_BH
+
+
+def interval(values_B: Floats) -> Interval:
+    """The middle `LEVEL` of resampled values; NaN are left out."""
+    tail = (1 - LEVEL) / 2
+    low, high = np.nanquantile(values_B, [tail, 1 - tail])
+    return Interval(float(low), float(high))
+
+
+def resample_runs(runs: Sequence[Matched], resamples: int = RESAMPLES, seed: int = 0, stream: int = 1) -> Floats:
+    """mAP (B, H) of resamples of one method's runs, over test videos and over seeds.
+
+    Each resample draws the videos, the same for all runs, and as many runs as there are; its value is the mean over
+    the drawn runs. One run alone varies with the videos only.
+
+    Args:
+        runs: of several training seeds, matched with the same videos.
+        resamples: B.
+        seed: of the draws. Equal seeds draw equal videos, so that two methods can be compared in pairs.
+        stream: of the draws of runs; methods that are compared draw theirs from different ones.
+    """
+    weight_BV = draws(len(runs[0].videos), resamples, seed)
+    score_SBH = np.stack([scores(run, weight_BV) for run in runs])
+    drawn_BS = np.random.default_rng([seed, stream]).integers(len(runs), size=(resamples, len(runs)))
+    mean_BH: Floats = score_SBH[drawn_BS, np.arange(resamples)[:, None]].mean(axis=1)
+    return mean_BH
+
+
+def average_map(runs: Sequence[Matched]) -> float:
+    """Average mAP of the data as they are, mean over runs."""
+    once_BV = np.ones((1, len(runs[0].videos)), np.int64)
+    return float(np.mean([scores(run, once_BV) for run in runs]))
+
+
+def average_map_interval(runs: Sequence[Matched]) -> Interval:
+    """Interval of a row of the benchmark table: its average mAP, over test videos and seeds."""
+    return interval(resample_runs(runs).mean(axis=1))
+
+
+def compare(a: Sequence[Matched], b: Sequence[Matched], resamples: int = RESAMPLES, seed: int = 0) -> Difference:
+    """Paired bootstrap: every resample scores both on the same videos; their seeds are drawn independently."""
+    at_a_B, at_b_B = (resample_runs(runs, resamples, seed, stream).mean(axis=1) for stream, runs in ((1, a), (2, b)))
+    difference_B = (at_a_B - at_b_B)[~np.isnan(at_a_B)]
+    below, above = np.sum(difference_B <= 0), np.sum(difference_B >= 0)
+    p_value = min(1.0, 2 * (min(below, above) + 1) / (len(difference_B) + 1))
+    score_a, score_b = average_map(a), average_map(b)
+    return Difference(score_a, score_b, score_a - score_b, interval(difference_B), float(p_value))
