@@ -28,7 +28,7 @@ class Findings:
         nan: video ids with NaN; `infinite` with infinite values.
         twice: video ids that have a stream more than once.
         content: sha256 → video ids.
-        problems: what is wrong with single arrays.
+        problems: video ids, with what is wrong with an array.
     """
 
     lengths: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
@@ -37,8 +37,8 @@ class Findings:
     nan: Counter[str] = field(default_factory=Counter)
     infinite: Counter[str] = field(default_factory=Counter)
     twice: list[str] = field(default_factory=list)
-    content: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    problems: list[BadInput] = field(default_factory=list)
+    content: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    problems: list[tuple[str, BadInput]] = field(default_factory=list)
 
 
 def inspect(root: Path, show: Callable[[str], None] = print) -> None:
@@ -57,33 +57,35 @@ def inspect(root: Path, show: Callable[[str], None] = print) -> None:
     described = layout.annotated() if layout.annotations else None
     _annotations(layout, described, show)
     ids = {array.id for array in layout.arrays}
-    for stream, lengths in found.lengths.items():
+    for stream in (stream for stream in STREAMS if stream in found.lengths):
+        lengths = found.lengths[stream]
         values = sorted(lengths.values()) or [0]
         spread = f"{values[0]} / {np.median(values):g} / {values[-1]} snippets (min / median / max)"
         columns, dtypes = (_counted(counts[stream]) for counts in (found.widths, found.dtypes))
         show(f"{stream:<13} {len(lengths)} videos, {spread}, width {columns}, {dtypes}")
     if described:
         listed = {video.id for role in ("train", "test") for video in _role(described, role)}
-        for stream in found.lengths:
+        for stream in sorted(found.lengths, reverse=True):
             _ids(show, f"no {stream}", sorted(listed - found.lengths[stream].keys()))
         _ids(show, "unannotated", sorted(ids - described.videos.keys()))
     for title, counts in (("NaN", found.nan), ("infinite", found.infinite)):
         _ids(show, title, sorted(counts), f"{sum(counts.values())} values in ")
     _ids(show, "twice", sorted(found.twice))
     same = [names for names in found.content.values() if len(names) > 1]
-    _ids(show, "same content", sorted(name for names in same for name in names))
+    _ids(show, "same content", sorted(set().union(*same)))
     rgb, flow = (found.lengths.get(stream, {}) for stream in STREAMS)
     uneven = sorted(name for name in rgb.keys() & flow.keys() if rgb[name] != flow[name])
     _ids(show, "rgb != flow", uneven)
+    used = ids
     if described:
         folder = Folder(root)
-        for role in ("train", "test"):
-            folder.check(role)
+        used = {video.id for role in ("train", "test") for video in folder.check(role)[0]}
     else:
         layout.by_stream()
-    for problem in found.problems:
-        raise problem
-    if uneven:
+    for name, problem in found.problems:
+        if name in used:
+            raise problem
+    if uneven and not described:
         named = f"rgb and flow of other lengths in {some(uneven)}"
         raise BadInput(layout.features, named, "equal lengths", "extract both streams again")
 
@@ -97,7 +99,7 @@ def _read(layout: Layout) -> Findings:
             try:
                 _add(found, array)
             except BadInput as problem:
-                found.problems.append(problem)
+                found.problems.append((array.id, problem))
             step(array.id)
     return found
 
@@ -112,7 +114,7 @@ def _add(found: Findings, array: Stored) -> None:
         found.widths[stream][array.width()] += 1
         found.lengths[stream].setdefault(array.id, len(values))
         part = np.ascontiguousarray(array.columns(values, stream))
-        found.content[f"{stream} {hashlib.sha256(part.data).hexdigest()}"].append(array.id)
+        found.content[f"{stream} {hashlib.sha256(part.data).hexdigest()}"].add(array.id)
     store.check(array.where, values)
 
 

@@ -183,10 +183,10 @@ def _stream_files(features: Path) -> Iterator[Stored]:
 
 
 def _flow_beside(features: Path) -> Iterator[Stored]:
-    for path in _files(features, "*-flow.npy"):
-        name = path.stem.removesuffix("-flow")
-        yield _npy(path.with_name(f"{name}.npy"), name, "rgb")
-        yield _npy(path, name, "flow")
+    if any(_files(features, "*-flow.npy")):
+        for path in _files(features, "*.npy"):
+            stream = "flow" if path.stem.endswith("-flow") else "rgb"
+            yield _npy(path, path.stem.removesuffix("-flow"), stream)
 
 
 def _package(features: Path) -> Iterator[Stored]:
