@@ -11,11 +11,14 @@ from typing import Annotated, Any, Optional
 import typer
 
 from um import params
+from um.aliases import translate
 from um.errors import BadInput
 from um.files import write_json
 from um.params import Download, Evaluate, Features, Localize, Section, Settings, Train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+features = typer.Typer(no_args_is_help=True, help="Look at features, in any public layout.")
+app.add_typer(features, name="features")
 
 Changed = dict[str, dict[str, Any]]
 DatasetName = Annotated[Optional[str], typer.Option("--dataset", help="dataset of params.yaml, under data/")]  # noqa: UP045
@@ -125,6 +128,14 @@ def extract(
     else:
         raise BadInput("command line", "neither --dataset nor videos with --out", "one of them", "see --help")
     run_extract(named, out, settings, _weights(weights), device)
+
+
+@features.command("inspect")
+def inspect_features(folder: Annotated[Path, typer.Argument(help="a dataset, or features alone")]) -> None:
+    """Say what a folder of features is, and whether um train would take it."""
+    from um.datasets.inspection import inspect as describe
+
+    describe(folder, typer.echo)
 
 
 def _weights(path: Path) -> Path:
@@ -294,7 +305,7 @@ def main() -> None:
     """Run a verb; bad input and wrong usage are one line and exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        sys.exit(app(translate(sys.argv[1:]), standalone_mode=False) or 0)
     except BadInput as error:
         message = str(error)
     except typer.TyperException as error:

@@ -15,6 +15,7 @@ import typer
 import yaml
 from tiny import make_dataset, options
 
+from um.aliases import translate
 from um.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -85,9 +86,10 @@ def snakemake(project: Path, words: list[str]) -> None:
 def um(project: Path, words: list[str]) -> None:
     """The command line takes these words; tests/unit/test_cli.py runs the verbs."""
     command = typer.main.get_command(app)
-    group = command.make_context("um", words[1:])
-    _, verb, rest = command.resolve_command(group, words[1:])
-    verb.make_context(words[1], rest, parent=group)
+    words = translate(words[1:])
+    group = command.make_context("um", words)
+    _, verb, rest = command.resolve_command(group, words)
+    verb.make_context(words[0], rest, parent=group)
 
 
 def dvc(project: Path, words: list[str]) -> None:

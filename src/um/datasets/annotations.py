@@ -89,8 +89,12 @@ def load(path: Path) -> Annotations:
     """
     if path.is_dir():
         return _official(path)
-    database = read_json(path)
-    database = database.get("database") if isinstance(database, dict) else None
+    return parse(path, read_json(path))
+
+
+def parse(path: Path, content: Any) -> Annotations:
+    """The annotations that `content`, read from `path`, holds in the form of `load`."""
+    database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict) or not database:
         raise BadInput(path, "no 'database' of videos", "an ActivityNet-style JSON", "see docs/datasets.md")
     videos: dict[str, Video] = {}

@@ -1,9 +1,7 @@
-"""A dataset as a folder: annotations and features by video id, in our layout or the official code's.
+"""A dataset as a folder: annotations and features by video id, in any layout of `um.datasets.layouts`.
 
-annotations.json | gt.json                              ActivityNet form
-split_train.txt, split_test.txt                         official layout only: the videos that count
-features/<subset>/{rgb,flow}/<id>.npy                   one row per snippet; subsets by any usual name
-features/spec.json                                      how the features were made, when we made them
+split_train.txt, split_test.txt     the videos that count, where they are listed (the official code, ACM-Net)
+features/spec.json                  how the features were made, when we made them
 """
 
 import hashlib
@@ -17,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from um.datasets import annotations
+from um.datasets import layouts
 from um.datasets.annotations import Annotations, Video, video_id
 from um.errors import BadInput, some
 from um.features import store
@@ -33,7 +31,7 @@ class Subset:
 
     Attributes:
         videos: V entries, sorted by id.
-        packed_NF: features of all snippets, one video after the other.
+        packed_NF: features of all snippets, one video after the other, in single or half precision.
         offset_V: first row of each video.
         length_V: snippets of each video, at least 1.
     """
@@ -67,7 +65,7 @@ class Subset:
         return out_NF[: len(row_N)].view(*snippet_BT.shape, -1)
 
     def features(self, position: int) -> Tensor:
-        """All snippets (T, F) of one video."""
+        """All snippets (T, F) of one video, in single precision."""
         first = int(self.offset_V[position])
         return self.packed_NF[first : first + int(self.length_V[position])].float()
 
@@ -89,15 +87,10 @@ class Folder:
     """
 
     def __init__(self, root: Path, streams: str = "auto") -> None:
-        self.root = root
-        if not root.is_dir():
-            raise BadInput(root, "no such folder", "a dataset folder", "um download and um extract make one")
-        names = [name for name in ("annotations.json", "gt.json") if (root / name).is_file()]
-        if len(names) != 1:
-            found = " and ".join(names) or "neither annotations.json nor gt.json"
-            raise BadInput(root, found, "one of the two", "layouts are in docs/datasets.md")
-        self.annotations: Annotations = annotations.load(root / names[0])
-        self.files = _feature_files(root / "features")
+        layout = layouts.recognise(root)
+        self.root, self.features = layout.root, layout.features
+        self.annotations: Annotations = layout.annotated()
+        self.files = layout.by_stream()
         self.streams = list(self.files) if streams == "auto" else streams.split(",")
         if absent := [stream for stream in self.streams if stream not in self.files]:
             raise BadInput(root, f"no {absent[0]} features", " and ".join(self.streams), "choose with --streams")
@@ -111,7 +104,7 @@ class Folder:
     @cached_property
     def snippet_seconds(self) -> float:
         """Seconds of one snippet, from spec.json where the features have one."""
-        spec = self.root / "features" / "spec.json"
+        spec = self.features / "spec.json"
         if not spec.exists():
             return SNIPPET_SECONDS
         values = read_json(spec)
@@ -120,11 +113,11 @@ class Folder:
         except (KeyError, TypeError, ZeroDivisionError):
             raise BadInput(spec, "no window and fps", "numbers above 0", "extract the features again") from None
 
-    def load(self, role: str, dtype: torch.dtype = torch.float32) -> Subset:
-        """Read the `train` or the `test` subset.
+    def check(self, role: str) -> tuple[list[Video], list[int], int]:
+        """What `load` reads, as far as it can be told without reading it: videos by id, their lengths, the width.
 
         Raises:
-            BadInput: videos without features or without labels, rgb and flow that differ in length, bad arrays.
+            BadInput: videos without features or without labels, rgb and flow that differ in length, no arrays.
         """
         videos = sorted(self._listed(role), key=lambda video: video.id)
         if not videos:
@@ -134,12 +127,48 @@ class Folder:
                 self.annotations.path, f"{some(bare)} without a label", "a label per training video", "remove them"
             )
         self._check_coverage(videos)
-        arrays = [self._features(video.id) for video in videos]
-        if len(widths := {array.shape[1] for array in arrays}) > 1:
+        arrays_V = [[self.files[stream][video.id] for stream in self.streams] for video in videos]
+        lengths_V = [[array.shape()[0] for array in arrays] for arrays in arrays_V]
+        if uneven := [video.id for video, lengths in zip(videos, lengths_V, strict=True) if len(set(lengths)) > 1]:
+            first = next(lengths for lengths in lengths_V if len(set(lengths)) > 1)
+            found = f"{' and '.join(self.streams)} of other lengths in {some(uneven)}: first {first} snippets"
+            raise BadInput(self.features, found, "equal lengths", "extract both streams again")
+        if len(widths := {sum(array.width() for array in arrays) for arrays in arrays_V}) > 1:
             raise BadInput(self.root, f"feature widths {sorted(widths)}", "one width", "extract with one backbone")
-        length_V = torch.tensor([len(array) for array in arrays])
-        packed = torch.from_numpy(np.concatenate(arrays)).to(dtype)
-        return Subset(videos, packed, length_V.cumsum(0) - length_V, length_V)
+        return videos, [lengths[0] for lengths in lengths_V], widths.pop()
+
+    def load(self, role: str, dtype: torch.dtype = torch.float32) -> Subset:
+        """Read the `train` or the `test` subset, video by video into one tensor.
+
+        Args:
+            role: `train` or `test`.
+            dtype: of the resident features; torch.float16 halves their memory.
+
+        Raises:
+            BadInput: as `check`, and features that are no finite floats, or too large for `dtype`.
+        """
+        videos, lengths, width = self.check(role)
+        length_V = torch.tensor(lengths)
+        offset_V = length_V.cumsum(0) - length_V
+        packed_NF = torch.empty(sum(lengths), width, dtype=dtype)
+        for video, first, length in zip(videos, offset_V.tolist(), lengths, strict=True):
+            rows_TF = packed_NF[first : first + length]
+            self._fill(rows_TF, video.id)
+            if dtype == torch.float16 and not rows_TF.isfinite().all():
+                found, expected = f"{video.id} with values beyond 65504", "the range of half precision"
+                raise BadInput(self.features, found, expected, "keep the features in single precision")
+        return Subset(videos, packed_NF, offset_V, length_V)
+
+    def _fill(self, rows_TF: Tensor, name: str) -> None:
+        arrays: dict[str, store.Features] = {}
+        column = 0
+        for stream in self.streams:
+            source = self.files[stream][name]
+            if source.where not in arrays:
+                arrays[source.where] = source.read()
+            part_TF = source.columns(arrays[source.where], stream)
+            rows_TF[:, column : column + part_TF.shape[1]] = torch.from_numpy(part_TF.astype(np.float32, copy=False))
+            column += part_TF.shape[1]
 
     def _listed(self, role: str) -> list[Video]:
         """The role's videos, in the official layout only those of its split list."""
@@ -158,21 +187,18 @@ class Folder:
             files = self.files[stream]
             if missing := [video.id for video in videos if video.id not in files]:
                 raise BadInput(
-                    self.root / "features",
+                    self.features,
                     f"no {stream} features of {some(missing)}",
                     f"a {stream} file per annotated video",
                     "extract them, or take them out of the annotations",
                 )
             if unknown := sorted(set(files) - set(self.annotations.videos)):
                 raise BadInput(
-                    self.root / "features",
+                    self.features,
                     f"{stream} features of {some(unknown)} without annotation",
                     "annotated videos",
                     "annotate them, or move the files away",
                 )
-
-    def _features(self, name: str) -> Features:
-        return _joined([self.files[stream][name] for stream in self.streams])
 
 
 def loose_features(folder: Path, streams: Sequence[str]) -> Iterator[tuple[str, Features]]:
@@ -190,20 +216,3 @@ def _joined(files: Sequence[Path]) -> Features:
         found = " and ".join(f"{len(array)} in {file}" for array, file in zip(arrays, files, strict=True))
         raise BadInput(files[0], f"{found} snippets", "equal lengths", "extract both streams again")
     return np.concatenate(arrays, axis=1).astype(np.float32)
-
-
-def _feature_files(features: Path) -> dict[str, dict[str, Path]]:
-    """Stream → video id → file."""
-    streams: dict[str, dict[str, Path]] = {}
-    for stream in ("rgb", "flow"):
-        files: dict[str, Path] = {}
-        for path in sorted(features.glob(f"*/{stream}/*.npy")):
-            name = video_id(path.stem)
-            if name in files:
-                raise BadInput(path, f"{name} again", f"one file per video, as {files[name]}", "remove one of the two")
-            files[name] = path
-        if files:
-            streams[stream] = files
-    if not streams:
-        raise BadInput(features, "no <subset>/{rgb,flow}/<id>.npy", "feature files", "um extract makes them")
-    return streams

@@ -1,6 +1,7 @@
 """A feature file: float (T, D), one row per snippet."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ from um.files import atomic
 
 Features = npt.NDArray[np.floating]
 
+EXPECTED = "floats (T, D)"
 HINT = "extract the video again"
 
 
@@ -22,20 +24,30 @@ def read(path: Path) -> Features:
     Raises:
         BadInput: there is no such file, or it holds anything else.
     """
-    expected = "a .npy file of floats (T, D)"
+    return check(path, load(path))
+
+
+def load(path: Path) -> npt.NDArray[Any]:
+    """The array of a .npy file, unchecked; anything else is BadInput."""
+    expected = f"a .npy file of {EXPECTED}"
     try:
         with path.open("rb") as file:
-            features = np.lib.format.read_array(file, allow_pickle=False)
+            features: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError:
         raise BadInput(path, "no such file", expected, "extract the video first") from None
     except (OSError, ValueError, EOFError, SyntaxError) as error:
         raise BadInput(path, f"no readable array ({error})", expected, HINT) from None
+    return features
+
+
+def check(where: str | Path, features: npt.NDArray[Any]) -> Features:
+    """The same array when it is (T, D) floats, T >= 1 and all finite; otherwise BadInput."""
     if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating):
-        raise BadInput(path, f"{features.dtype} {features.shape}", expected, HINT)
+        raise BadInput(where, f"{features.dtype} {features.shape}", EXPECTED, HINT)
     if not features.size:
-        raise BadInput(path, f"an empty array {features.shape}", expected + " with T >= 1", HINT)
+        raise BadInput(where, f"an empty array {features.shape}", EXPECTED + " with T >= 1", HINT)
     if bad := features.size - int(np.isfinite(features).sum()):
-        raise BadInput(path, f"{bad} of {features.size} values NaN or infinite", "finite values", HINT)
+        raise BadInput(where, f"{bad} of {features.size} values NaN or infinite", "finite values", HINT)
     return np.asarray(features)
 
 

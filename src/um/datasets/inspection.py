@@ -1,0 +1,147 @@
+"""What a folder of features is, read in full: `um features inspect`."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from um.datasets import layouts
+from um.datasets.annotations import Annotations, Video
+from um.datasets.folder import Folder
+from um.datasets.layouts import STREAMS, Layout, Stored
+from um.errors import BadInput, some
+from um.features import store
+from um.progress import progress
+
+
+@dataclass
+class Findings:
+    """What was read of the arrays.
+
+    Attributes:
+        lengths: stream → video id → snippets.
+        widths: stream → columns, with how many videos have them.
+        dtypes: the same of number types.
+        nan: video ids with NaN; `infinite` with infinite values.
+        twice: video ids that have a stream more than once.
+        content: sha256 → video ids.
+        problems: video ids, with what is wrong with an array.
+    """
+
+    lengths: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
+    widths: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    dtypes: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    nan: Counter[str] = field(default_factory=Counter)
+    infinite: Counter[str] = field(default_factory=Counter)
+    twice: list[str] = field(default_factory=list)
+    content: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    problems: list[tuple[str, BadInput]] = field(default_factory=list)
+
+
+def inspect(root: Path, show: Callable[[str], None] = print) -> None:
+    """Describe a folder of features, with annotations or without.
+
+    Args:
+        root: the folder.
+        show: gets every line of the description.
+
+    Raises:
+        BadInput: the first reason why `um train` would refuse it; without annotations, the first bad array.
+    """
+    layout = layouts.recognise(root)
+    found = _read(layout)
+    show(f"layout        {layout.name} in {layout.features}")
+    described = layout.annotated() if layout.annotations else None
+    _annotations(layout, described, show)
+    ids = {array.id for array in layout.arrays}
+    for stream in (stream for stream in STREAMS if stream in found.lengths):
+        lengths = found.lengths[stream]
+        values = sorted(lengths.values()) or [0]
+        spread = f"{values[0]} / {np.median(values):g} / {values[-1]} snippets (min / median / max)"
+        columns, dtypes = (_counted(counts[stream]) for counts in (found.widths, found.dtypes))
+        show(f"{stream:<13} {len(lengths)} videos, {spread}, width {columns}, {dtypes}")
+    if described:
+        listed = {video.id for role in ("train", "test") for video in _role(described, role)}
+        for stream in sorted(found.lengths, reverse=True):
+            _ids(show, f"no {stream}", sorted(listed - found.lengths[stream].keys()))
+        _ids(show, "unannotated", sorted(ids - described.videos.keys()))
+    for title, counts in (("NaN", found.nan), ("infinite", found.infinite)):
+        _ids(show, title, sorted(counts), f"{sum(counts.values())} values in ")
+    _ids(show, "twice", sorted(found.twice))
+    same = [names for names in found.content.values() if len(names) > 1]
+    _ids(show, "same content", sorted(set().union(*same)))
+    rgb, flow = (found.lengths.get(stream, {}) for stream in STREAMS)
+    uneven = sorted(name for name in rgb.keys() & flow.keys() if rgb[name] != flow[name])
+    _ids(show, "rgb != flow", uneven)
+    used = ids
+    if described:
+        folder = Folder(root)
+        used = {video.id for role in ("train", "test") for video in folder.check(role)[0]}
+    else:
+        layout.by_stream()
+    for name, problem in found.problems:
+        if name in used:
+            raise problem
+    if uneven and not described:
+        named = f"rgb and flow of other lengths in {some(uneven)}"
+        raise BadInput(layout.features, named, "equal lengths", "extract both streams again")
+
+
+def _read(layout: Layout) -> Findings:
+    found = Findings()
+    with progress("arrays", len(layout.arrays)) as step:
+        for array in layout.arrays:
+            if any(array.id in found.lengths[stream] for stream in array.streams):
+                found.twice.append(array.id)
+            try:
+                _add(found, array)
+            except BadInput as problem:
+                found.problems.append((array.id, problem))
+            step(array.id)
+    return found
+
+
+def _add(found: Findings, array: Stored) -> None:
+    values = array.load()
+    if np.issubdtype(values.dtype, np.floating):
+        found.nan += Counter({array.id: int(np.isnan(values).sum())})
+        found.infinite += Counter({array.id: int(np.isinf(values).sum())})
+    for stream in array.streams:
+        found.dtypes[stream][str(values.dtype)] += 1
+        found.widths[stream][array.width()] += 1
+        found.lengths[stream].setdefault(array.id, len(values))
+        part = np.ascontiguousarray(array.columns(values, stream))
+        found.content[f"{stream} {hashlib.sha256(part.data).hexdigest()}"].add(array.id)
+    store.check(array.where, values)
+
+
+def _annotations(layout: Layout, described: Annotations | None, show: Callable[[str], None]) -> None:
+    if described is None:
+        show("annotations   none; um train and um test need them")
+        return
+    subsets = Counter(video.subset for video in described.videos.values())
+    listed = ", ".join(f"{name} {count}" for name, count in sorted(subsets.items()))
+    roles = ", ".join(f"{role} on {len(_role(described, role))}" for role in ("train", "test"))
+    show(f"annotations   {described.path.name}: {listed} videos; {roles}")
+    if splits := [name for name in ("split_train.txt", "split_test.txt") if (layout.root / name).exists()]:
+        show(f"split lists   {', '.join(splits)}")
+
+
+def _role(described: Annotations, role: str) -> list[Video]:
+    try:
+        return described.subset(role)
+    except BadInput:  # it is said at the end
+        return []
+
+
+def _counted(counts: Counter[int] | Counter[str]) -> str:
+    names = [f"{name}" if len(counts) == 1 else f"{name} ({count} videos)" for name, count in counts.items()]
+    return " and ".join(names) or "unknown"
+
+
+def _ids(show: Callable[[str], None], title: str, names: list[str], before: str = "") -> None:
+    if names:
+        show(f"{title:<13} {before}{some(names)}")

@@ -1,0 +1,317 @@
+"""Every public layout is read to what the official one gives, by video id; what does not fit is named."""
+
+import json
+import pickle
+import shutil
+import tracemalloc
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from convert import LAYOUTS, Dataset, make_official, procl, save_objects, seed_activitynet, wtalc
+from tiny import make_dataset
+
+from um.datasets.folder import Folder
+from um.datasets.layouts import recognise
+from um.datasets.wtalc import read_objects
+from um.errors import BadInput
+from um.params import Settings
+from um.test import test as run_test
+from um.train import open_run
+
+
+@pytest.fixture
+def official(tmp_path) -> Path:
+    return make_official(tmp_path / "official")
+
+
+@pytest.fixture
+def data(official) -> Dataset:
+    return Dataset(official)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_is_the_same_data(official, data, tmp_path, layout):
+    expected, folder = Folder(official), Folder(LAYOUTS[layout](data, tmp_path / "other"))
+    assert folder.streams == ["rgb", "flow"]
+    assert folder.classes == expected.classes
+    for role in ("train", "test"):
+        ours, theirs = folder.load(role), expected.load(role)
+        assert [video.id for video in ours.videos] == [video.id for video in theirs.videos]
+        assert [video.instances for video in ours.videos] == [video.instances for video in theirs.videos]
+        assert torch.equal(ours.packed_NF, theirs.packed_NF)
+        assert torch.equal(ours.labels(folder.classes), theirs.labels(folder.classes))
+        assert ours.fingerprint == theirs.fingerprint
+    assert torch.equal(folder.load("train").packed_NF, expected.load("train").packed_NF)  # once more
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_single_stream_of_every_layout(official, data, tmp_path, layout):
+    root = LAYOUTS[layout](data, tmp_path / "other")
+    for stream in ("rgb", "flow"):
+        ours, theirs = (Folder(path, stream).load("test") for path in (root, official))
+        assert ours.fingerprint == theirs.fingerprint
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_golden_dataset_in_every_layout(reference_data, tmp_path, layout):
+    golden = reference_data / "golden"
+    root = LAYOUTS[layout](Dataset(golden / "dataset"), tmp_path / "other")
+    metrics = {}
+    for name, path in (("official", golden / "dataset"), (layout, root)):
+        metrics[name] = run_test(path, golden / "model_seed_11.pkl", tmp_path / name, Settings(), torch.device("cpu"))
+    scores = json.loads((golden / "scores.json").read_text())
+    assert metrics[layout]["average_mAP"] == pytest.approx(scores["average_mAP"], abs=1e-6)
+    assert metrics[layout]["mAP"] == metrics["official"]["mAP"]
+    ours, theirs = (json.loads((tmp_path / n / "predictions.json").read_text()) for n in (layout, "official"))
+    assert ours == theirs
+
+
+def test_half_precision_in_memory(official, tmp_path):
+    single, half = (Folder(official).load("train", dtype) for dtype in (torch.float32, torch.float16))
+    assert half.packed_NF.dtype == torch.float16
+    assert half.features(2).dtype == torch.float32
+    torch.testing.assert_close(half.features(2), single.features(2), rtol=1e-3, atol=1e-3)
+    assert half.fingerprint == Folder(official).load("train", torch.float16).fingerprint != single.fingerprint
+    path = official / "features/train/rgb/abcdefghi00.npy"
+    np.save(path, np.load(path) + 1e5)
+    Folder(official).load("train")
+    with pytest.raises(BadInput, match="abcdefghi00 with values beyond 65504"):
+        Folder(official).load("train", torch.float16)
+
+
+@pytest.mark.parametrize("layout", ["acrnet", "a2cl_pt", "procl"])
+def test_features_are_not_held_twice(tmp_path, data, layout):
+    for streams in data.features.values():
+        streams.update({stream: np.ones((1000, 64), np.float32) for stream in streams})
+    folder = Folder(LAYOUTS[layout](data, tmp_path / "other"))
+    tracemalloc.start()  # of numpy's memory; the packed tensor is PyTorch's
+    subset = folder.load("train")
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    video = subset.packed_NF.nbytes // 6
+    assert peak < 2.5 * video
+    assert held < video
+
+
+def test_versions_of_one_folder(data, tmp_path):
+    root = seed_activitynet(data, tmp_path).with_name("activitynet")
+    with pytest.raises(BadInput, match=r"annotations_1\.2\.json and annotations_1\.3\.json.*activitynet1\.2"):
+        Folder(root)
+    one, two = (Folder(root.with_name(f"activitynet1.{minor}")).load("test").packed_NF for minor in (2, 3))
+    assert torch.equal(one + 1, two)
+    with pytest.raises(BadInput, match=r"features_1\.4: found no features"):
+        Folder(root.with_name("activitynet1.4"))
+    shutil.rmtree(root / "features_1.3")
+    (root / "annotations_1.3.json").unlink()
+    assert torch.equal(Folder(root).load("test").packed_NF, one)
+
+
+def test_official_lists_choose_from_a_package(data, official, tmp_path):
+    root = wtalc(data, tmp_path / "other")
+    (root / "split_test.txt").write_text("abcdefghi08\nabcdefghi06\n")
+    assert [video.id for video in Folder(root).load("test").videos] == ["abcdefghi06", "abcdefghi08"]
+
+
+def test_segments_without_a_class(data, tmp_path):
+    """As THUMOS14's video_test_0000270 in W-TALC's package: segments, but no labels."""
+    data.entries["abcdefghi06"]["annotations"] *= 2
+    root = wtalc(data, tmp_path / "other")
+    folder = root / "Thumos14reduced-Annotations"
+    labels = [[item["label"].encode() for item in entry["annotations"]] for entry in data.entries.values()]
+    labels[list(data.entries).index("abcdefghi06")] = []
+    for kind in ("labels", "labels_all"):
+        save_objects(folder / f"{kind}.npy", [sorted(listed) for listed in labels])
+    (video, *others) = Folder(root).load("test").videos
+    assert video.id == "abcdefghi06"
+    assert not video.instances
+    assert all(other.instances for other in others)
+
+
+def lengthen(root: Path) -> None:
+    path = root / "features/abcdefghi03_flow.npy"
+    path = path if path.exists() else root / "features/v_abcdefghi03_flow.npy"
+    np.save(path, np.load(path)[:-1])
+
+
+MISMATCHES = {
+    "rgb and flow of other lengths": ("acrnet", lengthen, "1 video .abcdefghi03.*equal lengths"),
+    "a video without flow": (
+        "acrnet",
+        lambda root: (root / "features/v_abcdefghi07_flow.npy").unlink(),
+        "no flow features of 1 video .abcdefghi07",
+    ),
+    "videos without annotation": (
+        "a2cl_pt",
+        lambda root: [
+            shutil.copy(root / "features/v_abcdefghi00.npy", root / f"features/v_zbcdefghi0{number}.npy")
+            for number in range(4)
+        ],
+        "features of 4 videos .zbcdefghi00, zbcdefghi01, zbcdefghi02, ….* without annotation",
+    ),
+    "a video twice": (
+        "acm_net",
+        lambda root: shutil.copy(root / "train/v_abcdefghi00.npy", root / "val/abcdefghi00.npy"),
+        "abcdefghi00 again",
+    ),
+    "a single stream for two": (
+        "a2cl_pt",
+        lambda root: np.save(root / "features/v_abcdefghi00.npy", np.ones((5, 1024), np.float32)),
+        "1024 columns.*rgb/ or flow/",
+    ),
+    "columns that are not two streams": (
+        "a2cl_pt",
+        lambda root: np.save(root / "features/v_abcdefghi00.npy", np.ones((5, 13), np.float32)),
+        "13 columns",
+    ),
+    "fewer arrays than names": (
+        "wtalc",
+        lambda root: save_objects(root / "Thumos14reduced-I3D-JOINTFeatures.npy", [np.ones((5, 12))] * 9),
+        "9 arrays.*10",
+    ),
+    "fewer labels than names": (
+        "wtalc",
+        lambda root: save_objects(root / "Thumos14reduced-Annotations/labels.npy", [[b"run"]] * 9),
+        "9 entries.*10",
+    ),
+    "labels that do not fit the segments": (
+        "wtalc",
+        lambda root: save_objects(root / "Thumos14reduced-Annotations/labels.npy", [[b"run", b"run"]] * 10),
+        "10 videos .*with other labels than segments",
+    ),
+    "labels that are lost": (
+        "wtalc",
+        lambda root: save_objects(root / "Thumos14reduced-Annotations/labels_all.npy", [[b"run", b"jump"]] * 10),
+        "10 videos .*labels_all",
+    ),
+    "labels of no class": (
+        "wtalc",
+        lambda root: np.save(root / "Thumos14reduced-Annotations/classlist.npy", np.array([b"jump", b"run"])),
+        r"\d videos .*outside classlist",
+    ),
+    "an id twice in a package": (
+        "wtalc",
+        lambda root: np.save(root / "Thumos14reduced-Annotations/videoname.npy", np.array([b"abcdefghi00"] * 10)),
+        "abcdefghi00",
+    ),
+    "no ids": (
+        "wtalc",
+        lambda root: (root / "Thumos14reduced-Annotations/videoname.npy").unlink(),
+        "videoname.npy",
+    ),
+    "times that are texts": (
+        "wtalc",
+        lambda root: save_objects(root / "Thumos14reduced-Annotations/segments.npy", [[[b"a", b"b"]]] * 10),
+        "abcdefghi",
+    ),
+    "a vector in a package": (
+        "wtalc",
+        lambda root: save_objects(root / "Thumos14reduced-I3D-JOINTFeatures.npy", [np.ones(5)] * 10),
+        r"shape \(5,\)",
+    ),
+    "NaN in a package": (
+        "wtalc",
+        lambda root: save_objects(root / "Thumos14reduced-I3D-JOINTFeatures.npy", [np.full((5, 12), np.nan)] * 10),
+        "60 of 60 values NaN",
+    ),
+    "HDF5 that is none": (
+        "procl",
+        lambda root: (root / "feature_rgb_val.h5").write_bytes(b"features"),
+        "feature_rgb_val.h5.*no readable HDF5",
+    ),
+    "HDF5 without rgb of the test videos": (
+        "procl",
+        lambda root: (root / "feature_rgb_val.h5").unlink(),
+        "no rgb features of 4 videos .abcdefghi06",
+    ),
+    "two layouts": (
+        "procl",
+        lambda root: np.save(root / "v_abcdefghi00_rgb.npy", np.ones((5, 6), np.float32)),
+        "_{rgb,flow}.npy and feature_",
+    ),
+    "two annotations": (
+        "procl",
+        lambda root: (root / "gt.json").write_text("{}"),
+        "gt.json and ActivityNet1.3-Annotations",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISMATCHES)
+def test_what_does_not_fit_is_named(data, tmp_path, case):
+    layout, change, found = MISMATCHES[case]
+    root = LAYOUTS[layout](data, tmp_path / "other")
+    change(root)
+    with pytest.raises(BadInput, match=found):
+        open_run(Folder(root), Settings(), 0)
+
+
+def test_a_group_for_a_video(data, tmp_path):
+    root = procl(data, tmp_path / "other")
+    with h5py.File(root / "feature_rgb_val.h5", "a") as file:
+        del file["v_abcdefghi06"]
+        file["v_abcdefghi06/features"] = np.ones((5, 6))
+    with pytest.raises(BadInput, match=r"v_abcdefghi06: found shape \(\)"):
+        Folder(root).load("test")
+
+
+class Malicious:
+    def __reduce__(self):
+        return Path.write_text, (Path("hacked"), "!")
+
+
+@pytest.mark.parametrize("python", [2, 3])
+@pytest.mark.parametrize("name", ["Thumos14reduced-I3D-JOINTFeatures.npy", "Thumos14reduced-Annotations/segments.npy"])
+def test_code_in_a_package_does_not_run(um, data, tmp_path, name, python):
+    root = wtalc(data, tmp_path / "other")
+    save_objects(root / name, [Malicious()] * 10, 3)
+    if python == 2:
+        content = (root / name).read_bytes()
+        head = content[: content.index(b"\n") + 1]
+        (root / name).write_bytes(head + pickle.dumps([Malicious()], protocol=2))
+    for words in (["train", "--data-dir", root, "--out", "model"], ["features", "inspect", root]):
+        code, _, printed = um(*words)
+        assert code == 2
+        assert printed.splitlines()[-1].startswith(f"um: {root / name}: found no readable array (")
+    assert not (tmp_path / "hacked").exists()
+    assert not (tmp_path / "model").exists()
+
+
+def test_python_2_bytes_that_python_3_wrote(tmp_path):
+    array = np.empty(2, object)
+    array[:] = [[b"run"], np.ones((2, 3), np.float32)]
+    with (tmp_path / "objects.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        pickle.dump(array, file, protocol=2)
+    labels, features = read_objects(tmp_path / "objects.npy")
+    assert labels == [b"run"]
+    assert np.array_equal(features, np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01\x00", b"\x93NUMPY\x03\x00abc"])
+def test_damaged_packages(data, tmp_path, damage):
+    root = wtalc(data, tmp_path / "other")
+    (root / "Thumos14reduced-I3D-JOINTFeatures.npy").write_bytes(damage)
+    with pytest.raises(BadInput, match="no readable array"):
+        Folder(root).load("train")
+
+
+def test_features_lie_in_the_folder_or_below(tmp_path, official):
+    """By subset or not, in features/ or not."""
+    expected = Folder(official).load("train").fingerprint
+    for path in sorted(official.glob("features/*/*")):
+        for file in sorted(path.iterdir()):
+            (official / path.name).mkdir(exist_ok=True)
+            file.rename(official / path.name / file.name)
+    shutil.rmtree(official / "features")
+    assert Folder(official).load("train").fingerprint == expected
+    assert recognise(official).features == official
+
+
+def test_a_folder_without_features(tmp_path):
+    root = make_dataset(tmp_path / "d")
+    shutil.rmtree(root / "features")
+    with pytest.raises(BadInput, match="no features in a known layout"):
+        Folder(root)
