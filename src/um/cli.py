@@ -267,13 +267,27 @@ def compare(
 def table(
     results: Annotated[Path, typer.Option(help="folder of the metrics files")] = Path("results"),
     dataset: Annotated[Optional[list[str]], typer.Option(help="default: those of params.yaml")] = None,  # noqa: UP045
+    variant: Variant = params.OURS,
     out: Annotated[Optional[Path], typer.Option(help="folder of the table; default: that of the metrics")] = None,  # noqa: UP045
 ) -> None:
     """Write the benchmark table as csv, md, html and tex, and print it."""
-    from um import table as benchmark
+    from um import benchmark
 
     values = params.load()
-    benchmark.write(results, dataset or values.datasets, values, out)
+    benchmark.write(results, dataset or values.datasets, values, out, variant)
+
+
+@app.command()
+def ablation(
+    dataset: Annotated[str, typer.Option(help="dataset of params.yaml")],
+    out: Out,
+    variant: Annotated[list[str], typer.Option(help="a row of the paper's table; may be given several times")],
+    results: Annotated[Path, typer.Option(help="folder of the metrics files")] = Path("results"),
+) -> None:
+    """Write the paper's ablation on a dataset as csv, md, html and tex, and print it; `snakemake ablation` runs it."""
+    from um import benchmark
+
+    benchmark.ablation(results, dataset, variant, params.load(), out)
 
 
 @app.command()

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from um import table
+from um import benchmark, table
 from um.datasets import annotations
 from um.errors import BadInput
 from um.evaluation import bootstrap
@@ -41,10 +41,10 @@ def make_annotations(path: Path) -> None:
     write_json(path, {"database": database})
 
 
-def make_run(dataset: str, values: Params, seed: int, selection: str) -> None:
+def make_run(dataset: str, values: Params, seed: int, selection: str, run: str = "") -> None:
     """Real predictions and metrics: the ground truth moved at random."""
     videos = annotations.load(Path("data") / dataset / "annotations.json").subset("test")
-    rng = np.random.default_rng([seed, len(selection)])
+    rng = np.random.default_rng([seed, len(selection), len(run)])
     rows = annotations.frame(videos)
     rows["start"] += rng.normal(0, 1.0, len(rows))
     rows["end"] += rng.normal(0, 1.0, len(rows))
@@ -52,7 +52,7 @@ def make_run(dataset: str, values: Params, seed: int, selection: str) -> None:
     rows["score"] = rng.uniform(size=len(rows))
     model = {"selection": selection, "iteration": 10, "seed": seed}
     metrics = evaluate(videos, rows, values.of(dataset).evaluate) | {"accuracy": 0.5, "model": model}
-    path = metrics_file(dataset, seed, selection)
+    path = metrics_file(run or dataset, seed, selection)
     write_json(path, metrics)
     write_json(path.with_name("predictions.json"), submission(rows, [video.id for video in videos]))
 
@@ -83,7 +83,7 @@ def project(tmp_path, monkeypatch):
 
 
 def write(values: Params, datasets=("thumos14", "clips")) -> dict[str, str]:
-    table.write(Path("results"), datasets, values)
+    benchmark.write(Path("results"), datasets, values)
     return {form: Path(f"results/benchmark.{form}").read_text("utf-8") for form in ("csv", "md", "html", "tex")}
 
 
@@ -316,3 +316,57 @@ def test_show_prints_the_numbers_of_one_file(project, capsys):
         assert f"{100 * number:.1f}" in printed
     table.show({key: value for key, value in metrics.items() if key != "accuracy"})
     assert "accuracy" not in capsys.readouterr().out
+
+
+def test_the_selected_model_has_a_row_where_there_is_one(project):
+    assert "selected)" not in write(project)["csv"]
+    values = project.model_copy(update={"train": project.train.model_copy(update={"held_out": 0.2})})
+    with pytest.raises(BadInput, match=r"seed0/selected/metrics\.json.*selected\.safetensors"):
+        write(values)
+    for dataset in values.datasets:
+        for seed in SEEDS:
+            make_run(dataset, values, seed, "selected")
+    write(values)
+    frame = pd.read_csv("results/benchmark.csv")
+    assert frame[frame["dataset"] == "clips"]["method"].drop_duplicates().tolist()[:3] == [
+        "Ours (last)",
+        "Ours (selected)",
+        "Ours (best on test)",
+    ]
+
+
+def test_a_variant_has_a_table_of_its_own_runs(project):
+    values = project.model_copy(update={"variants": {"plain": {"train": {"iterations": 7}}}})
+    with pytest.raises(BadInput, match=r"results/clips-plain/seed0/metrics\.json.*--variant plain --model-file"):
+        benchmark.write(Path("results"), ["clips"], values, Path("results/clips-plain"), "plain")
+    for seed in SEEDS:
+        for selection in ("last", "best_on_test"):
+            make_run("clips", values, seed, selection, "clips-plain")
+    benchmark.write(Path("results"), ["clips"], values, Path("results/clips-plain"), "plain")
+    text = Path("results/clips-plain/benchmark.md").read_text()
+    assert "variant plain" in text
+    assert "7 iterations" in text
+    found = pd.read_csv("results/clips-plain/benchmark.csv").query(
+        "method == 'Ours (last)' and metric == 'average_mAP'"
+    )
+    files = [json.loads(metrics_file("clips-plain", seed, "last").read_text()) for seed in SEEDS]
+    assert found["mean"].item() == statistics.fmean(file["average_mAP"] for file in files)
+
+
+def test_the_ablation_stands_beside_the_papers(project):
+    rows = {name: {} for name in ("softmax", "fusion", "fusion_um")}
+    values = project.model_copy(update={"variants": rows})
+    for variant in rows:
+        for seed in SEEDS:
+            make_run("thumos14", values, seed, "last", f"thumos14-{variant}")
+    benchmark.ablation(Path("results"), "thumos14", [*rows, "ours"], values, Path("results/thumos14-ablation"))
+    frame = pd.read_csv("results/thumos14-ablation/ablation.csv")
+    averages = frame[frame["metric"] == "average_mAP"].set_index("method")["mean"]
+    names = ["Softmax", "Fusion", "Fusion, L_um", "Fusion, L_um, L_be"]
+    assert averages.index.tolist() == [row for name in names for row in (name, f"{name}, paper")]
+    assert averages[[f"{name}, paper" for name in names]].tolist() == [0.226, 0.325, 0.402, 0.419]
+    for name, run in zip(names, [*(f"thumos14-{variant}" for variant in rows), "thumos14"], strict=True):
+        files = [json.loads(metrics_file(run, seed, "last").read_text()) for seed in SEEDS]
+        assert averages[name] == statistics.fmean(file["average_mAP"] for file in files)
+    with pytest.raises(BadInput, match="--variant seed"):
+        benchmark.ablation(Path("results"), "thumos14", ["seed"], values, Path("results/thumos14-ablation"))

@@ -1,0 +1,232 @@
+"""What the tables say: the benchmark, and the paper's ablation, each from the results of runs and from print."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from um import table
+from um.datasets import annotations, source
+from um.errors import BadInput
+from um.evaluation import bootstrap
+from um.evaluation.metrics import Matched, match_predictions, metrics_of, name_of, whole_video
+from um.files import read_json
+from um.params import OURS, Params, run_name, threshold_range
+from um.published import ABLATION, OFFICIAL, PAPER, PUBLISHED, SEED, Published
+from um.submission import read_submission
+from um.table import AVERAGE, INTERVAL, Figure, Group
+
+LAST, BEST, SELECTED, WHOLE = "Ours (last)", "Ours (best on test)", "Ours (selected)", "Whole video"
+METHODS = (LAST, SELECTED, BEST, WHOLE, PAPER, OFFICIAL, SEED)
+SELECTIONS = {LAST: "last", SELECTED: "selected", BEST: "best_on_test"}
+POPULATION = ("protocol", "subset", "num_videos", "num_instances", "tiou")  # equal in all rows of a dataset
+SCORES = "Mean average precision in % at temporal IoU thresholds and its average over them."
+BOOTSTRAP = (
+    f"{INTERVAL}: where the average would lie with other test videos and other seeds; the middle of "
+    f"{bootstrap.RESAMPLES:,} bootstrap resamples, each of as many videos and as many seeds as there are, drawn with "
+    "replacement, and of the mean over the drawn seeds."
+)
+CAPTION = (
+    f"{SCORES} {LAST}: the model after its last iteration. "
+    f"{SELECTED}: the model with the lowest loss on held-out training videos, by their video-level labels, and "
+    "trained without them. "
+    f"{BEST}: the model that scored highest of all looks at the test subset during training; it is chosen on the "
+    "subset it is scored on, so this is not an honest score. "
+    f"{WHOLE}: every video's true classes, each as one segment over its full length. "
+    f"Published rows are as printed by their sources, which used features of their own. {BOOTSTRAP}"
+)
+ABLATION_CAPTION = (
+    f"{SCORES} Rows as in the paper's ablation: softmax localises by the CAS alone; fusion weights it with embedding "
+    "magnitudes that no loss shapes; then L_um and L_be join the training. Ours: the models after their last "
+    f"iteration. The paper's rows are of THUMOS14. {BOOTSTRAP}"
+)
+
+
+def write(results: Path, datasets: Sequence[str], values: Params, out: Path | None = None, variant: str = OURS) -> None:
+    """Write `benchmark.{csv,md,html,tex}` to `out`, and print the table.
+
+    Args:
+        results: folder with `<run>/seed<k>/{metrics,predictions}.json` and the same in `best_on_test/` and
+            `selected/` there; a run is a dataset, or `<dataset>-<variant>`.
+        datasets: names, in the order of the column groups.
+        values: params.yaml.
+        out: `results` when not given.
+        variant: form of the method.
+
+    Raises:
+        BadInput: metrics or predictions are missing, or are not those that params.yaml asks for.
+    """
+    groups = [_benchmark(results, name, values, variant) for name in datasets]
+    table.write(out or results, "benchmark", groups, METHODS, CAPTION)
+
+
+def ablation(results: Path, dataset: str, variants: Sequence[str], values: Params, out: Path) -> None:
+    """Write `ablation.{csv,md,html,tex}` to `out`, and print it: a row per variant, and the paper's beside it.
+
+    Raises:
+        BadInput: a variant that is no row of the paper's table, or results as for `write`.
+    """
+    if unknown := [variant for variant in variants if variant not in ABLATION]:
+        raise BadInput(
+            "command line", f"--variant {unknown[0]}", f"some of {', '.join(ABLATION)}", "a row of the paper"
+        )
+    whole = _whole(dataset, values)
+    figures = []
+    for variant in variants:
+        paper = ABLATION[variant]
+        runs = [_Run(results, dataset, variant, seed, "last") for seed in values.seeds]
+        figures += _ours(runs, whole, paper.method)
+        figures += _printed(dataset, paper._replace(method=_in_paper(paper)), values)
+    methods = [name for variant in variants for name in (ABLATION[variant].method, _in_paper(ABLATION[variant]))]
+    title = f"{_title(dataset)}: ablation"
+    group = Group(title, _columns(dataset, values), figures, _notes(dataset, values, OURS, whole))
+    table.write(out, "ablation", [group], methods, ABLATION_CAPTION)
+
+
+def _in_paper(row: Published) -> str:
+    return f"{row.method}, {PAPER.lower()}"
+
+
+def _benchmark(results: Path, dataset: str, values: Params, variant: str) -> Group:
+    whole = _whole(dataset, values)
+    figures = []
+    for method, selection in SELECTIONS.items():
+        if method == SELECTED and not values.of(dataset, variant).train.held_out:
+            continue
+        figures += _ours([_Run(results, dataset, variant, seed, selection) for seed in values.seeds], whole, method)
+    interval = bootstrap.average_map_interval([whole])
+    figures += _figures(dataset, WHOLE, [metrics_of(whole)], "annotations", interval)
+    published = PUBLISHED.get(dataset, [])
+    for row in published:
+        figures += _printed(dataset, row, values)
+    notes = [*_notes(dataset, values, variant, whole), *(f"{row.method}: {row.source}." for row in published)]
+    title = _title(dataset) + ("" if variant == OURS else f", variant {variant}")
+    return Group(title, _columns(dataset, values), figures, notes)
+
+
+def _whole(dataset: str, values: Params) -> Matched:
+    """The detector of whole videos on the test subset, which also is the population of every other row."""
+    tested = annotations.load(Path("data") / dataset / "annotations.json").subset("test")
+    return match_predictions(tested, whole_video(tested), values.of(dataset).evaluate)
+
+
+def _title(dataset: str) -> str:
+    return source.describe(dataset).title or dataset
+
+
+def _columns(dataset: str, values: Params) -> list[str]:
+    return [*map(name_of, threshold_range(values.of(dataset).evaluate.tiou)), AVERAGE, INTERVAL]
+
+
+def _notes(dataset: str, values: Params, variant: str, whole: Matched) -> list[str]:
+    settings, population = values.of(dataset, variant), metrics_of(whole)
+    instances = f"{population['num_videos']} videos and {population['num_instances']} instances"
+    spread = "mean ± sample standard deviation" if len(values.seeds) > 1 else "the value"
+    return [
+        f"Test subset ({population['subset']}): {instances} of {len(population['ap'])} classes; "
+        f"protocol {population['protocol']}, tIoU {settings.evaluate.tiou}.",
+        f"Ours: {spread} of n = {len(values.seeds)} training seeds ({', '.join(map(str, values.seeds))}), "
+        f"{settings.train.iterations} iterations, a look at the test subset every {settings.train.eval_every}.",
+        _features(Path("data") / dataset / "features" / "spec.json"),
+    ]
+
+
+def _ours(runs: Sequence["_Run"], whole: Matched, method: str) -> list[Figure]:
+    """The figures of runs that differ in their seed only."""
+    metrics = metrics_of(whole)
+    population = {key: metrics[key] for key in POPULATION}
+    scores = [_metrics(run, population) for run in runs]
+    matched = [_matched(run, score, whole) for run, score in zip(runs, scores, strict=True)]
+    seeds = f"seeds {', '.join(str(run.seed) for run in runs)}"
+    return _figures(runs[0].dataset, method, scores, seeds, bootstrap.average_map_interval(matched))
+
+
+def _printed(dataset: str, row: Published, values: Params) -> list[Figure]:
+    """The figures of a published row at the thresholds of this evaluation."""
+    tiou = threshold_range(values.of(dataset).evaluate.tiou)
+    at = {t: round(percent / 100, 4) for t, percent in row.mAP.items() if float(t) in tiou}
+    scores: dict[str, Any] = {"mAP": at}
+    if threshold_range(row.tiou) == tiou:
+        scores["average_mAP"] = round(row.average / 100, 4)
+    return _figures(dataset, row.method, [scores], row.source)
+
+
+class _Run(NamedTuple):
+    """One model's results."""
+
+    results: Path
+    dataset: str
+    variant: str
+    seed: int
+    selection: str
+
+    def file(self, name: str) -> Path:
+        """One of its files, which has to be there."""
+        path = self.folder / name
+        if not path.is_file():
+            raise BadInput(path, "no such file", path.stem, self.command)
+        return path
+
+    @property
+    def folder(self) -> Path:
+        inner = "" if self.selection == "last" else self.selection
+        return self.results / run_name(self.dataset, self.variant) / f"seed{self.seed}" / inner
+
+    @property
+    def command(self) -> str:
+        """What makes the files."""
+        model = f"models/{run_name(self.dataset, self.variant)}/seed{self.seed}/{self.selection}.safetensors"
+        chosen = "" if self.variant == OURS else f" --variant {self.variant}"
+        return f"um test --dataset {self.dataset}{chosen} --model-file {model} --out {self.folder}"
+
+
+def _metrics(run: _Run, population: dict[str, Any]) -> dict[str, Any]:
+    """One metrics file, of that model and that evaluation and no other."""
+    path, again = run.file("metrics.json"), f"run again: {run.command}"
+    metrics = read_json(path)
+    if not isinstance(metrics, dict):
+        raise BadInput(path, type(metrics).__name__, "metrics", again)
+    model = metrics.get("model", {})
+    found = {key: metrics.get(key) for key in POPULATION} | {key: model.get(key) for key in ("selection", "seed")}
+    for key, wanted in {**population, "selection": run.selection, "seed": run.seed}.items():
+        if found[key] != wanted:
+            raise BadInput(path, f"{key} = {found[key]!r}", repr(wanted), again)
+    return metrics
+
+
+def _matched(run: _Run, metrics: dict[str, Any], whole: Matched) -> Matched:
+    """The predictions behind a metrics file, matched with the videos that the whole-video row is about."""
+    path = run.file("predictions.json")
+    matched = match_predictions(whole.videos, read_submission(path).predictions, whole.settings)
+    score = bootstrap.average_map([matched])
+    if abs(score - metrics["average_mAP"]) > 1e-9:
+        expected = f"{metrics['average_mAP']:.4f}, as metrics.json beside it"
+        raise BadInput(path, f"average_mAP = {score:.4f}", expected, f"run again: {run.command}")
+    return matched
+
+
+def _figures(
+    dataset: str, method: str, runs: list[dict[str, Any]], origin: str, bounds: bootstrap.Interval | None = None
+) -> list[Figure]:
+    """Mean and spread of every metric that the runs hold; the bounds are those of the average."""
+
+    def figure(metric: str, tiou: float | None, numbers: list[float]) -> Figure:
+        sd = stdev(numbers) if len(numbers) > 1 else None
+        low, high = bounds if bounds and metric == "average_mAP" else (None, None)
+        return Figure(dataset, method, metric, tiou, fmean(numbers), sd, low, high, len(numbers), origin)
+
+    single = [metric for metric in ("average_mAP", "accuracy") if metric in runs[0]]
+    return [
+        *(figure("mAP", float(t), [run["mAP"][t] for run in runs]) for t in runs[0]["mAP"]),
+        *(figure(metric, None, [run[metric] for run in runs]) for metric in single),
+    ]
+
+
+def _features(spec: Path) -> str:
+    if not spec.exists():
+        return "Features: made elsewhere (no spec.json)."
+    made = read_json(spec)
+    return (
+        f"Features: {made['backbone']}, {made['streams']}, {made['fps']:g} fps, {made['window']}-frame snippets, "
+        f"weights sha256 {made['weights_sha256'][:12]}."
+    )
