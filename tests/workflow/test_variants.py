@@ -1,0 +1,46 @@
+"""Variants of the method and the paper's ablation, run by Snakemake beside what the ledger records."""
+
+import json
+
+import pandas as pd
+
+
+def header(path):
+    """The JSON header of a model."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return json.loads(json.loads(file.read(length))["__metadata__"]["um"])
+
+
+def test_a_variant_has_its_own_models_results_and_table(workspace):
+    workspace.done("snakemake", "--cores", "all", "--config", "variant=seed")
+    for seed in (0, 1):
+        model = header(workspace / f"models/demo-seed/seed{seed}/last.safetensors")
+        assert (model["train"]["background"], model["train"]["uncertainty"]) == ("masked", "channels")
+        assert (workspace / f"results/demo-seed/seed{seed}/selected/metrics.json").is_file()
+    assert "variant seed" in (workspace / "results/all-seed/benchmark.md").read_text()
+    assert workspace.idle()  # what is recorded is as it was
+
+
+def test_the_ablation_trains_its_rows_and_takes_the_full_method_as_it_is(workspace):
+    full = workspace / "models/demo/seed0/last.safetensors"
+    before = full.read_bytes(), full.stat().st_mtime_ns
+    workspace.done("snakemake", "--cores", "all", "ablation")
+    frame = pd.read_csv(workspace / "results/demo-ablation/ablation.csv")
+    rows = frame[frame["metric"] == "average_mAP"].set_index("method")
+    names = ["Softmax", "Fusion", "Fusion, L_um", "Fusion, L_um, L_be"]
+    assert rows.index.tolist() == [row for name in names for row in (name, f"{name}, paper")]
+    assert rows.loc[names, "n"].tolist() == [2] * 4
+    weights = [header(workspace / f"models/demo-{run}/seed0/last.safetensors")["train"] for run in ("fusion", "fusion_um")]
+    assert [(w["alpha"], w["beta"]) for w in weights] == [(0.0, 0.0), (5e-4, 0.0)]
+    recorded = json.loads((workspace / "results/demo/seed0/metrics.json").read_text())["average_mAP"]
+    other = json.loads((workspace / "results/demo/seed1/metrics.json").read_text())["average_mAP"]
+    assert rows.loc[names[3], "mean"] == (recorded + other) / 2
+    assert (full.read_bytes(), full.stat().st_mtime_ns) == before
+    assert workspace.idle()
+
+
+def test_an_unknown_variant_is_one_line(workspace):
+    result = workspace.run("snakemake", "-n", "--config", "variant=other")
+    assert result.returncode != 0
+    assert "um: params.yaml: found no variant 'other'; expected one of ours, official, paper, seed" in result.stdout
