@@ -48,8 +48,8 @@ def compare(a: Path, b: Path, videos: Sequence[Video], settings: Evaluate, resam
         "num_videos": len(videos),
         "num_instances": systems[0][0].num_instances,
         "tiou": threshold_range(settings.tiou),
-        "a": {"predictions": [str(file) for file in files[0]], "average_mAP": found.a},
-        "b": {"predictions": [str(file) for file in files[1]], "average_mAP": found.b},
+        "a": {"path": str(a), "predictions": [str(file) for file in files[0]], "average_mAP": found.a},
+        "b": {"path": str(b), "predictions": [str(file) for file in files[1]], "average_mAP": found.b},
         "difference": found.difference,
         "low": found.interval.low,
         "high": found.interval.high,
@@ -63,10 +63,11 @@ def compare(a: Path, b: Path, videos: Sequence[Video], settings: Evaluate, resam
 def show(found: dict[str, Any]) -> None:
     """Print a comparison."""
     title = f"{found['subset']}: {found['num_videos']} videos, {found['num_instances']} instances; {found['protocol']}"
-    rows = [
-        [name.upper(), f"{100 * found[name]['average_mAP']:.1f}", "", "", f"{len(found[name]['predictions'])}"]
-        for name in ("a", "b")
-    ]
+    rows = []
+    for name in ("a", "b"):
+        system = found[name]
+        score, runs = f"{100 * system['average_mAP']:.1f}", str(len(system["predictions"]))
+        rows.append([f"{name.upper()}: {system['path']}", score, "", "", runs])
     bounds = f"[{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
     rows.append(["A − B", f"{100 * found['difference']:+.1f}", bounds, f"{found['p_value']:.3g}", ""])
     print_table(title, ["average mAP", "%", f"{100 * found['level']:.0f} % interval", "p", "runs"], rows)

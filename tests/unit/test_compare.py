@@ -53,7 +53,12 @@ def test_two_systems_of_several_seeds(um):
     assert found["low"] < found["difference"] < found["high"]
     assert found["differ"]
     assert found["p_value"] < 0.05
-    for text in (f"{100 * found['a']['average_mAP']:.1f}", f"{100 * found['difference']:+.1f}", "A and B differ"):
+    for text in (
+        f"{100 * found['a']['average_mAP']:.1f}",
+        "A: good",
+        f"{100 * found['difference']:+.1f}",
+        "A and B differ",
+    ):
         assert text in printed
 
 
