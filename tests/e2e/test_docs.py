@@ -85,11 +85,11 @@ def snakemake(project: Path, words: list[str]) -> None:
 
 def um(project: Path, words: list[str]) -> None:
     """The command line takes these words; tests/unit/test_cli.py runs the verbs."""
-    command = typer.main.get_command(app)
-    words = translate(words[1:])
-    group = command.make_context("um", words)
-    _, verb, rest = command.resolve_command(group, words)
-    verb.make_context(words[0], rest, parent=group)
+    command, name, words, context = typer.main.get_command(app), "um", translate(words[1:]), None
+    while hasattr(command, "resolve_command"):
+        context = command.make_context(name, list(words), parent=context)
+        name, command, words = command.resolve_command(context, words)
+    command.make_context(name, words, parent=context)
 
 
 def dvc(project: Path, words: list[str]) -> None:

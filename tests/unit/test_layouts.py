@@ -15,7 +15,7 @@ from tiny import make_dataset
 
 from um.datasets.folder import Folder
 from um.datasets.layouts import recognise
-from um.datasets.wtalc import read_objects
+from um.datasets.objects import read_objects
 from um.errors import BadInput
 from um.params import Settings
 from um.test import test as run_test
@@ -288,6 +288,37 @@ def test_python_2_bytes_that_python_3_wrote(tmp_path):
     labels, features = read_objects(tmp_path / "objects.npy")
     assert labels == [b"run"]
     assert np.array_equal(features, np.ones((2, 3)))
+
+
+class Hostile:
+    """Reduces to a call of what numpy uses itself, or of what it does not, and a state."""
+
+    def __init__(self, *reduced) -> None:
+        self.reduced = reduced
+
+    def __reduce__(self):
+        return self.reduced
+
+
+OBJECT = (np.dtype, ("O8", False, True), (3, "|", None, None, None, -1, -1, 0))  # flags: no objects here
+FIELDS = (np.dtype, ("V8", False, True), (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 16))
+EMPTY = (np._core.multiarray._reconstruct, (np.ndarray, (0,), b"b"))
+HOSTILE = {
+    "bytes as objects": Hostile(*EMPTY, (1, (2,), Hostile(*OBJECT), False, b"\x01" * 16)),
+    "bytes as fields of objects": Hostile(*EMPTY, (1, (2,), Hostile(*FIELDS), False, b"\x01" * 16)),
+    "too few bytes": Hostile(*EMPTY, (1, (1000,), np.dtype("f4"), False, b"1234")),
+    "a call of evaluation": Hostile(eval, ("1",)),
+    "a type of another package": Hostile(np.ma.MaskedArray, ()),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_arrays_that_are_none(tmp_path, case):
+    """numpy's own reconstruction takes the first two, and reads the bytes as pointers."""
+    path = tmp_path / "objects.npy"
+    save_objects(path, [HOSTILE[case]], python=3)
+    with pytest.raises(BadInput, match="no readable array"):
+        read_objects(path)
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01\x00", b"\x93NUMPY\x03\x00abc"])

@@ -116,6 +116,9 @@ def test_a_killed_training_goes_on_to_the_same_bytes(workspace):
     workspace.done("snakemake", "--unlock")
     workspace.done("snakemake", target)
     resumed = {path.name: path.read_bytes() for path in folder.glob("*.*")}
-    assert set(resumed) == {"last.safetensors", "best_on_test.safetensors", "history.csv"}
+    assert set(resumed) == {
+        *("last.safetensors", "best_on_test.safetensors", "history.csv"),
+        *("selected.safetensors", "selected.csv"),
+    }
     workspace.done("snakemake", "--forcerun", "train_model", "--", target)
     assert {path.name: path.read_bytes() for path in folder.glob("*.*")} == resumed

@@ -167,7 +167,8 @@ class Folder:
             if source.where not in arrays:
                 arrays[source.where] = source.read()
             part_TF = source.columns(arrays[source.where], stream)
-            rows_TF[:, column : column + part_TF.shape[1]] = torch.from_numpy(part_TF.astype(np.float32, copy=False))
+            with np.errstate(over="ignore"):  # `load` says it
+                rows_TF.numpy()[:, column : column + part_TF.shape[1]] = part_TF
             column += part_TF.shape[1]
 
     def _listed(self, role: str) -> list[Video]:

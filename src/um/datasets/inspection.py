@@ -57,12 +57,7 @@ def inspect(root: Path, show: Callable[[str], None] = print) -> None:
     described = layout.annotated() if layout.annotations else None
     _annotations(layout, described, show)
     ids = {array.id for array in layout.arrays}
-    for stream in (stream for stream in STREAMS if stream in found.lengths):
-        lengths = found.lengths[stream]
-        values = sorted(lengths.values()) or [0]
-        spread = f"{values[0]} / {np.median(values):g} / {values[-1]} snippets (min / median / max)"
-        columns, dtypes = (_counted(counts[stream]) for counts in (found.widths, found.dtypes))
-        show(f"{stream:<13} {len(lengths)} videos, {spread}, width {columns}, {dtypes}")
+    _streams(found, show)
     if described:
         listed = {video.id for role in ("train", "test") for video in _role(described, role)}
         for stream in sorted(found.lengths, reverse=True):
@@ -76,15 +71,13 @@ def inspect(root: Path, show: Callable[[str], None] = print) -> None:
     rgb, flow = (found.lengths.get(stream, {}) for stream in STREAMS)
     uneven = sorted(name for name in rgb.keys() & flow.keys() if rgb[name] != flow[name])
     _ids(show, "rgb != flow", uneven)
-    used = ids
     if described:
         folder = Folder(root)
-        used = {video.id for role in ("train", "test") for video in folder.check(role)[0]}
+        ids = {video.id for role in ("train", "test") for video in folder.check(role)[0]}
     else:
         layout.by_stream()
-    for name, problem in found.problems:
-        if name in used:
-            raise problem
+    for problem in (problem for name, problem in found.problems if name in ids):
+        raise problem
     if uneven and not described:
         named = f"rgb and flow of other lengths in {some(uneven)}"
         raise BadInput(layout.features, named, "equal lengths", "extract both streams again")
@@ -128,6 +121,15 @@ def _annotations(layout: Layout, described: Annotations | None, show: Callable[[
     show(f"annotations   {described.path.name}: {listed} videos; {roles}")
     if splits := [name for name in ("split_train.txt", "split_test.txt") if (layout.root / name).exists()]:
         show(f"split lists   {', '.join(splits)}")
+
+
+def _streams(found: Findings, show: Callable[[str], None]) -> None:
+    for stream in (stream for stream in STREAMS if stream in found.lengths):
+        lengths = found.lengths[stream]
+        values = sorted(lengths.values()) or [0]
+        spread = f"{values[0]} / {np.median(values):g} / {values[-1]} snippets (min / median / max)"
+        columns, dtypes = (_counted(counts[stream]) for counts in (found.widths, found.dtypes))
+        show(f"{stream:<13} {len(lengths)} videos, {spread}, width {columns}, {dtypes}")
 
 
 def _role(described: Annotations, role: str) -> list[Video]:

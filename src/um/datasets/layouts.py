@@ -64,7 +64,7 @@ class Stored:
 
     def columns(self, array_TF: store.Features, stream: str) -> store.Features:
         """One stream's columns of the array."""
-        width, position = self.width(), self.streams.index(stream)
+        width, position = array_TF.shape[1] // len(self.streams), self.streams.index(stream)
         return array_TF[:, position * width : (position + 1) * width]
 
 

@@ -4,64 +4,18 @@ Videos are told apart by `videoname.npy`; the files' other names for them, and t
 `extracted_fps.npy` is that of other features (UntrimmedNets'): I3D's are 16 frames at 25 fps here too.
 """
 
-import codecs
-import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from um.datasets.objects import read_objects
 from um.errors import BadInput, some
-from um.features.weights import ArrayUnpickler
 
 FEATURES = "-I3D-JOINTFeatures.npy"
 ANNOTATIONS = "-Annotations"
 HINT = "take the package as published"
-
-
-class ObjectUnpickler(ArrayUnpickler):
-    """Unpickles object arrays of arrays, numbers, texts and lists; every other name in the stream is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Resolve one of the names that numpy 1 or 2, under Python 2 or 3, writes into such a file."""
-        if (module, name) == ("_codecs", "encode"):
-            return _latin1  # how Python 3 writes bytes in Python 2's protocol
-        module = module.replace("numpy._core", "numpy.core")
-        if (module, name) == ("numpy.core.multiarray", "scalar"):
-            return pickle.Unpickler.find_class(self, "numpy._core.multiarray", name)
-        return super().find_class(module, name)
-
-
-def _latin1(text: str, encoding: str = "latin1") -> bytes:
-    if encoding not in ("latin1", b"latin1"):
-        raise pickle.UnpicklingError(f"an encoding {encoding!r} in a file of numpy arrays")
-    return codecs.encode(text, "latin1")
-
-
-def read_objects(path: Path) -> list[Any]:
-    """The elements of a one-dimensional .npy, an object array or a plain one, without running what it may hold.
-
-    Raises:
-        BadInput: no such file, another form, or a pickle of anything but arrays and plain values.
-    """
-    try:
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, _, dtype = read_header[version](file)
-            if dtype.hasobject:
-                array = ObjectUnpickler(file, encoding="bytes").load()
-            else:
-                file.seek(0)
-                array = np.lib.format.read_array(file, allow_pickle=False)
-    except FileNotFoundError:
-        raise BadInput(path, "no such file", "a file of W-TALC's package", HINT) from None
-    except Exception as error:  # a hostile or damaged stream can fail anywhere
-        raise BadInput(path, f"no readable array ({error})", "an array of arrays and plain values", HINT) from None
-    if not isinstance(array, np.ndarray) or array.shape != shape or not shape:
-        raise BadInput(path, type(array).__name__, f"an array of shape {shape}", HINT)
-    return list(array)
 
 
 def _text(value: Any) -> str:
