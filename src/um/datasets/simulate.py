@@ -97,7 +97,7 @@ def random(seed: int, *purpose: str) -> np.random.Generator:
 
 
 class World:
-    """What all videos of a simulation share: dimensions, noise components, parts, directions of the classes.
+    """What all videos of a simulation share: dimensions and the directions of the classes.
 
     Args:
         seed: of everything.
@@ -114,20 +114,12 @@ class World:
             [s.location + shared * s.location_sd * rng.standard_normal(self.width, np.float32) for s, rng in draws]
         )
         self.scale_D = np.concatenate([_lognormal(rng, s.scale, s.scale_sd, self.width) for s, rng in draws])
-        self.loadings = [self._loadings(s, rng) for s, rng in draws]
         self.part_PD = np.concatenate(
             [np.maximum(rng.standard_normal((PARTS, self.width), np.float32) - ACTIVE, 0) for _, rng in draws], axis=1
         )
         self.action = {label: self.direction(random(seed, "class", label)) for label in labels}
         self.context = {label: self.direction(random(seed, "context", label)) for label in labels}
         self.distractors = [self.direction(random(seed, "distractor", str(i))) for i in range(DISTRACTORS)]
-
-    def _loadings(self, stream: Stream, rng: np.random.Generator) -> Floats:
-        """(K, D/2): component k has a share of k^-p, and every dimension the variance 1 - grain."""
-        eigenvalue_K = np.arange(1, COMPONENTS + 1) ** -stream.spectrum
-        loading = rng.standard_normal((COMPONENTS, self.width), np.float32) * np.sqrt(eigenvalue_K)[:, None]
-        normalised: Floats = (loading * np.sqrt((1 - stream.grain) / (loading**2).sum(axis=0))).astype(np.float32)
-        return normalised
 
     def direction(self, rng: np.random.Generator) -> Floats:
         """A sparse, non-negative (D,) of root mean square 1: a mixture of a few of the parts."""
@@ -139,10 +131,7 @@ class World:
         rng = random(self.seed, "video", name)
         T = snippets(entry)
         weight_JT, direction_JD = self._signals(rng, T, entry["annotations"])
-        h = np.concatenate(
-            [self._noise(rng, T, s, loading) for s, loading in zip(STREAMS.values(), self.loadings, strict=True)],
-            axis=1,
-        )
+        h = np.concatenate([self._noise(rng, T, stream) for stream in STREAMS.values()], axis=1)
         h += weight_JT.T @ direction_JD
         h *= self.scale_D
         deviation = [
@@ -153,8 +142,11 @@ class World:
         h *= h
         return h
 
-    def _noise(self, rng: np.random.Generator, T: int, stream: Stream, loading_KD: Floats) -> Floats:
-        """(T, D/2) of variance 1 with the stream's autocorrelation and spectrum."""
+    def _noise(self, rng: np.random.Generator, T: int, stream: Stream) -> Floats:
+        """(T, D/2) of variance 1 with the stream's autocorrelation and spectrum, along directions of its own."""
+        eigenvalue_K = np.arange(1, COMPONENTS + 1) ** -stream.spectrum
+        loading_KD = rng.standard_normal((COMPONENTS, self.width), np.float32)
+        loading_KD *= np.sqrt((1 - stream.grain) * eigenvalue_K / eigenvalue_K.sum()).astype(np.float32)[:, None]
         slow_TK = rng.standard_normal((T, COMPONENTS), np.float32)
         fresh = np.float32(np.sqrt(1 - stream.decay**2))
         slow_TK[1:] *= fresh
