@@ -36,7 +36,7 @@ PARTS, PARTS_PER_DIRECTION = 64, 4
 DISTRACTORS = 40
 ACTIVE = 1.28  # standard deviations: 10 % of a part's dimensions exceed it
 HALO = 5.0  # seconds, over which context fades away from an instance
-VIDEO_SHARE = 0.2  # of the variance of location over dimensions, own to a video
+VIDEO_SHARE, SIGNAL_SHARE = 0.1, 0.4  # of the variance of location over dimensions: own to a video; left to signals
 
 
 class Stream(NamedTuple):
@@ -49,23 +49,24 @@ class Stream(NamedTuple):
     slow: float  # share of the noise that persists …
     decay: float  # … and its autocorrelation at one snippet
     spectrum: float  # p: the k-th eigenvalue of the noise's covariance falls as k^-p
+    coupling: float  # correlation of location and scale over dimensions
     grain: float  # share of the noise beyond the first K eigenvalues, independent in every value
 
 
 STREAMS = {
-    "rgb": Stream(0.440, 0.159, 0.200, 0.086, 0.70, 0.87, 1.0, 0.05),
-    "flow": Stream(0.270, 0.163, 0.210, 0.091, 0.50, 0.82, 1.0, 0.05),
+    "rgb": Stream(0.440, 0.159, 0.200, 0.086, 0.69, 0.87, 1.09, -0.06, 0.039),
+    "flow": Stream(0.270, 0.163, 0.210, 0.091, 0.48, 0.83, 0.95, -0.49, 0.068),
 }
 
 
 class Model(Section):
     """How hard the task is: the same for every dataset. Strengths are root mean squares in units of the noise's."""
 
-    strength: float = Field(0.6, ge=0, description="of an instance's signal")
+    strength: float = Field(0.5, ge=0, description="of an instance's signal")
     spread: float = Field(0.3, ge=0, description="standard deviation of the logarithm of a signal's strength")
     variation: float = Field(0.8, ge=0, description="of an instance's own direction, relative to that of its class")
-    context: float = Field(0.5, ge=0, description="strength of class context at an instance, relative to the instance")
-    context_floor: float = Field(0.5, ge=0, le=1, description="class context far from instances, relative to near them")
+    context: float = Field(0.8, ge=0, description="strength of class context at an instance, relative to the instance")
+    context_floor: float = Field(0.7, ge=0, le=1, description="class context far from instances, relative to near them")
     confusion: float = Field(0.3, ge=0, description="expected share of the background with action-like bouts")
     lookalike: float = Field(0.3, ge=0, le=1, description="share of the bouts that point partly to another class")
 
@@ -86,7 +87,8 @@ def fit(features_TD: NDArray[np.floating]) -> Stream:
     spectrum = -np.polyfit(np.log(rank), np.log(eigenvalue[:50]), 1)[0]
     grain = eigenvalue[COMPONENTS:].sum() / eigenvalue.sum()
     slow = correlation(2) / decay**2 / (1 - grain)
-    parts = location.mean(), location.std(), scale.mean(), scale.std(), slow, decay, spectrum, grain
+    coupling = np.corrcoef(location, scale)[0, 1]
+    parts = location.mean(), location.std(), scale.mean(), scale.std(), slow, decay, spectrum, coupling, grain
     return Stream(*(float(part) for part in parts))
 
 
@@ -109,11 +111,8 @@ class World:
     def __init__(self, seed: int, dims: int, model: Model, labels: list[str]) -> None:
         self.seed, self.model, self.width = seed, model, dims // 2
         draws = [(stream, random(seed, "dimensions", name)) for name, stream in STREAMS.items()]
-        shared = np.sqrt(1 - VIDEO_SHARE)
-        self.location_D = np.concatenate(
-            [s.location + shared * s.location_sd * rng.standard_normal(self.width, np.float32) for s, rng in draws]
-        )
-        self.scale_D = np.concatenate([_lognormal(rng, s.scale, s.scale_sd, self.width) for s, rng in draws])
+        dimensions = [_dimensions(rng, stream, self.width) for stream, rng in draws]
+        self.location_D, self.scale_D = (np.concatenate(parts) for parts in zip(*dimensions, strict=True))
         self.part_PD = np.concatenate(
             [np.maximum(rng.standard_normal((PARTS, self.width), np.float32) - ACTIVE, 0) for _, rng in draws], axis=1
         )
@@ -132,7 +131,8 @@ class World:
         T = snippets(entry)
         weight_JT, direction_JD = self._signals(rng, T, entry["annotations"])
         h = np.concatenate([self._noise(rng, T, stream) for stream in STREAMS.values()], axis=1)
-        h += weight_JT.T @ direction_JD
+        signal_TD = weight_JT.T @ direction_JD
+        h += signal_TD - signal_TD.mean()  # the fitted location is that of a whole video, signals included
         h *= self.scale_D
         deviation = [
             np.sqrt(VIDEO_SHARE) * s.location_sd * rng.standard_normal(self.width, np.float32) for s in STREAMS.values()
@@ -199,11 +199,14 @@ class World:
         return _unit(direction_D + np.float32(self.model.variation) * self.direction(rng))
 
 
-def _lognormal(rng: np.random.Generator, mean: float, sd: float, count: int) -> Floats:
-    variance = np.log1p((sd / mean) ** 2)
-    z = rng.standard_normal(count, np.float32)
-    drawn: Floats = (mean * np.exp(np.sqrt(variance) * z - variance / 2)).astype(np.float32)
-    return drawn
+def _dimensions(rng: np.random.Generator, stream: Stream, width: int) -> tuple[Floats, Floats]:
+    """Location, normal, and scale, lognormal, of the dimensions of a stream: (D/2,) each."""
+    z, other = rng.standard_normal((2, width))
+    location = stream.location + np.sqrt(1 - VIDEO_SHARE - SIGNAL_SHARE) * stream.location_sd * z
+    variance = np.log1p((stream.scale_sd / stream.scale) ** 2)
+    mixed = stream.coupling * z + np.sqrt(1 - stream.coupling**2) * other
+    scale = stream.scale * np.exp(np.sqrt(variance) * mixed - variance / 2)
+    return location.astype(np.float32), scale.astype(np.float32)
 
 
 def _unit(direction_D: Floats) -> Floats:
