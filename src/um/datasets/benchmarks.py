@@ -97,9 +97,10 @@ def read(dataset: str, path: Path) -> Database:
             "duration": duration if end <= duration + SLACK else end,
             "annotations": annotations,
         }
-    if not 0 < (found_classes := len(classes(database))) <= (most := BENCHMARKS[dataset].classes):
-        expected = f"1 to {most} of {BENCHMARKS[dataset].title}"
-        raise BadInput(path, f"{found_classes} classes", expected, "is it the annotation file of another dataset?")
+    about, count = BENCHMARKS[dataset], len(classes(database))
+    if not 0 < count <= about.classes:
+        expected = f"1 to {about.classes} of {about.title}"
+        raise BadInput(path, f"{count} classes", expected, "is it the annotation file of another dataset?")
     return database
 
 
