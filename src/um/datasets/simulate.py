@@ -67,7 +67,7 @@ class Model(Section):
     variation: float = Field(0.8, ge=0, description="of an instance's own direction, relative to that of its class")
     context: float = Field(0.8, ge=0, description="strength of class context at an instance, relative to the instance")
     context_floor: float = Field(0.7, ge=0, le=1, description="class context far from instances, relative to near them")
-    confusion: float = Field(0.3, ge=0, description="expected share of the background with action-like bouts")
+    confusion: float = Field(0.2, ge=0, description="expected share of the background with action-like bouts")
     lookalike: float = Field(0.3, ge=0, le=1, description="share of the bouts that point partly to another class")
 
 
@@ -183,7 +183,7 @@ class World:
             directions.append(self._varied(rng, self.context[label]))
 
         length = (bounds[:, 1] - bounds[:, 0]).clip(1, T)
-        count = rng.poisson(model.confusion * (1 - action_T).sum() / length.mean())
+        count = rng.poisson(model.confusion * T / length.mean())  # those on action are cut away
         drawn = rng.choice(length, count) * rng.uniform(0.5, 1.5, count)
         start = rng.uniform(-drawn / 2, T - drawn / 2)
         weights.append(strength(count) * coverage(np.stack([start, start + drawn], axis=1), T) * (1 - action_T))
