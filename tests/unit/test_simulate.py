@@ -256,7 +256,7 @@ def test_simulated_videos_look_like_the_real_sample(reference_data):
 
 
 def test_um_learns_from_it(reference_data, tmp_path):
-    """A short training on part of THUMOS14 beats chance and the trivial detector that knows the classes."""
+    """A short training on part of THUMOS14 beats the commonest class and true classes over whole videos."""
     from um.train import fit as train
     from um.train import open_run
 
@@ -270,4 +270,5 @@ def test_um_learns_from_it(reference_data, tmp_path):
     last = pd.read_csv(tmp_path / "model/history.csv").iloc[-1]
     trivial = evaluate(run.test.videos, whole_video(run.test.videos), run.settings.evaluate)["average_mAP"]
     assert last["test_average_mAP"] > 1.5 * trivial
-    assert last["test_accuracy"] > 0.25
+    commonest = pd.Series([str(video.labels) for video in run.test.videos]).value_counts(normalize=True).max()
+    assert last["test_accuracy"] > 2 * commonest
