@@ -105,6 +105,26 @@ def download(
 
 
 @app.command()
+def simulate(
+    dataset: Annotated[str, typer.Option(help="thumos14, activitynet1.2 or activitynet1.3")],
+    out: Annotated[Path, typer.Option(help="dataset folder to write, for --data-dir")],
+    annotations: Annotated[Optional[Path], typer.Option(help="public annotation file, or its folder")] = None,  # noqa: UP045
+    seed: Annotated[int, typer.Option(min=0, help="of all random choices")] = 0,
+    dims: Annotated[int, typer.Option(help="width of the features, rgb and flow together")] = 2048,
+    videos: Annotated[Optional[int], typer.Option(min=1, help="default: all")] = None,  # noqa: UP045
+    half: Annotated[Optional[bool], typer.Option(help="float16; default: for ActivityNet")] = None,  # noqa: UP045
+) -> None:
+    """Write a dataset folder with real annotations and simulated features."""
+    from um.datasets import benchmarks
+    from um.datasets.simulate import simulate as run_simulate
+    from um.progress import progress
+
+    source = benchmarks.annotation_file(dataset, annotations)
+    with progress("simulated videos") as step:
+        run_simulate(dataset, source, out, seed, dims, videos, half, report=step)
+
+
+@app.command()
 @overridable(features=Features)
 def extract(
     videos: Annotated[Optional[list[Path]], typer.Argument(help="video files")] = None,  # noqa: UP045

@@ -51,7 +51,7 @@ def check(where: str | Path, features: npt.NDArray[Any]) -> Features:
     return np.asarray(features)
 
 
-def write(path: Path, features_TD: Features) -> None:
-    """Save (T, D) features as float32 under `path`, whole or not at all."""
+def write(path: Path, features_TD: Features, dtype: npt.DTypeLike = np.float32) -> None:
+    """Save (T, D) features under `path`, whole or not at all."""
     with atomic(path) as temporary, temporary.open("wb") as file:
-        np.lib.format.write_array(file, np.ascontiguousarray(features_TD, dtype=np.float32), allow_pickle=False)
+        np.lib.format.write_array(file, np.ascontiguousarray(features_TD, dtype=dtype), allow_pickle=False)

@@ -1,0 +1,142 @@
+"""The public annotation files of THUMOS14 and ActivityNet, brought to our form.
+
+thumos14         gt.json of the official code: no durations
+activitynet1.2   ActivityNet's own JSON
+activitynet1.3   ActivityNet's own JSON, or a JSON of durations with a csv of subsets beside it
+"""
+
+import csv
+import os
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from um.datasets.annotations import SLACK, SUBSETS, video_id
+from um.errors import BadInput
+from um.files import read_json
+
+TAIL = 34.7  # seconds, mean of what is drawn behind a THUMOS14 video's last instance (docs/simulation.md)
+SUBSET_CSV = "anet1.3_video_info.csv"
+NO_CLASS = {"Ambiguous"}
+
+Database = dict[str, dict[str, Any]]
+
+
+class Benchmark(NamedTuple):
+    """A dataset whose annotations are public."""
+
+    title: str
+    classes: int
+    file: str  # below UM_REFERENCE_DATA
+    half: bool  # features are float16 unless asked otherwise
+
+
+BENCHMARKS = {
+    "thumos14": Benchmark("THUMOS14", 20, "data/thumos14/gt.json", half=False),
+    "activitynet1.2": Benchmark(
+        "ActivityNet 1.2", 100, "data/activitynet/activity_net.v1-2.missing-removed.json", half=True
+    ),
+    "activitynet1.3": Benchmark("ActivityNet 1.3", 200, "data/activitynet/anet1.3_durations.json", half=True),
+}
+
+
+def benchmark(dataset: str) -> Benchmark:
+    """One of `BENCHMARKS` by name."""
+    if dataset not in BENCHMARKS:
+        raise BadInput("command line", f"--dataset {dataset}", f"one of {', '.join(BENCHMARKS)}", "check the spelling")
+    return BENCHMARKS[dataset]
+
+
+def annotation_file(dataset: str, given: Path | None) -> Path:
+    """The annotation file: `given`, the dataset's usual file in the folder `given`, or that of UM_REFERENCE_DATA."""
+    usual = Path(benchmark(dataset).file)
+    if given is not None:
+        return given / usual.name if given.is_dir() else given
+    if not (reference := os.environ.get("UM_REFERENCE_DATA")):
+        hint = f"--annotations names {usual.name} of {BENCHMARKS[dataset].title}"
+        raise BadInput("command line", "no --annotations, and UM_REFERENCE_DATA is not set", "one of the two", hint)
+    return Path(reference) / usual
+
+
+def read(dataset: str, path: Path) -> Database:
+    """Labelled videos of a public annotation file in our form: id → subset, duration, annotations.
+
+    Labels and segments are as published. Videos without labels (the testing subset of ActivityNet) are left out, and
+    `Ambiguous` is no class. A duration that the annotations exceed by more than a snippet is raised to their end.
+
+    Raises:
+        BadInput: another file, or more classes than the dataset has.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise BadInput(path, f"a {type(content).__name__}", "a mapping of videos", "see docs/simulation.md")
+    entries = content.get("database", content)
+    subsets = {} if "database" in content else _subsets(path.with_name(SUBSET_CSV))
+    database: Database = {}
+    for name, entry in entries.items():
+        try:
+            annotations = [
+                {"label": str(item["label"]), "segment": [float(second) for second in item["segment"]]}
+                for item in entry["annotations"]
+                if item["label"] not in NO_CLASS
+            ]
+            if not annotations:
+                continue
+            subset = str(entry["subset"] if "subset" in entry else subsets[name])
+            end = max(float(item["segment"][1]) for item in entry["annotations"])
+            given = entry.get("duration", entry.get("duration_second"))
+            duration = _drawn_duration(video_id(name), end) if given is None else float(given)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            found = f"{type(error).__name__} {error}"
+            raise BadInput(f"{path}: {name}", found, "subset and annotations", "is it the public file?") from None
+        database[video_id(name)] = {
+            "subset": SUBSETS.get(subset, subset),
+            "duration": duration if end <= duration + SLACK else end,
+            "annotations": annotations,
+        }
+    about, count = BENCHMARKS[dataset], len(classes(database))
+    if not 0 < count <= about.classes:
+        expected = f"1 to {about.classes} of {about.title}"
+        raise BadInput(path, f"{count} classes", expected, "is it the annotation file of another dataset?")
+    return database
+
+
+def classes(database: Database) -> list[str]:
+    """All labels, sorted."""
+    return sorted({item["label"] for entry in database.values() for item in entry["annotations"]})
+
+
+def choose(database: Database, count: int) -> Database:
+    """`count` of the videos, in the proportions of the subsets and as evenly over the classes as they allow.
+
+    Within a subset every class gets its first video before any gets a second; a video counts for its rarest class.
+    """
+    frequency = Counter(item["label"] for entry in database.values() for item in entry["annotations"])
+    ranked: dict[str, list[tuple[int, int, str]]] = {}
+    taken: Counter[tuple[str, str]] = Counter()
+    for number, name in sorted((zlib.crc32(name.encode()), name) for name in database):
+        entry = database[name]
+        label = min({item["label"] for item in entry["annotations"]}, key=lambda c: (frequency[c], c))
+        ranked.setdefault(entry["subset"], []).append((taken[entry["subset"], label], number, name))
+        taken[entry["subset"], label] += 1
+    share = count / len(database)
+    kept = {n for videos in ranked.values() for *_, n in sorted(videos)[: max(1, round(share * len(videos)))]}
+    return {name: entry for name, entry in database.items() if name in kept}
+
+
+def _drawn_duration(name: str, end: float) -> float:
+    """End of the last instance and an exponential tail that depends on the id alone, in seconds."""
+    return round(end + np.random.default_rng(zlib.crc32(name.encode())).exponential(TAIL), 2)
+
+
+def _subsets(path: Path) -> dict[str, str]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {row["video"]: row["subset"] for row in csv.DictReader(file)}
+    except FileNotFoundError:
+        raise BadInput(path, "no such file", "video and subset by row", "it belongs beside the durations") from None
+    except KeyError as error:
+        raise BadInput(path, f"no column {error}", "columns video and subset", "is it the public file?") from None
