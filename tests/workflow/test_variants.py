@@ -31,7 +31,9 @@ def test_the_ablation_trains_its_rows_and_takes_the_full_method_as_it_is(workspa
     names = ["Softmax", "Fusion", "Fusion, L_um", "Fusion, L_um, L_be"]
     assert rows.index.tolist() == [row for name in names for row in (name, f"{name}, paper")]
     assert rows.loc[names, "n"].tolist() == [2] * 4
-    weights = [header(workspace / f"models/demo-{run}/seed0/last.safetensors")["train"] for run in ("fusion", "fusion_um")]
+    weights = [
+        header(workspace / f"models/demo-{run}/seed0/last.safetensors")["train"] for run in ("fusion", "fusion_um")
+    ]
     assert [(w["alpha"], w["beta"]) for w in weights] == [(0.0, 0.0), (5e-4, 0.0)]
     recorded = json.loads((workspace / "results/demo/seed0/metrics.json").read_text())["average_mAP"]
     other = json.loads((workspace / "results/demo/seed1/metrics.json").read_text())["average_mAP"]
