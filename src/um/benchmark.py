@@ -223,10 +223,13 @@ def _figures(
 
 
 def _features(spec: Path) -> str:
-    if not spec.exists():
-        return "Features: made elsewhere (no spec.json)."
-    made = read_json(spec)
-    return (
-        f"Features: {made['backbone']}, {made['streams']}, {made['fps']:g} fps, {made['window']}-frame snippets, "
-        f"weights sha256 {made['weights_sha256'][:12]}."
-    )
+    made = read_json(spec) if spec.exists() else {}
+    snippets = f"{made['fps']:g} fps, {made['window']}-frame snippets" if made else ""
+    if made.get("simulated"):
+        return f"Features: SIMULATED (docs/simulation.md), seed {made['seed']}, {made['dims']} dimensions, {snippets}."
+    if "weights_sha256" in made:
+        weights = made["weights_sha256"][:12]
+        return f"Features: {made['backbone']}, {made['streams']}, {snippets}, weights sha256 {weights}."
+    if made:
+        return f"Features: made elsewhere, brought from {made.get('imported', 'files')}, {made['streams']}, {snippets}."
+    return "Features: made elsewhere (no spec.json)."

@@ -21,8 +21,8 @@ features = typer.Typer(no_args_is_help=True, help="Look at features, in any publ
 app.add_typer(features, name="features")
 
 Changed = dict[str, dict[str, Any]]
-DatasetName = Annotated[Optional[str], typer.Option("--dataset", help="dataset of params.yaml, under data/")]  # noqa: UP045
-DataDir = Annotated[Optional[Path], typer.Option(help="any folder in a public layout instead")]  # noqa: UP045
+DatasetName = Annotated[Optional[str], typer.Option("--dataset", help="dataset of params.yaml, in data/<dataset>")]  # noqa: UP045
+DataDir = Annotated[Optional[Path], typer.Option(help="any folder in a public layout, instead of data/<dataset>")]  # noqa: UP045
 Variant = Annotated[str, typer.Option(help="form of the method: ours, or one of params.yaml's variants")]
 Out = Annotated[Path, typer.Option(help="where the results go")]
 Device = Annotated[str, typer.Option(help="auto (CUDA, else CPU), cpu, cuda, cuda:1, …")]
@@ -73,10 +73,10 @@ def _settings(dataset: str | None, changed: Changed, variant: str = params.OURS)
 
 
 def _root(dataset: str | None, data_dir: Path | None) -> Path:
-    if (dataset is None) == (data_dir is None):
-        found = "both --dataset and --data-dir" if dataset else "neither --dataset nor --data-dir"
+    if dataset is None and data_dir is None:
+        found = "neither --dataset nor --data-dir"
         raise BadInput("command line", found, "one of them", "--dataset demo is the embedded one")
-    return data_dir if data_dir else Path("data") / str(dataset)
+    return data_dir or Path("data") / str(dataset)
 
 
 @app.command()
@@ -135,14 +135,20 @@ def extract(
     *,
     changed: Changed,
 ) -> None:
-    """Extract snippet features of videos, or of all videos of a dataset."""
+    """Extract snippet features of videos, or of all videos of a dataset; bring them where it comes as features."""
     from um.datasets import source
+    from um.datasets.imported import bring
     from um.features.extract import extract as run_extract
+    from um.progress import progress
 
     settings = _settings(dataset, changed).features
     if dataset and not videos:
-        named = source.downloaded(Path("data") / dataset)
         out = out or Path("data") / dataset / "features"
+        if not source.has_videos(dataset):
+            with progress("features") as step:
+                bring(source.location(dataset), out, step)
+            return
+        named = source.downloaded(Path("data") / dataset)
     elif videos and not dataset and out:
         named = source.by_id(videos)
     else:

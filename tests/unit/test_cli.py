@@ -164,7 +164,6 @@ USAGE = {
     "out of range": ["train", "--data-dir", "dataset", "--out", "model", "--num-segments", "0"],
     "negative seed": ["train", "--data-dir", "dataset", "--out", "model", "--seed", "-1"],
     "no data": ["train", "--out", "model"],
-    "two sources of data": ["train", "--data-dir", "dataset", "--dataset", "demo", "--out", "model"],
     "no params.yaml": ["train", "--dataset", "demo", "--out", "model"],
     "a file for a folder": ["train", "--data-dir", "dataset/annotations.json", "--out", "model"],
     "unknown device": ["train", "--data-dir", "dataset", "--out", "model", "--device", "abacus"],

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from um import params as choices
 from um import provenance
+from um.datasets import source
 from um.errors import BadInput
 
 STAGES = ("weights", "download", "features", "train", "evaluate", "table")
@@ -100,6 +101,11 @@ def of_dataset(pattern):
 def dataset_of(wildcards):
     """The dataset that a job's run is of."""
     return RUNS[wildcards.run]
+
+
+def weights_of(wildcards):
+    """The backbone's weights, for a dataset whose features are extracted."""
+    return earlier(WEIGHTS) if source.has_videos(wildcards.dataset) else []
 
 
 def rows_of(wildcards):

@@ -4,7 +4,7 @@ Snippet features of every video; resumable, a video that is done stays done.
 REQUIRED INPUTS:
 
     data/{dataset}/videos/index.json
-    data/weights/i3d-inception-rgb.safetensors
+    data/weights/i3d-inception-rgb.safetensors      not for a dataset that comes as features: they are brought
 
 OUTPUTS:
 
@@ -20,7 +20,7 @@ rule features:
 rule extract_features:
     input:
         videos=earlier("data/{dataset}/videos/index.json"),
-        weights=earlier(WEIGHTS),
+        weights=weights_of,
     output:
         "data/{dataset}/features/index.json",
     log:
@@ -37,7 +37,6 @@ rule extract_features:
         r"""
         um extract \
             --dataset {wildcards.dataset:q} \
-            --weights {input.weights:q} \
             {params.settings:q} \
             2>&1 | tee {log:q}
         """

@@ -11,7 +11,7 @@ import pandas as pd
 from um.errors import BadInput
 from um.files import read_json
 
-SLACK = 0.64  # seconds, one snippet: how far public annotations reach behind the end of their video
+SLACK = 1.0  # seconds: how far public annotations reach behind the end of their video (0.85 s in ActivityNet 1.3)
 SUBSETS = {"train": "train", "training": "train", "val": "val", "validation": "val", "test": "test", "testing": "test"}
 AMBIGUOUS = "Ambiguous"  # THUMOS'14's name for segments that may or may not be an action
 
@@ -126,6 +126,16 @@ def _video(path: Path, name: str, entry: Any) -> Video:
             within = f"0 <= start <= end <= {'the end' if duration is None else f'{duration:g} s'}"
             raise BadInput(where, found, within, "segments are seconds from the start of the video")
     return video
+
+
+def database(videos: Iterable[Video]) -> dict[str, Any]:
+    """The form of `load`, ids and subset names normalised."""
+    entries: dict[str, Any] = {}
+    for video in videos:
+        listed = [{"label": i.label, "segment": [i.start, i.end]} for i in video.instances]
+        known = {} if video.duration is None else {"duration": video.duration}
+        entries[video.id] = {"subset": SUBSETS.get(video.subset, video.subset)} | known | {"annotations": listed}
+    return {"database": entries}
 
 
 def frame(videos: Iterable[Video]) -> pd.DataFrame:

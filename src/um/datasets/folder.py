@@ -88,7 +88,7 @@ class Folder:
 
     def __init__(self, root: Path, streams: str = "auto") -> None:
         layout = layouts.recognise(root)
-        self.root, self.features = layout.root, layout.features
+        self.root, self.features, self.layout = layout.root, layout.features, layout.name
         self.annotations: Annotations = layout.annotated()
         self.files = layout.by_stream()
         self.streams = list(self.files) if streams == "auto" else streams.split(",")
@@ -98,8 +98,7 @@ class Folder:
     @cached_property
     def classes(self) -> list[str]:
         """Class names of the train and test subsets, sorted: their order is the order of the network's outputs."""
-        videos = self._listed("train") + self._listed("test")
-        return sorted({label for video in videos for label in video.labels})
+        return sorted({label for video in self.described() for label in video.labels})
 
     @cached_property
     def snippet_seconds(self) -> float:
@@ -112,6 +111,10 @@ class Folder:
             return float(values["window"] / values["fps"])
         except (KeyError, TypeError, ZeroDivisionError):
             raise BadInput(spec, "no window and fps", "numbers above 0", "extract the features again") from None
+
+    def described(self) -> list[Video]:
+        """The videos of both subsets."""
+        return self._listed("train") + self._listed("test")
 
     def check(self, role: str) -> tuple[list[Video], list[int], int]:
         """What `load` reads, as far as it can be told without reading it: videos by id, their lengths, the width.

@@ -39,6 +39,7 @@ class Stored:
     Attributes:
         id: of the video, normalised.
         streams: what its columns hold, in equal shares, side by side.
+        file: that holds it, alone or with others.
         where: file, and place in it where it holds more than one.
         shape: reads (T, F) alone; a (T, F) that is none is BadInput.
         load: reads the array, unchecked.
@@ -46,6 +47,7 @@ class Stored:
 
     id: str
     streams: tuple[str, ...]
+    file: Path
     where: str
     shape: Callable[[], tuple[int, int]]
     load: Callable[[], NDArray[Any]]
@@ -163,7 +165,7 @@ def _npy(path: Path, name: str, *streams: str) -> Stored:
         rows, columns = found if len(found) == 2 and all(found) else store.read(path).shape  # says what is wrong
         return rows, columns
 
-    return Stored(video_id(name), streams, str(path), shape, lambda: store.load(path))
+    return Stored(video_id(name), streams, path, str(path), shape, lambda: store.load(path))
 
 
 def _files(features: Path, pattern: str) -> list[Path]:
@@ -201,6 +203,7 @@ def _member(package: wtalc.Package, position: int, name: str) -> Stored:
     return Stored(
         video_id(name),
         STREAMS,
+        package.path,
         where,
         lambda: _two(where, package.shape(position)),
         lambda: package.take(position),
@@ -229,7 +232,7 @@ def _dataset(path: Path, name: str, stream: str, shape: tuple[int, ...]) -> Stor
         except (OSError, ValueError, TypeError) as error:
             raise BadInput(where, f"no readable array ({error})", store.EXPECTED, "is the file whole?") from None
 
-    return Stored(video_id(name), (stream,), where, lambda: _two(where, shape), load)
+    return Stored(video_id(name), (stream,), path, where, lambda: _two(where, shape), load)
 
 
 def _two(where: str, shape: tuple[int, ...]) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from um.datasets import annotations, demo
 from um.datasets.annotations import SUBSETS, video_id
+from um.datasets.folder import Folder
 from um.errors import BadInput, some
 from um.files import atomic, read_json, sha256, write_json
 from um.params import Download, Section, validate
@@ -24,8 +25,12 @@ class Description(Section):
     """`dataset.yaml`."""
 
     title: str = Field("", description="name in the benchmark table")
-    provider: Literal["demo", "local"] = Field(description="demo: rendered here; local: a folder of yours")
-    source: str | None = Field(None, description="local: folder with annotations.json and the videos")
+    provider: Literal["demo", "local", "features"] = Field(
+        description="demo: videos rendered here; local: videos of yours; features: features in a public layout"
+    )
+    source: str | None = Field(
+        None, description="local: folder with annotations.json and the videos; features: folder of both of these"
+    )
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Source:
 
 
 def describe(dataset: str) -> Description:
-    """Read `datasets/<name>/dataset.yaml`, environment variables and `~` in `source` expanded."""
+    """Read `datasets/<name>/dataset.yaml`."""
     path = DATASETS / dataset / "dataset.yaml"
     try:
         values = yaml.safe_load(path.read_text("utf-8"))
@@ -46,18 +51,29 @@ def describe(dataset: str) -> Description:
         raise BadInput(path, "no such file", f"a dataset among: {known}", "docs/datasets.md adds one") from None
     except yaml.YAMLError as error:
         raise BadInput(path, f"invalid YAML ({str(error).splitlines()[0]})", "a mapping", "see docs") from None
-    description = validate(Description, values, path)
-    if description.provider == "local":
-        source = os.path.expandvars(description.source or "")
-        if not source or "$" in source:
-            found = f"source = {description.source!r}"
-            raise BadInput(path, found, "a folder (variables must be set)", "write its path")
-        description = description.model_copy(update={"source": str(Path(source).expanduser())})
-    return description
+    return validate(Description, values, path)
+
+
+def location(dataset: str) -> Path:
+    """Where a dataset's `source` is, environment variables and `~` expanded."""
+    given = describe(dataset).source
+    source = os.path.expandvars(given or "")
+    if not source or "$" in source:
+        found = f"source = {given!r}"
+        path = DATASETS / dataset / "dataset.yaml"
+        raise BadInput(path, found, "a folder (variables must be set)", "write its path")
+    return Path(source).expanduser()
+
+
+def has_videos(dataset: str) -> bool:
+    """Whether features are extracted from its videos; otherwise they are brought."""
+    return describe(dataset).provider != "features"
 
 
 def download(dataset: str, settings: Download, out: Path, report: Callable[[str], None] = lambda _: None) -> None:
     """Bring a dataset's annotations and videos to `out`, and list them in `videos/index.json`.
+
+    A dataset that comes as features has no videos: `um.datasets.imported.bring` brings the features.
 
     Args:
         dataset: a folder of `datasets/`.
@@ -69,14 +85,17 @@ def download(dataset: str, settings: Download, out: Path, report: Callable[[str]
         BadInput: no such dataset, annotations that are wrong, a video without annotation or the reverse.
     """
     description = describe(dataset)
+    sources: list[Source] = []
     if description.provider == "demo":
         plan = demo.plan(settings)
         sources = _rendered(plan, settings)
         write_json(out / "annotations.json", plan)
-    else:
-        folder = Path(description.source or "")
+    elif description.provider == "local":
+        folder = location(dataset)
         sources = _local(folder)
         _copy(folder / "annotations.json", out / "annotations.json")
+    else:
+        write_json(out / "annotations.json", annotations.database(Folder(location(dataset)).described()))
     videos = out / "videos"
     for stale in {path for path in videos.glob("*/*") if path.is_file()} - {videos / source.file for source in sources}:
         stale.unlink()

@@ -10,6 +10,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from um.errors import BadInput
 from um.features import store
 from um.files import atomic, read_json, sha256, sweep, write_json
@@ -54,10 +57,12 @@ class Ledger:
             return False
         return bool(sha256(file) == entry["sha256"])
 
-    def save(self, path: str, features_TD: store.Features, source_sha256: str) -> None:
+    def save(
+        self, path: str, features_TD: store.Features, source_sha256: str, dtype: npt.DTypeLike = np.float32
+    ) -> None:
         """Write a feature file and enter it; from here on a kill does not lose it."""
         self._note(path, None)  # so that a kill between the two lines leaves no file that nobody owns
-        store.write(self.folder / path, features_TD)
+        store.write(self.folder / path, features_TD, dtype)
         self.entries[path] = {
             "sha256": sha256(self.folder / path),
             "snippets": len(features_TD),

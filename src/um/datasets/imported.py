@@ -1,0 +1,54 @@
+"""Features that come from elsewhere, brought from any public layout to ours as they are."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from um.datasets.annotations import SUBSETS
+from um.datasets.folder import Folder
+from um.features.ledger import Ledger
+from um.files import read_json, sha256
+
+FPS, WINDOW = 25.0, 16  # of public features
+
+
+def bring(source: Path, out: Path, report: Callable[[str], None] = lambda _: None) -> None:
+    """Copy the features of the train and test videos; what is there already and still true is kept.
+
+    Args:
+        source: folder in a public layout, or one of `um simulate`.
+        out: folder of the features: `<subset>/{rgb,flow}/<id>.npy`, in half precision where they were.
+        report: called with every video's id when it is there.
+
+    Raises:
+        BadInput: no such layout, or features that do not fit the annotations (`um features inspect` tells more).
+    """
+    folder = Folder(source)
+    videos = [video for role in ("train", "test") for video in folder.check(role)[0]]
+    paths = {
+        (video.id, stream): f"{SUBSETS.get(video.subset, video.subset)}/{stream}/{video.id}.npy"
+        for video in videos
+        for stream in folder.streams
+    }
+    ledger = Ledger(out, specification(folder), set(paths.values()))
+    digest = lru_cache(sha256)
+    for video in videos:
+        for stream in folder.streams:
+            path, stored = paths[video.id, stream], folder.files[stream][video.id]
+            origin = digest(stored.file)
+            if not ledger.holds(path, origin):
+                features_TD = stored.columns(stored.read(), stream)
+                ledger.save(path, features_TD, origin, np.float16 if features_TD.dtype == np.float16 else np.float32)
+        report(video.id)
+    ledger.close()
+
+
+def specification(folder: Folder) -> dict[str, Any]:
+    """What is known of the features: their layout, and what their own spec.json says."""
+    spec = folder.features / "spec.json"
+    known = read_json(spec) if spec.is_file() else {}
+    made: dict[str, Any] = {"fps": FPS, "window": WINDOW} | (known if isinstance(known, dict) else {})
+    return made | {"imported": folder.layout, "streams": ",".join(folder.streams)}
