@@ -20,6 +20,7 @@ LAST, BEST, SELECTED, WHOLE = "Ours (last)", "Ours (best on test)", "Ours (selec
 METHODS = (LAST, SELECTED, BEST, WHOLE, PAPER, OFFICIAL, SEED)
 SELECTIONS = {LAST: "last", SELECTED: "selected", BEST: "best_on_test"}
 POPULATION = ("protocol", "subset", "num_videos", "num_instances", "tiou")  # equal in all rows of a dataset
+MISSING = {"error": "", "drop": "; videos without features are left out", "miss": "; those without features are misses"}
 SCORES = "Mean average precision in % at temporal IoU thresholds and its average over them."
 BOOTSTRAP = (
     f"{INTERVAL}: where the average would lie with other test videos and other seeds; the middle of "
@@ -106,8 +107,12 @@ def _benchmark(results: Path, dataset: str, values: Params, variant: str) -> Gro
 
 def _whole(dataset: str, values: Params) -> Matched:
     """The detector of whole videos on the test subset, which also is the population of every other row."""
-    tested = annotations.load(Path("data") / dataset / "annotations.json").subset("test")
-    return match_predictions(tested, whole_video(tested), values.of(dataset).evaluate)
+    settings, data = values.of(dataset).evaluate, Path("data") / dataset
+    tested = annotations.load(data / "annotations.json").subset("test")
+    if settings.missing == "drop":
+        there = {Path(path).stem for path in read_json(data / "features" / "index.json")["files"]}
+        tested = [video for video in tested if video.id in there]
+    return match_predictions(tested, whole_video(tested), settings)
 
 
 def _title(dataset: str) -> str:
@@ -124,7 +129,8 @@ def _notes(dataset: str, values: Params, variant: str, whole: Matched) -> list[s
     spread = "mean ± sample standard deviation" if len(values.seeds) > 1 else "the value"
     return [
         f"Test subset ({population['subset']}): {instances} of {len(population['ap'])} classes; "
-        f"protocol {population['protocol']}, tIoU {settings.evaluate.tiou}.",
+        f"protocol {population['protocol']}, tIoU {settings.evaluate.tiou}"
+        f"{MISSING[settings.evaluate.missing]}.",
         f"Ours: {spread} of n = {len(values.seeds)} training seeds ({', '.join(map(str, values.seeds))}), "
         f"{settings.train.iterations} iterations, a look at the test subset every {settings.train.eval_every}.",
         _features(Path("data") / dataset / "features" / "spec.json"),

@@ -190,7 +190,7 @@ def train(
 
     settings = _settings(dataset, changed, variant)
     chosen = choose_device(device)
-    run = open_run(Folder(_root(dataset, data_dir), settings.train.streams), settings, seed)
+    run = open_run(Folder(_root(dataset, data_dir), settings.train.streams, settings.evaluate.missing), settings, seed)
     steps = settings.train.iterations * (2 if settings.train.held_out else 1)
     with progress(f"seed {seed}", steps) as step:
         fit(run, out, chosen, lambda n, loss: step(f"loss {loss['total']:.3f}" if loss else "", n))

@@ -139,6 +139,9 @@ class Evaluate(Section):
         "activitynet", description="scoring: ActivityNet's ANETdetection, or the official THUMOS'14 kit"
     )
     tiou: Range = Field("0.1:0.7:0.1", description="temporal IoU thresholds")
+    missing: Literal["error", "drop", "miss"] = Field(
+        "error", description="annotated videos without features: an error, left out, or (test videos) counted as misses"
+    )
 
 
 class Settings(Section):

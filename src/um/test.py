@@ -37,7 +37,8 @@ def test(root: Path, model_file: Path, out: Path, settings: Settings, device: to
         The metrics.
     """
     model, header = checkpoint.read(model_file, settings.train)
-    folder = Folder(root, ",".join(header.streams) if header else settings.train.streams)
+    streams = ",".join(header.streams) if header else settings.train.streams
+    folder = Folder(root, streams, settings.evaluate.missing)
     classes = header.classes if header else folder.classes
     subset = folder.load("test")
     _check_width(root, subset.packed_NF.shape[1], model, model_file)
@@ -47,10 +48,11 @@ def test(root: Path, model_file: Path, out: Path, settings: Settings, device: to
     model, subset = model.to(device), subset.to(device)
     videos = ((video.id, subset.features(i)) for i, video in enumerate(subset.videos))
     predictions, labels = predict(model, videos, classes, settings.localize, folder.snippet_seconds)
-    metrics = evaluate(subset.videos, predictions, settings.evaluate) | {"accuracy": accuracy(subset.videos, labels)}
+    metrics = evaluate(subset.population, predictions, settings.evaluate)
+    metrics |= {"num_missing": len(subset.absent), "accuracy": accuracy(subset.population, labels)}
     if header:
         metrics["model"] = {"selection": header.selection, "iteration": header.iteration, "seed": header.seed}
-    write_json(out / "predictions.json", submission(predictions, [video.id for video in subset.videos]))
+    write_json(out / "predictions.json", submission(predictions, [video.id for video in subset.population]))
     write_json(out / "metrics.json", metrics)
     return metrics
 

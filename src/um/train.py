@@ -97,8 +97,8 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
     def on_test(model: UM) -> tuple[float, dict[str, float]]:
         videos = ((video.id, test.features(i)) for i, video in enumerate(test.videos))
         predictions, labels = predict(model, videos, run.classes, settings.localize, run.snippet_seconds)
-        score = evaluate(test.videos, predictions, settings.evaluate)["average_mAP"]
-        return score, {"test_accuracy": accuracy(test.videos, labels), "test_average_mAP": score}
+        score = evaluate(test.population, predictions, settings.evaluate)["average_mAP"]
+        return score, {"test_accuracy": accuracy(test.population, labels), "test_average_mAP": score}
 
     model, best, history = _train(run, train, on_test, state_file, device, report)
     checkpoint.write(out / "last.safetensors", model, run.header("last", settings.train.iterations))

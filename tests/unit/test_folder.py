@@ -133,3 +133,26 @@ def test_the_public_sample(reference_data, tmp_path):
         (tmp_path / stream / "sample.npy").symlink_to(sample / f"video_validation_0000051{suffix}.npy")
     (named,) = loose_features(tmp_path, ["rgb", "flow"])
     assert named[1].shape == (265, 2048)
+
+
+def without(root, *names):
+    for name in names:
+        for path in root.glob(f"features/*/*/{name}.npy"):
+            path.unlink()
+
+
+def test_missing_videos_are_an_error_or_dropped_or_counted(tmp_path):
+    root = make_dataset(tmp_path / "d")
+    without(root, "video_00", "video_07")
+    with pytest.raises(BadInput, match=r"no rgb features of 1 video \(video_07\).*--missing drop or miss"):
+        Folder(root).load("test")
+    dropped, counted = (Folder(root, missing=policy).load("test") for policy in ("drop", "miss"))
+    assert [v.id for v in dropped.population] == [v.id for v in dropped.videos] == ["video_06", "video_08", "video_09"]
+    assert [v.id for v in counted.videos] == ["video_06", "video_08", "video_09"]
+    assert [v.id for v in counted.population] == ["video_06", "video_07", "video_08", "video_09"]
+    for policy in ("drop", "miss"):
+        train = Folder(root, missing=policy).load("train")
+        assert [v.id for v in train.population] == [f"video_{n:02d}" for n in range(1, 6)]
+    without(root, "video_06", "video_08", "video_09")
+    with pytest.raises(BadInput, match="no features of any test video"):
+        Folder(root, missing="drop").load("test")

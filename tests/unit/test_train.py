@@ -21,7 +21,7 @@ from um import checkpoint
 from um.datasets.folder import Folder
 from um.device import choose_device
 from um.errors import BadInput
-from um.params import Settings, Train
+from um.params import Evaluate, Settings, Train
 from um.test import test as score
 from um.train import fit, held_out, open_run
 
@@ -326,3 +326,19 @@ def test_a_loss_that_is_not_finite_is_an_error(root, tmp_path):
     with pytest.raises(BadInput, match="a loss that is inf by step 1"):
         fit(open_run(Folder(root), settings(margin=1e25, eval_every=1), 0), tmp_path, CPU)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_test_videos_lower_the_score_only_where_they_count(root, straight, tmp_path):
+    other = make_dataset(tmp_path / "d")
+    (other / "features/test/rgb/video_07.npy").unlink()
+    (tmp_path / "model.safetensors").write_bytes(straight["last.safetensors"])
+    scores = {}
+    for policy in ("drop", "miss"):
+        chosen = settings().model_copy(update={"evaluate": Evaluate(missing=policy)})
+        scores[policy] = score(other, tmp_path / "model.safetensors", tmp_path / policy, chosen, CPU)
+        written = json.loads((tmp_path / policy / "predictions.json").read_text())["results"]
+        assert (len(written), written.get("video_07")) == ((3, None) if policy == "drop" else (4, []))
+    assert (scores["drop"]["num_videos"], scores["miss"]["num_videos"]) == (3, 4)
+    assert (scores["drop"]["num_missing"], scores["miss"]["num_missing"]) == (0, 1)
+    assert scores["miss"]["average_mAP"] < scores["drop"]["average_mAP"]
+    assert scores["miss"]["accuracy"] < scores["drop"]["accuracy"]

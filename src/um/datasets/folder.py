@@ -6,7 +6,7 @@ features/spec.json                  how the features were made, when we made the
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -34,26 +34,33 @@ class Subset:
         packed_NF: features of all snippets, one video after the other, in single or half precision.
         offset_V: first row of each video.
         length_V: snippets of each video, at least 1.
+        absent: annotated videos without features, where they count as misses.
     """
 
     videos: list[Video]
     packed_NF: Tensor
     offset_V: Tensor
     length_V: Tensor
+    absent: tuple[Video, ...] = ()
+
+    @property
+    def population(self) -> list[Video]:
+        """The videos that an evaluation is about, sorted by id."""
+        return sorted([*self.videos, *self.absent], key=lambda video: video.id)
 
     def to(self, device: torch.device) -> "Subset":
         """The same with the features on a device; the indices stay on the CPU, where sampling happens."""
-        return Subset(self.videos, self.packed_NF.to(device), self.offset_V, self.length_V)
+        return replace(self, packed_NF=self.packed_NF.to(device))
 
     def where(self, keep_V: Tensor) -> "Subset":
         """The videos of a boolean mask; the packed features are shared, not copied."""
         videos = [video for video, keep in zip(self.videos, keep_V.tolist(), strict=True) if keep]
-        return Subset(videos, self.packed_NF, self.offset_V[keep_V], self.length_V[keep_V])
+        return replace(self, videos=videos, offset_V=self.offset_V[keep_V], length_V=self.length_V[keep_V])
 
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of ids, labels and features: equal for equal data wherever it lies."""
-        digest = hashlib.sha256(repr([(video.id, video.labels) for video in self.videos]).encode())
+        digest = hashlib.sha256(repr([(video.id, video.labels) for video in [*self.videos, *self.absent]]).encode())
         digest.update(self.length_V.numpy().data)
         digest.update(self.packed_NF.cpu().numpy().data)
         return digest.hexdigest()
@@ -81,12 +88,14 @@ class Folder:
     Args:
         root: the folder.
         streams: `rgb`, `flow`, `rgb,flow`, or `auto` for those that are there, rgb first.
+        missing: annotated videos without features: `error`; `drop` them; or count test videos as a `miss`.
 
     Raises:
         BadInput: no annotations or features in a known layout.
     """
 
-    def __init__(self, root: Path, streams: str = "auto") -> None:
+    def __init__(self, root: Path, streams: str = "auto", missing: str = "error") -> None:
+        self.missing = missing
         layout = layouts.recognise(root)
         self.root, self.features, self.layout = layout.root, layout.features, layout.name
         self.annotations: Annotations = layout.annotated()
@@ -130,6 +139,9 @@ class Folder:
                 self.annotations.path, f"{some(bare)} without a label", "a label per training video", "remove them"
             )
         self._check_coverage(videos)
+        videos = [video for video in videos if self._has_features(video)]
+        if not videos:
+            raise BadInput(self.features, f"no features of any {role} video", "at least one", "extract them")
         arrays_V = [[self.files[stream][video.id] for stream in self.streams] for video in videos]
         lengths_V = [[array.shape()[0] for array in arrays] for arrays in arrays_V]
         if uneven := [video.id for video, lengths in zip(videos, lengths_V, strict=True) if len(set(lengths)) > 1]:
@@ -160,7 +172,12 @@ class Folder:
             if dtype == torch.float16 and not rows_TF.isfinite().all():
                 found, expected = f"{video.id} with values beyond 65504", "the range of half precision"
                 raise BadInput(self.features, found, expected, "keep the features in single precision")
-        return Subset(videos, packed_NF, offset_V, length_V)
+        absent = [video for video in self._listed(role) if not self._has_features(video)]
+        counted = tuple(absent) if (role, self.missing) == ("test", "miss") else ()
+        return Subset(videos, packed_NF, offset_V, length_V, counted)
+
+    def _has_features(self, video: Video) -> bool:
+        return all(video.id in self.files[stream] for stream in self.streams)
 
     def _fill(self, rows_TF: Tensor, name: str) -> None:
         arrays: dict[str, store.Features] = {}
@@ -189,12 +206,13 @@ class Folder:
     def _check_coverage(self, videos: list[Video]) -> None:
         for stream in self.streams:
             files = self.files[stream]
-            if missing := [video.id for video in videos if video.id not in files]:
+            absent = [video.id for video in videos if video.id not in files]
+            if absent and self.missing == "error":
                 raise BadInput(
                     self.features,
-                    f"no {stream} features of {some(missing)}",
+                    f"no {stream} features of {some(absent)}",
                     f"a {stream} file per annotated video",
-                    "extract them, or take them out of the annotations",
+                    "extract them, or say what they count as: --missing drop or miss",
                 )
             if unknown := sorted(set(files) - set(self.annotations.videos)):
                 raise BadInput(

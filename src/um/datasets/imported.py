@@ -26,7 +26,7 @@ def bring(source: Path, out: Path, report: Callable[[str], None] = lambda _: Non
     Raises:
         BadInput: no such layout, or features that do not fit the annotations (`um features inspect` tells more).
     """
-    folder = Folder(source)
+    folder = Folder(source, missing="drop")  # what it means that videos are missing is said by the evaluation
     videos = [video for role in ("train", "test") for video in folder.check(role)[0]]
     paths = {
         (video.id, stream): f"{SUBSETS.get(video.subset, video.subset)}/{stream}/{video.id}.npy"

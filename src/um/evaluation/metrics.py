@@ -113,8 +113,8 @@ def name_of(threshold: float) -> str:
 
 
 def accuracy(videos: Sequence[Video], labels: dict[str, list[str]]) -> float:
-    """Share of videos whose predicted label set is exactly the annotated one."""
-    return float(np.mean([sorted(labels[video.id]) == video.labels for video in videos]))
+    """Share of videos whose predicted label set is exactly the annotated one; one without prediction has none."""
+    return float(np.mean([sorted(labels.get(video.id, [])) == video.labels for video in videos]))
 
 
 def whole_video(videos: Sequence[Video]) -> pd.DataFrame:
