@@ -2,11 +2,12 @@
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help run test lint schema bench
+.PHONY: help run test lint schema bench bench-features
+BENCH_DATA ?= data/simulated/thumos14
 BENCH_VIDEO ?= data/demo/videos/test/demo_test_0001.mp4
 
 help: ## show this
-	@awk -F ' *:.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ' *:.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -30,5 +31,11 @@ lint: .venv/.ready ## check style, types and rules
 schema: .venv/.ready ## write workflow/schemas/params.schema.json anew, after a change of src/um/params.py
 	python -c 'from um.params import schema; print(schema(), end="")' > workflow/schemas/params.schema.json
 
-bench: .venv/.ready ## time the network in fp32 and bf16 on BENCH_VIDEO; bf16 takes minutes on a CPU without bf16 units
-	python benchmarks/extraction.py $(BENCH_VIDEO) --crop 96 --clips 4 --repeats 1
+$(BENCH_DATA): .venv/.ready
+	um simulate --dataset thumos14 --out $@
+
+bench: .venv/.ready $(BENCH_DATA) ## time the method's parts against a plain account of the official structure, on simulated THUMOS14
+	python benchmarks/method.py $(BENCH_DATA)
+
+bench-features: .venv/.ready ## time the network in fp32 and bf16 on BENCH_VIDEO; bf16 takes minutes on a CPU without bf16 units
+	python benchmarks/features.py $(BENCH_VIDEO) --crop 96 --clips 4 --repeats 1

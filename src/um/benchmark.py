@@ -25,7 +25,7 @@ SCORES = "Mean average precision in % at temporal IoU thresholds and its average
 BOOTSTRAP = (
     f"{INTERVAL}: where the average would lie with other test videos and other seeds; the middle of "
     f"{bootstrap.RESAMPLES:,} bootstrap resamples, each of as many videos and as many seeds as there are, drawn with "
-    "replacement, and of the mean over the drawn seeds."
+    "replacement, and of the mean over the drawn seeds, moved to have their mean at the average."
 )
 CAPTION = (
     f"{SCORES} {LAST}: the model after its last iteration. "

@@ -82,13 +82,20 @@ def test_a_resample_without_any_instance_is_left_out():
     matched = match_predictions(videos, pd.DataFrame([("v", "a", 1.0, 0.0, 1.0)], columns=COLUMNS), Evaluate())
     scored = bootstrap.scores(matched, np.array([[0, 2], [1, 1]]))
     assert np.isnan(scored[0]).all()
-    assert bootstrap.interval(scored.mean(axis=1)) == (1, 1)
+    assert bootstrap.interval(scored.mean(axis=1), 1.0) == (1, 1)
     assert bootstrap.average_map_interval([matched]) == (1, 1)
 
 
-def test_an_interval_is_the_middle_of_the_resamples():
-    low, high = bootstrap.interval(np.arange(1001.0))
+def test_an_interval_is_the_middle_of_the_resamples_about_the_score():
+    low, high = bootstrap.interval(np.arange(1001.0), 500.0)
     assert (low, high) == pytest.approx((25, 975))
+    assert bootstrap.interval(np.arange(1001.0), 400.0) == pytest.approx((-75, 875))
+
+
+def test_an_interval_holds_its_score_with_few_videos_per_class_too():
+    matched = match_predictions(*make(0), Evaluate())
+    low, high = bootstrap.average_map_interval([matched])
+    assert 0 <= low < bootstrap.average_map([matched]) < high <= 1
 
 
 @PROTOCOLS

@@ -1,6 +1,6 @@
 """Snippets per second of the network in fp32 and bf16, side by side, and how far the features of the two agree.
 
-python benchmarks/extraction.py VIDEO [--crop 224] [--clips 4] [--repeats 3]
+python benchmarks/features.py VIDEO [--crop 224] [--clips 4] [--repeats 3]
 """
 
 import argparse

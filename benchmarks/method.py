@@ -1,0 +1,167 @@
+"""Times of the method's parts against the plain account of the official code's structure, in one run, as ratios.
+
+python benchmarks/method.py FOLDER [--parts evaluation sampling training memory] [--threads 1]
+
+FOLDER is a dataset in any public layout with one file per video and stream; `make bench` takes simulated THUMOS14.
+"""
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from um import checkpoint
+from um.datasets import annotations
+from um.datasets.folder import Folder, Subset
+from um.evaluation.metrics import evaluate
+from um.localize import curves, localize
+from um.loss import um_loss
+from um.model import UM
+from um.params import Settings, Train, threshold_range
+from um.sampling import Batches
+from um.submission import COLUMNS
+from um.train import fit, open_run, seed_everything
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import oracle
+
+CPU = torch.device("cpu")
+WARM_UP = Train(num_segments=100, iterations=60, eval_every=60, lr=5e-4)  # enough for curves like a trained model's
+
+
+def timed(work: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
+    """Seconds per call, and what the last call gave."""
+    started = time.perf_counter()
+    for _ in range(repeats):
+        result = work()
+    return (time.perf_counter() - started) / repeats, result
+
+
+def evaluation(folder: Folder) -> None:
+    """Localisation and average precision, with and without the forward pass that both accounts share."""
+    settings = Settings(train=WARM_UP)
+    with tempfile.TemporaryDirectory() as scratch:
+        fit(open_run(folder, settings, 0), Path(scratch), CPU)
+        model, _ = checkpoint.read(Path(scratch) / "last.safetensors", settings.train)
+    test, chosen = folder.load("test"), settings.localize
+    names, tious = np.array(folder.classes), threshold_range(settings.evaluate.tiou)
+    seconds = [int(length) * folder.snippet_seconds for length in test.length_V]
+
+    def forward() -> list:
+        return [curves(model, test.features(i), chosen) for i in range(len(test.videos))]
+
+    def ours() -> float:
+        parts = [localize(video, duration, chosen) for video, duration in zip(found, seconds, strict=True)]
+        rows = [
+            pd.DataFrame(dict(zip(COLUMNS, (video.id, names[p.label], p.score, p.start, p.end), strict=True)))
+            for video, p in zip(test.videos, parts, strict=True)
+        ]
+        return evaluate(test.videos, pd.concat(rows, ignore_index=True), settings.evaluate)["average_mAP"]
+
+    def theirs() -> float:
+        rows = []
+        for video, curve, duration in zip(test.videos, found, seconds, strict=True):
+            rows += [(video.id, names[c], *row) for c, *row in oracle.localize(*curve, duration, chosen)]
+        ap = oracle.average_precision(annotations.frame(test.videos), pd.DataFrame(rows, columns=COLUMNS), tious)
+        return float(np.mean(list(ap.values())))
+
+    forward_s, found = timed(forward)
+    ours_s, score = timed(ours, 3)
+    theirs_s, plain_score = timed(theirs)
+    print(f"average mAP {score:.6f}, of the plain account {plain_score:.6f}")
+    print(f"localisation and AP: {ours_s:.2f} s, plain {theirs_s:.2f} s: {theirs_s / ours_s:.1f} x")
+    whole = (forward_s + theirs_s) / (forward_s + ours_s)
+    print(f"with the forward pass, {forward_s:.1f} s, in both: {whole:.1f} x")
+
+
+def sampling(folder: Folder) -> None:
+    """Choosing 16 x 750 snippets and bringing them together, from memory and (plain) from files."""
+    train, settings = folder.load("train"), Train()
+    batches = Batches(train.length_V, settings.batch_size, settings.num_segments, 0)
+    batch_NF = train.packed_NF.new_empty(settings.batch_size * settings.num_segments, train.packed_NF.shape[1])
+    files = [[folder.files[stream][video.id].file for stream in folder.streams] for video in train.videos]
+    rng = np.random.RandomState(0)
+    train.batch(*batches.next(), batch_NF)  # the memory is there from now on
+    ours, _ = timed(lambda: train.batch(*batches.next(), batch_NF), 12)
+    drawing, _ = timed(batches.next, 12)
+    plain, _ = timed(lambda: oracle.batch(files[: settings.batch_size], settings.num_segments, rng), 3)
+    lengths = train.length_V[: settings.batch_size].tolist()
+    drawn, _ = timed(lambda: [oracle.sample_random(n, settings.num_segments, rng) for n in lengths], 3)
+    print(f"sampling: {1e3 * drawing:.2f} ms, plain {1e3 * drawn:.0f} ms: {drawn / drawing:.0f} x")
+    print(f"sampling and batch: {1e3 * ours:.1f} ms, plain {1e3 * plain:.0f} ms: {plain / ours:.1f} x")
+
+
+def training(folder: Folder) -> None:
+    """A step of the official size: the share of the network, and bf16 where the processor has AMX."""
+    train = folder.load("train")
+    step_s, batch_s = _step(folder, train, Train())
+    print(f"training step, batch 16 x 750 x {train.packed_NF.shape[1]}: {step_s:.2f} s")
+    print(f"share of the network: {100 * (1 - batch_s / step_s):.2f} %")
+    if "amx_bf16" in Path("/proc/cpuinfo").read_text():
+        faster_s, _ = _step(folder, train, Train(precision="bf16"))
+        print(f"bf16: {faster_s:.2f} s: {step_s / faster_s:.1f} x")
+    else:
+        print("bf16: not measured, this processor has no AMX")
+
+
+def _step(folder: Folder, train: Subset, settings: Train) -> tuple[float, float]:
+    """Seconds of a training step, and of its sampling and batch alone."""
+    seed_everything(0)
+    model = UM(train.packed_NF.shape[1], len(folder.classes), settings)
+    optimiser = torch.optim.Adam(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    batches = Batches(train.length_V, settings.batch_size, settings.num_segments, 0)
+    batch_NF = train.packed_NF.new_empty(settings.batch_size * settings.num_segments, train.packed_NF.shape[1])
+    label_VC, spent = train.labels(folder.classes), 0.0
+
+    def step() -> None:
+        nonlocal spent
+        started = time.perf_counter()
+        video_B, snippet_BT = batches.next()
+        features_BTF = train.batch(video_B, snippet_BT, batch_NF)
+        spent = time.perf_counter() - started
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
+            output = model(features_BTF)
+        loss = um_loss(output, label_VC[video_B], settings)
+        optimiser.zero_grad()
+        loss.total.backward()
+        optimiser.step()
+
+    step()
+    return timed(step, 2)[0], spent
+
+
+def memory(folder: Folder) -> None:
+    """What both subsets take in half precision, and the most this process ever took."""
+    subsets = [folder.load(role, torch.float16) for role in ("train", "test")]
+    videos = sum(len(subset.videos) for subset in subsets)
+    features = sum(subset.packed_NF.nbytes for subset in subsets)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(f"{videos} videos, float16: features {features / 1e9:.2f} GB, peak of the process {peak / 1e9:.2f} GB")
+
+
+PARTS = {part.__name__: part for part in (evaluation, sampling, training, memory)}
+
+
+def main() -> None:
+    """Run the chosen parts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=["evaluation", "sampling", "training"])
+    parser.add_argument("--threads", type=int, default=1)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    folder = Folder(chosen.folder)
+    for part in chosen.parts:
+        PARTS[part](folder)
+
+
+if __name__ == "__main__":
+    main()
