@@ -69,18 +69,20 @@ def translate(words: Sequence[str]) -> list[str]:
 
 
 def _data(given: dict[str, str], result: Sequence[str]) -> list[str]:
-    """Where the data lie, where the results go, and ActivityNet's tIoU, unless they are given."""
+    """Whose settings, where the data lie and where the results go; without params.yaml, ActivityNet's tIoU too."""
     name = given.get("data_name", DATA_NAMES[0])
     if name not in DATA_NAMES:
         raise BadInput("command line", f"--data_name {name}", f"one of {', '.join(DATA_NAMES)}", "see --data-dir")
     here = Path("data")
     folder = re.sub(r"\d\.\d$", "", name)
     default = here if (here / folder).is_dir() or (here / name).is_dir() else Path("/data")
-    words = ["--data-dir", str(Path(given.get("data_path", default)) / name)]
+    preset = Path("params.yaml").exists()
+    words = ["--dataset", name] if preset else []
+    words += ["--data-dir", str(Path(given.get("data_path", default)) / name)]
     options = {word.partition("=")[0] for word in result}
     if "--out" not in options:
         words += ["--out", f"result/{name}"]
-    if "--tiou" not in options and name != "thumos14":
+    if not preset and "--tiou" not in options and name != "thumos14":
         words += ["--tiou", "0.5:0.95:0.05"]
     return words
 

@@ -79,6 +79,13 @@ def test_options_have_a_counterpart(theirs, ours, tmp_path, monkeypatch):
     assert translate(shlex.split(theirs)) == shlex.split(ours)
 
 
+def test_where_there_are_presets_they_hold(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("overrides: {activitynet1.2: {evaluate: {tiou: '0.5:0.95:0.05'}}}")
+    ours = "train --seed 0 --dataset activitynet1.2 --data-dir /data/activitynet1.2 --out result/activitynet1.2"
+    assert translate(shlex.split("train --data_name activitynet1.2 --seed 0")) == shlex.split(ours)
+
+
 @pytest.mark.parametrize(
     ("words", "found"),
     [
