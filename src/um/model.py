@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool1d
+from torch.nn.functional import avg_pool1d, linear, pad
 
 from um.params import Train
 
@@ -52,10 +52,10 @@ class UM(nn.Module):
             mask_BT: weights of the random snippet mask; drawn by dropout of ones when not given (1 in evaluation).
         """
         T = features_BTF.shape[1]
-        embedding_BDT = torch.relu(self.embed(self.input_dropout(features_BTF).transpose(1, 2)))
-        logits_BTC = self._smooth(self.classifier(self.dropout(embedding_BDT)).float()).transpose(1, 2)
+        embedding_BTD = self._embed(self.input_dropout(features_BTF)).float()
+        logits_BTC = linear(self.dropout(embedding_BTD), self.classifier.weight.squeeze(2)).float()
+        logits_BTC = self._smooth(logits_BTC.transpose(1, 2)).transpose(1, 2)
 
-        embedding_BTD = embedding_BDT.float().transpose(1, 2)
         magnitude_BT = self._smooth(embedding_BTD.norm(dim=2))
         if mask_BT is None:
             mask_BT = self.dropout(torch.ones_like(magnitude_BT))
@@ -80,6 +80,11 @@ class UM(nn.Module):
             magnitude=magnitude_BT,
             cas=logits_BTC.softmax(dim=2),
         )
+
+    def _embed(self, features_BTF: Tensor) -> Tensor:
+        """The convolution over three snippets as one matrix product, which takes CPUs two thirds of the time."""
+        around_BTX = pad(features_BTF, (0, 0, 1, 1)).unfold(1, 3, 1).flatten(2)
+        return linear(around_BTX, self.embed.weight.flatten(1), self.embed.bias).relu()
 
     def _smooth(self, curve: Tensor) -> Tensor:
         """Average pooling over time, the last dimension, to the same length."""
