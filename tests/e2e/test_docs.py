@@ -106,7 +106,8 @@ def activate(project: Path, words: list[str]) -> None:
 def export(project: Path, words: list[str]) -> None:
     """A variable that the description of a dataset uses."""
     described, _ = blocks(ROOT / "docs/datasets.md", "yaml")
-    assert f"${words[1].split('=')[0]}/" in described
+    texts = [described, *(path.read_text() for path in ROOT.glob("datasets/*/dataset.yaml"))]
+    assert any(f"${words[1].split('=')[0]}/" in text for text in texts)
 
 
 def add(project: Path, words: list[str]) -> None:

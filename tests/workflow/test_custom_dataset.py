@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
+from tiny import TINY, make_dataset
 
 SLICE = [*(f"ucf6_train_{number:04d}" for number in (1, 2, 3, 4)), "ucf6_val_0001", "ucf6_val_0002"]
 SMALL = {
@@ -50,3 +52,24 @@ def test_a_folder_of_real_videos_goes_through_the_whole_chain(workspace, folder)
     for ours, tested in zip(found, videos[SLICE[4]], strict=True):
         assert ours["segment"] == pytest.approx(tested["segment"], abs=0.05)
         assert ours["score"] == pytest.approx(tested["score"], abs=1e-3)
+
+
+def test_a_folder_of_features_needs_no_video_and_no_weights(workspace, tmp_path):
+    """Features in the official layout become a dataset: brought, trained on, scored and in a table."""
+    source = make_dataset(tmp_path / "mine", official=True, streams=("rgb", "flow"))
+    (workspace / "datasets/mine").mkdir()
+    (workspace / "datasets/mine/dataset.yaml").write_text(f"provider: features\nsource: {source}\n")
+    workspace.change("overrides.mine", {"train": TINY, "evaluate": {"missing": "miss"}})
+    for path in source.glob("features/test/*/video_07.npy"):
+        path.unlink()
+    (workspace / "data/weights/i3d-inception-rgb.safetensors").unlink()
+    build = ("snakemake", "--cores", "all", "--config", "dataset=mine", "seed=1")
+    workspace.done(*build, "--", "evaluate")
+    metrics = json.loads((workspace / "results/mine/seed1/metrics.json").read_text())
+    assert (metrics["num_videos"], metrics["num_missing"]) == (4, 1)
+    assert "Nothing to be done" in workspace.done(*build, "-n", "--", "evaluate")
+    assert not (workspace / "data/weights/i3d-inception-rgb.safetensors").exists()
+    changed = source / "features/test/rgb/video_08.npy"
+    np.save(changed, np.load(changed)[::-1])
+    workspace.done("um", "extract", "--dataset", "mine")
+    assert "test_last" in workspace.done(*build, "-n", "--", "evaluate")
