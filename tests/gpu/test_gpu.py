@@ -2,14 +2,19 @@
 
 import copy
 
+import pandas as pd
 import pytest
 import torch
+from tiny import make_dataset
 
+from um.datasets.folder import Folder
 from um.loss import um_loss
 from um.model import UM
-from um.params import Train
+from um.params import Settings, Train
+from um.train import fit, open_run
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+TOLERANCE = 1e-3  # relative, of losses and gradients, and of the losses of the first eight steps
 
 
 def losses(model, features, labels, mask):
@@ -26,4 +31,18 @@ def test_losses_and_gradients_agree_with_the_cpu():
     on_cpu = losses(copy.deepcopy(model), features, labels, mask)
     on_gpu = losses(model.cuda(), features.cuda(), labels.cuda(), mask.cuda())
     for cpu, gpu in zip(on_cpu, on_gpu, strict=True):
-        torch.testing.assert_close(gpu, cpu, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(gpu, cpu, rtol=TOLERANCE, atol=1e-5)
+
+
+def test_training_repeats_to_the_bit_and_follows_the_cpu(tmp_path):
+    """Two runs on the GPU are equal bytes; their first looks are those of the CPU within TOLERANCE."""
+    root = make_dataset(tmp_path / "d")
+    small = Train(num_segments=20, embedding_dim=32, dropout=0.0, iterations=8, eval_every=4, batch_size=4, lr=1e-3)
+    run = open_run(Folder(root), Settings(train=small), 0)
+    for name, device in (("a", "cuda"), ("b", "cuda"), ("c", "cpu")):
+        fit(run, tmp_path / name, torch.device(device))
+    for file in ("last.safetensors", "best_on_test.safetensors", "history.csv"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    gpu, cpu = (pd.read_csv(tmp_path / name / "history.csv") for name in "ac")
+    for loss in ("total", "classification", "background_entropy", "uncertainty"):
+        assert gpu[loss].tolist() == pytest.approx(cpu[loss].tolist(), rel=TOLERANCE)
