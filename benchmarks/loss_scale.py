@@ -1,0 +1,85 @@
+"""Whether ActivityNet fails by the scale of the classification loss: official, official with C / 20, and ours.
+
+python benchmarks/loss_scale.py FOLDER --dataset activitynet1.2 --out OUT [--draw curves.svg]
+
+FOLDER is a dataset in any public layout, for instance of `um simulate`. The three trainings differ in nothing but what
+params.yaml says of the variants: batch size, learning rate and number of steps are set here for all. What OUT already
+holds is not trained again. Prints a table of the looks; `--draw` writes their curves.
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+
+from um import params
+from um.datasets.folder import Folder
+from um.params import Settings, Train
+from um.train import fit, open_run
+
+ARMS = {"official": "official", "scaled": "official, loss times C / 20", "ours": "ours"}
+COLUMNS = {"classification": "L_cls", "test_accuracy": "accuracy", "test_average_mAP": "average mAP"}
+
+
+def settings(dataset: str, arm: str, common: dict[str, float]) -> Settings:
+    """The settings of one arm."""
+    values = params.load()
+    ours, official = values.of(dataset), values.of(dataset, "official")
+    chosen = ours if arm == "ours" else official
+    scale = official.train.loss_scale if arm == "official" else ours.train.loss_scale
+    train = chosen.train.model_dump() | common | {"loss_scale": scale, "held_out": 0.0}
+    return chosen.model_copy(update={"train": Train(**train)})
+
+
+def draw(histories: dict[str, pd.DataFrame], path: Path) -> None:
+    """A curve per arm for the classification loss, the accuracy and the average mAP."""
+    mpl.rcParams["svg.hashsalt"] = "um"
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3), layout="constrained")
+    for axis, (column, title) in zip(axes, COLUMNS.items(), strict=True):
+        for arm, history in histories.items():
+            axis.plot(history["iteration"], history[column], marker="o", markersize=3, label=ARMS[arm])
+        axis.set(title=title, xlabel="step", ylim=(0, None))
+    axes[0].legend(fontsize="small")
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    """Train what is missing, print, draw."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--draw", type=Path)
+    parser.add_argument("--iterations", type=int, default=2000)
+    parser.add_argument("--looks", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    common = {
+        "batch_size": 16,
+        "lr": 3e-4,
+        "iterations": chosen.iterations,
+        "eval_every": chosen.iterations // chosen.looks,
+    }
+    histories = {}
+    for arm in ARMS:
+        history = chosen.out / arm / "history.csv"
+        if not history.exists():
+            folder = Folder(chosen.folder, missing="drop")
+            run = open_run(folder, settings(chosen.dataset, arm, common), 0)
+            fit(run, history.parent, torch.device("cpu"))
+        histories[arm] = pd.read_csv(history)
+    print(f"| | step | {' | '.join(COLUMNS.values())} |\n|---|---|{'---|' * len(COLUMNS)}")
+    for arm, table in histories.items():
+        for row in table.to_dict("records"):
+            figures = f"{row['classification']:.4f} | {100 * row['test_accuracy']:.1f} | "
+            print(f"| {ARMS[arm]} | {row['iteration']:.0f} | {figures}{100 * row['test_average_mAP']:.2f} |")
+    if chosen.draw:
+        draw(histories, chosen.draw)
+
+
+if __name__ == "__main__":
+    main()
