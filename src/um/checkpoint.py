@@ -14,7 +14,7 @@ from torch import Tensor
 from um.errors import BadInput
 from um.files import atomic
 from um.model import UM
-from um.params import Localize, Train, validate
+from um.params import Train, validate
 
 # Published key names (the official code's, then the seed's) → ours.
 PUBLISHED = {
@@ -52,10 +52,6 @@ class Header:
     features: dict[str, Any]
     train: dict[str, Any]
     localize: dict[str, Any]
-
-    def localize_settings(self) -> Localize:
-        """The settings the model was trained to be used with."""
-        return validate(Localize, self.localize, Path("model header"), "localize.")
 
 
 def write(path: Path, model: UM, header: Header) -> None:

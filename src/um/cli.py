@@ -24,6 +24,7 @@ Changed = dict[str, dict[str, Any]]
 DatasetName = Annotated[Optional[str], typer.Option("--dataset", help="dataset of params.yaml, in data/<dataset>")]  # noqa: UP045
 DataDir = Annotated[Optional[Path], typer.Option(help="any folder in a public layout, instead of data/<dataset>")]  # noqa: UP045
 Variant = Annotated[str, typer.Option(help="form of the method: ours, or one of params.yaml's variants")]
+Seeds = Annotated[Optional[list[int]], typer.Option(help="default: those of params.yaml")]  # noqa: UP045
 Out = Annotated[Path, typer.Option(help="where the results go")]
 Device = Annotated[str, typer.Option(help="auto (CUDA, else CPU), cpu, cuda, cuda:1, …")]
 Weights = Annotated[Path, typer.Option(help="pretrained weights of the backbone; the default is fetched when missing")]
@@ -70,6 +71,10 @@ def _settings(dataset: str | None, changed: Changed, variant: str = params.OURS)
     settings = values.of(dataset or "", variant)
     merged = {stage: section | changed.get(stage, {}) for stage, section in settings.model_dump().items()}
     return params.validate(Settings, merged, Path("command line"))
+
+
+def _of_seeds(values: params.Params, seeds: list[int] | None) -> params.Params:
+    return values.model_copy(update={"seeds": seeds}) if seeds else values
 
 
 def _root(dataset: str | None, data_dir: Path | None) -> Path:
@@ -256,7 +261,10 @@ def evaluate(
 
     truth = form.load(annotations)
     videos = truth.named(subset) if subset else truth.subset("test")
-    metrics = score(videos, read_submission(predictions).predictions, _settings(None, changed).evaluate)
+    settings, submitted = _settings(None, changed).evaluate, read_submission(predictions)
+    if settings.missing == "drop":
+        videos = [video for video in videos if video.id in submitted.videos]
+    metrics = score(videos, submitted.predictions, settings)
     write_json(out, metrics)
     show(metrics)
 
@@ -294,13 +302,14 @@ def table(
     results: Annotated[Path, typer.Option(help="folder of the metrics files")] = Path("results"),
     dataset: Annotated[Optional[list[str]], typer.Option(help="default: those of params.yaml")] = None,  # noqa: UP045
     variant: Variant = params.OURS,
+    seed: Seeds = None,
     out: Annotated[Optional[Path], typer.Option(help="folder of the table; default: that of the metrics")] = None,  # noqa: UP045
 ) -> None:
     """Write the benchmark table as csv, md, html and tex, and print it."""
     from um import benchmark
 
     values = params.load()
-    benchmark.write(results, dataset or values.datasets, values, out, variant)
+    benchmark.write(results, dataset or values.datasets, _of_seeds(values, seed), out, variant)
 
 
 @app.command()
@@ -309,11 +318,12 @@ def ablation(
     out: Out,
     variant: Annotated[list[str], typer.Option(help="a row of the paper's table; may be given several times")],
     results: Annotated[Path, typer.Option(help="folder of the metrics files")] = Path("results"),
+    seed: Seeds = None,
 ) -> None:
     """Write the paper's ablation on a dataset as csv, md, html and tex, and print it; `snakemake ablation` runs it."""
     from um import benchmark
 
-    benchmark.ablation(results, dataset, variant, params.load(), out)
+    benchmark.ablation(results, dataset, variant, _of_seeds(params.load(), seed), out)
 
 
 @app.command()

@@ -31,6 +31,9 @@ def compare(a: Path, b: Path, videos: Sequence[Video], settings: Evaluate, resam
         BadInput: no predictions, or predictions for different videos.
     """
     files = [_files(path) for path in (a, b)]
+    if settings.missing == "drop":
+        there = set().union(*(read_submission(file).videos for listed in files for file in listed))
+        videos = [video for video in videos if video.id in there]
     first: tuple[Path, set[str]] | None = None
     systems: list[list[Matched]] = []
     for listed in files:

@@ -184,6 +184,9 @@ class Params(Settings):
                 found, known = f"no variant {variant!r}", ", ".join([OURS, *self.variants])
                 raise BadInput(Path("params.yaml"), found, f"one of {known}", "variants are listed there")
             changes[f"variants.{variant}."] = self.variants[variant]
+            if other := sorted(set(self.variants[variant]) - {"train", "localize"}):
+                found, hint = f"variants.{variant}.{other[0]}", "a form of the method changes nothing else"
+                raise BadInput(Path("params.yaml"), found, "train and localize", hint)
         for prefix, stages in changes.items():
             for stage, values in stages.items():
                 merged[stage] = merged.get(stage, {}) | values

@@ -1,5 +1,6 @@
 """Using a model: on the test subset of a dataset (`um test`), and on anything (`um localize`)."""
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from um.model import UM
 from um.params import Features, Localize, Settings, Train, validate
 from um.predict import predict
 from um.submission import submission
+
+log = logging.getLogger(__name__)
 
 
 def test(root: Path, model_file: Path, out: Path, settings: Settings, device: torch.device) -> dict[str, Any]:
@@ -45,6 +48,8 @@ def test(root: Path, model_file: Path, out: Path, settings: Settings, device: to
     outputs = model.classifier.out_channels
     if len(classes) != outputs:
         raise BadInput(root, f"{len(classes)} classes", f"{outputs}, as {model_file} has", "choose the dataset it fits")
+    if header and (other := _differences(header.localize, settings.localize)):
+        log.warning("%s: localised with %s than in its training", model_file, other)
     model, subset = model.to(device), subset.to(device)
     videos = ((video.id, subset.features(i)) for i, video in enumerate(subset.videos))
     predictions, labels = predict(model, videos, classes, settings.localize, folder.snippet_seconds)
@@ -55,6 +60,13 @@ def test(root: Path, model_file: Path, out: Path, settings: Settings, device: to
     write_json(out / "predictions.json", submission(predictions, [video.id for video in subset.population]))
     write_json(out / "metrics.json", metrics)
     return metrics
+
+
+def _differences(trained: dict[str, Any], settings: Localize) -> str:
+    """`another gamma (0.2, not 0.5) and …`, of the settings that a model was looked at with; empty if none differ."""
+    now = settings.model_dump()
+    changed = [f"another {name} ({now[name]}, not {old})" for name, old in trained.items() if now.get(name, old) != old]
+    return " and ".join(changed)
 
 
 def _check_width(where: Path, width: int, model: UM, model_file: Path) -> None:

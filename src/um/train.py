@@ -93,6 +93,13 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
     train, test = run.train.to(device), run.test.to(device)
     state_file, second_state_file = out / "state.pt", out / "state_selected.pt"
     settings = run.settings
+    label_VC = train.labels(run.classes)
+    held_V = held_out(label_VC, settings.train.held_out, run.seed)
+    if settings.train.held_out and not held_V.any():
+        found = "no training video that its classes can spare"
+        raise BadInput(out, found, "some to choose `selected` by", "add videos, or set held_out to 0")
+    for stale in (out / "selected.safetensors", out / "selected.csv"):
+        stale.unlink(missing_ok=True)
 
     def on_test(model: UM) -> tuple[float, dict[str, float]]:
         videos = ((video.id, test.features(i)) for i, video in enumerate(test.videos))
@@ -107,8 +114,6 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
     _write_csv(out / "history.csv", history)
 
     if settings.train.held_out:
-        label_VC = train.labels(run.classes)
-        held_V = held_out(label_VC, settings.train.held_out, run.seed)
         held, label_HC = train.where(held_V), label_VC[held_V].to(device)
 
         def on_held_out(model: UM) -> tuple[float, dict[str, float]]:
@@ -131,7 +136,7 @@ def held_out(label_VC: Tensor, share: float, seed: int) -> Tensor:
 
     Args:
         label_VC: multi-hot video-level labels.
-        share: of the V videos; at least one video is held out where that leaves every class a video.
+        share: of the V videos; more than 0 is at least one video, where that leaves every class a video.
         seed: of the run.
 
     Returns:
@@ -140,7 +145,7 @@ def held_out(label_VC: Tensor, share: float, seed: int) -> Tensor:
     left_C = label_VC.sum(dim=0)
     held_V = torch.zeros(len(label_VC), dtype=torch.bool)
     for video in torch.randperm(len(label_VC), generator=torch.Generator().manual_seed(seed)).tolist():
-        if held_V.sum() >= max(1, round(share * len(label_VC))):
+        if held_V.sum() >= (max(1, round(share * len(label_VC))) if share else 0):
             break
         if (left_C - label_VC[video])[label_VC[video] > 0].min() >= 1:
             held_V[video] = True

@@ -48,7 +48,7 @@ def test_a_model_comes_back_as_it_was(tmp_path):
     assert (again.settings.r_act, again.training) == (3.5, False)
     x = torch.randn(1, 20, 6)
     assert torch.equal(again(x).cas, model.eval()(x).cas)
-    assert read.localize_settings() == Localize(gamma=0.5)
+    assert read.localize == Localize(gamma=0.5).model_dump()
 
 
 def test_equal_models_are_equal_bytes(tmp_path):

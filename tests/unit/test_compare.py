@@ -147,3 +147,21 @@ def test_published_predictions_against_themselves_moved(reference_data, tmp_path
     assert found.a == pytest.approx(evaluate(videos, rows, Evaluate())["average_mAP"])
     assert found.differ
     assert found.interval.low <= found.difference <= found.interval.high
+
+
+def test_missing_videos_may_be_left_out_as_in_the_evaluation(um):
+    for path in Path().glob("*/seed*/predictions.json"):
+        content = json.loads(path.read_text())
+        first = next(iter(content["results"]))
+        content["results"].pop(first)
+        write_json(path, content)
+    code, _, printed = um("compare", "good", "bad", "--annotations", "gt.json", "--missing", "drop", "--out", "d.json")
+    assert code == 0, printed
+    assert json.loads(Path("d.json").read_text())["num_videos"] == 11
+    scored = ("evaluate", "--annotations", "gt.json", "--predictions", "good/seed0/predictions.json")
+    counts = []
+    for policy in ("error", "drop"):
+        code, _, printed = um(*scored, "--missing", policy, "--out", "m.json")
+        assert code == 0, printed
+        counts.append(json.loads(Path("m.json").read_text())["num_videos"])
+    assert counts == [12, 11]

@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+import convert
 import numpy as np
 import pytest
 import torch
 from tiny import make_dataset
 
-from um.datasets import source
+from um.datasets import source, wtalc
 from um.datasets.folder import Folder
 from um.datasets.imported import bring
 from um.errors import BadInput
@@ -87,3 +88,13 @@ def test_a_source_that_is_not_set_is_one_line(project, monkeypatch):
     monkeypatch.delenv("UM_FEATURES")
     with pytest.raises(BadInput, match=r"datasets/mine/dataset\.yaml: found source = '\$UM_FEATURES/mine'"):
         build()
+
+
+def test_a_package_of_all_videos_is_read_once(tmp_path, monkeypatch):
+    root = convert.wtalc(convert.Dataset(convert.make_official(tmp_path / "official")), tmp_path / "package")
+    opened = []
+    plain = wtalc.Package._open
+    monkeypatch.setattr(wtalc.Package, "_open", lambda self: opened.append(1) or plain(self))
+    bring(root, tmp_path / "features")
+    assert len(opened) == 1
+    assert len(list((tmp_path / "features").glob("*/*/*.npy"))) == 20

@@ -132,3 +132,10 @@ def difference(a: params.Settings, b: params.Settings) -> dict:
     pairs = {stage: (dict(getattr(a, stage)), dict(getattr(b, stage))) for stage in STAGES}
     changed = {stage: {k: v for k, v in new.items() if old[k] != v} for stage, (old, new) in pairs.items()}
     return {stage: values for stage, values in changed.items() if values}
+
+
+def test_a_variant_changes_the_method_only(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("overrides: {a: {train: {lr: 0.5}}}\nvariants: {strict: {evaluate: {tiou: '0.5:0.9:0.1'}}}")
+    with pytest.raises(BadInput, match=r"variants\.strict\.evaluate.*train and localize"):
+        params.load(path)

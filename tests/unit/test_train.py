@@ -21,7 +21,7 @@ from um import checkpoint
 from um.datasets.folder import Folder
 from um.device import choose_device
 from um.errors import BadInput
-from um.params import Evaluate, Settings, Train
+from um.params import Evaluate, Localize, Settings, Train
 from um.test import test as score
 from um.train import fit, held_out, open_run
 
@@ -281,6 +281,16 @@ def test_a_run_stopped_in_its_second_training_goes_on_to_the_same_bytes(root, se
     assert products(tmp_path) == selected
 
 
+def test_where_no_video_can_be_spared_there_is_no_selected_model(tmp_path):
+    root = make_dataset(tmp_path / "d")
+    annotated = json.loads((root / "annotations.json").read_text())
+    for number in range(6):
+        annotated["database"][f"video_{number:02d}"]["annotations"][0]["label"] = f"class {number}"
+    (root / "annotations.json").write_text(json.dumps(annotated))
+    with pytest.raises(BadInput, match="no training video that its classes can spare"):
+        fit(open_run(Folder(root), with_selected(), 0), tmp_path / "m", CPU)
+
+
 @given(st.integers(1, 30), st.integers(1, 6), st.floats(0.01, 0.9), st.integers(0, 100))
 def test_every_class_keeps_a_training_video(V, C, share, seed):
     rng = torch.Generator().manual_seed(seed)
@@ -342,3 +352,19 @@ def test_missing_test_videos_lower_the_score_only_where_they_count(root, straigh
     assert (scores["drop"]["num_missing"], scores["miss"]["num_missing"]) == (0, 1)
     assert scores["miss"]["average_mAP"] < scores["drop"]["average_mAP"]
     assert scores["miss"]["accuracy"] < scores["drop"]["accuracy"]
+
+
+def test_localisation_that_differs_from_the_trainings_is_said(root, straight, tmp_path, caplog):
+    (tmp_path / "model.safetensors").write_bytes(straight["last.safetensors"])
+    for gamma, said in ((0.2, False), (0.5, True)):
+        chosen = settings().model_copy(update={"localize": Localize(gamma=gamma)})
+        caplog.clear()
+        score(root, tmp_path / "model.safetensors", tmp_path / "r", chosen, CPU)
+        assert ("localised with another gamma (0.5, not 0.2) than in its training" in caplog.text) == said
+
+
+def test_a_run_without_held_out_leaves_no_selected_model_of_another(root, selected, tmp_path):
+    for name, content in selected.items():
+        (tmp_path / name).write_bytes(content)
+    fit(open_run(Folder(root), settings(iterations=4), 0), tmp_path, CPU)
+    assert list(products(tmp_path)) == PRODUCTS

@@ -38,8 +38,8 @@ rule ablation_table:
     params:
         out=subpath(output.html, parent=True),
         variants=expand("--variant {variant}", variant=ABLATION),
-        settings=[settings(choices.run_name(dataset, v), "train", "evaluate") for dataset in DATASETS for v in ABLATION],
-        seeds=SEEDS,
+        settings=[settings(run, "train", "evaluate") for run in RUNS],
+        seeds=expand("--seed {seed}", seed=SEEDS),
         code=code("table"),
     shell:
         r"""
@@ -48,5 +48,6 @@ rule ablation_table:
             --out {params.out:q} \
             --dataset {wildcards.dataset:q} \
             {params.variants} \
+            {params.seeds} \
             2>&1 | tee {log:q}
         """

@@ -56,10 +56,12 @@ def chosen():
         runs, by_name = {}, {}
         for dataset in datasets:
             by_name[dataset] = values.of(dataset)
-            for variant in [VARIANT] if ONLY else [VARIANT, *ABLATION]:
+            rows = [row for row in ABLATION if row in (choices.OURS, *values.variants)]
+            for variant in [VARIANT] if ONLY else [VARIANT, *rows]:
                 run = choices.run_name(dataset, variant)
                 runs[run], by_name[run] = dataset, values.of(dataset, variant)
-        if len({settings.train.held_out > 0 for settings in by_name.values()}) > 1:
+        built = [by_name[choices.run_name(dataset, VARIANT)] for dataset in datasets]
+        if len({settings.train.held_out > 0 for settings in built}) > 1:
             found = "train.held_out = 0 for some datasets"
             raise BadInput("params.yaml", found, "0 for all or for none", "the table has one row for `selected`")
         return runs, by_name, seeds
@@ -69,14 +71,15 @@ def chosen():
 
 ABLATION = ("softmax", "fusion", "fusion_um", choices.OURS)  # the rows of the paper's table
 ONLY, DATASET, SEED, VARIANT = configured()
-MAIN = not DATASET and VARIANT == choices.OURS  # what the ledger records
+PART = [DATASET, VARIANT != choices.OURS and VARIANT, SEED and not ONLY and f"seed{SEED}"]  # what is built by itself
+MAIN = not any(PART)  # what the ledger records
 RUNS, SETTINGS, SEEDS = chosen()
 DATASETS = sorted(set(RUNS.values()), key=list(RUNS.values()).index)
 BUILT = [choices.run_name(dataset, VARIANT) for dataset in DATASETS]
 SELECTED = SETTINGS[BUILT[0]].train.held_out > 0
 SELECTIONS = ["", "best_on_test/", *["selected/"] * SELECTED]  # folders of results; that of `last` is the seed's own
-# What is built by itself has its own table: that of params.yaml's datasets stays as it is.
-TABLE = "results/benchmark" if MAIN else f"results/{choices.run_name(DATASET or 'all', VARIANT)}/benchmark"
+# Such a part has its own table: that of params.yaml's datasets and seeds stays as it is.
+TABLE = "results/benchmark" if MAIN else f"results/{'-'.join(filter(None, [DATASET or 'all', *PART[1:]]))}/benchmark"
 
 
 def earlier(pattern):

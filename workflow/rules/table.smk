@@ -35,7 +35,7 @@ rule table:
         datasets=expand("--dataset {dataset}", dataset=DATASETS),
         variant=VARIANT,
         settings=[settings(run, "train", "evaluate") for run in BUILT],
-        seeds=SEEDS,
+        seeds=expand("--seed {seed}", seed=SEEDS),
         code=code("table"),
     shell:
         r"""
@@ -44,5 +44,6 @@ rule table:
             --out {params.out:q} \
             {params.datasets} \
             --variant {params.variant:q} \
+            {params.seeds} \
             2>&1 | tee {log:q}
         """

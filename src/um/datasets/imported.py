@@ -9,6 +9,7 @@ import numpy as np
 
 from um.datasets.annotations import SUBSETS
 from um.datasets.folder import Folder
+from um.features import store
 from um.features.ledger import Ledger
 from um.files import read_json, sha256
 
@@ -36,12 +37,16 @@ def bring(source: Path, out: Path, report: Callable[[str], None] = lambda _: Non
     ledger = Ledger(out, specification(folder), set(paths.values()))
     digest = lru_cache(sha256)
     for video in videos:
+        arrays: dict[str, store.Features] = {}  # a file that holds both streams is read once
         for stream in folder.streams:
             path, stored = paths[video.id, stream], folder.files[stream][video.id]
             origin = digest(stored.file)
-            if not ledger.holds(path, origin):
-                features_TD = stored.columns(stored.read(), stream)
-                ledger.save(path, features_TD, origin, np.float16 if features_TD.dtype == np.float16 else np.float32)
+            if ledger.holds(path, origin):
+                continue
+            if stored.where not in arrays:
+                arrays[stored.where] = stored.read()
+            features_TD = stored.columns(arrays[stored.where], stream)
+            ledger.save(path, features_TD, origin, np.float16 if features_TD.dtype == np.float16 else np.float32)
         report(video.id)
     ledger.close()
 
