@@ -25,6 +25,8 @@ if not ONLY:
     rule all:
         input:
             f"{TABLE}.html",
+            # git keeps the table: in a fresh clone it is there, and what it is made from is not
+            expand("results/{run}/seed{seed}/{selection}metrics.json", run=BUILT, seed=SEEDS, selection=SELECTIONS),
 
 
 for stage in [ONLY] if ONLY else [*STAGES, "ablation"]:

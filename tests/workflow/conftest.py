@@ -69,7 +69,7 @@ def clone(tmp_path_factory) -> Workspace:
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     for name in filter(None, names):
-        if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/", "dvc.lock", "results/")):
+        if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/", "dvc.lock")):
             (workspace / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, workspace / name)
     workspace.change("seeds", [0, 1])
