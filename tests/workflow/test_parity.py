@@ -25,7 +25,8 @@ MODULES = {  # the module behind each stage's verb
     "table": "um.benchmark",
 }
 PLUMBING = {"um.errors", "um.files", "um.params", "um.progress"}  # carry values, and make none
-ASIDE = {  # imports for other verbs: `um localize`; a dataset's title
+ASIDE = {  # imports for other verbs: `um localize`; a dataset's title; annotations of datasets that come as features
+    ("um.datasets.source", "um.datasets.folder"),
     ("um.test", "um.features.extract"),
     ("um.test", "um.datasets.source"),
     ("um.benchmark", "um.datasets.source"),
