@@ -31,10 +31,10 @@ lint: .venv/.ready ## check style, types and rules
 schema: .venv/.ready ## write workflow/schemas/params.schema.json anew, after a change of src/um/params.py
 	python -c 'from um.params import schema; print(schema(), end="")' > workflow/schemas/params.schema.json
 
-$(BENCH_DATA): .venv/.ready
+$(BENCH_DATA): | .venv/.ready
 	um simulate --dataset thumos14 --out $@
 
-bench: .venv/.ready $(BENCH_DATA) ## time the method's parts against a plain account of the official structure, on simulated THUMOS14
+bench: .venv/.ready | $(BENCH_DATA) ## time the method's parts against a plain account of the official structure, on simulated THUMOS14
 	python benchmarks/method.py $(BENCH_DATA)
 
 bench-features: .venv/.ready ## time the network in fp32 and bf16 on BENCH_VIDEO; bf16 takes minutes on a CPU without bf16 units
