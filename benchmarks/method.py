@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import oracle
 
 CPU = torch.device("cpu")
-WARM_UP = Train(num_segments=100, iterations=30, eval_every=30, lr=1e-3)  # enough for curves like a trained model's
+WARM_UP = Train(num_segments=100, iterations=100, eval_every=100, lr=1e-3)  # enough for curves like a trained model's
 
 
 class Convolved(UM):
