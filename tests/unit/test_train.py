@@ -23,7 +23,7 @@ from um.device import choose_device
 from um.errors import BadInput
 from um.params import Evaluate, Localize, Settings, Train
 from um.test import test as score
-from um.train import fit, held_out, open_run
+from um.train import Run, fit, held_out, open_run
 
 CPU = torch.device("cpu")
 PRODUCTS = ["best_on_test.safetensors", "history.csv", "last.safetensors"]
@@ -81,17 +81,22 @@ class Stop(Exception):
     pass
 
 
+def stop_at(step: int, run: Run, out: Path) -> None:
+    """Train up to a step, of both trainings where there are two, and break off there."""
+
+    def report(done, loss):
+        if done == step:
+            raise Stop
+
+    with pytest.raises(Stop):
+        fit(run, out, CPU, report)
+
+
 @pytest.mark.parametrize("stops", [[1], [3], [4], [5], [30, 31], [59], [60], [7, 20, 41]])
 def test_a_stopped_run_goes_on_to_the_same_bytes(root, straight, tmp_path, stops):
     run = open_run(Folder(root), settings(), 0)
     for stop in stops:
-
-        def report(iteration, loss, stop=stop):
-            if iteration == stop:
-                raise Stop
-
-        with pytest.raises(Stop):
-            fit(run, tmp_path, CPU, report)
+        stop_at(stop, run, tmp_path)
     seen: list[int] = []
     fit(run, tmp_path, CPU, lambda iteration, loss: seen.append(iteration))
     assert seen[0] == (stops[-1] - 1) // VALUES["eval_every"] * VALUES["eval_every"] + 1
@@ -100,12 +105,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(root, straight, tmp_path, stops
 
 @pytest.mark.parametrize("changed", [{"lr": 0.02}, {"iterations": 61}, {"margin": 50.0}])
 def test_the_state_of_another_run_is_not_taken_up(root, tmp_path, changed):
-    def report(iteration, loss):
-        if iteration == 10:
-            raise Stop
-
-    with pytest.raises(Stop):
-        fit(open_run(Folder(root), settings(), 0), tmp_path / "m", CPU, report)
+    stop_at(10, open_run(Folder(root), settings(), 0), tmp_path / "m")
     other = open_run(Folder(root), settings(**changed), 0)
     fit(other, tmp_path / "m", CPU)
     fit(other, tmp_path / "fresh", CPU)
@@ -114,13 +114,8 @@ def test_the_state_of_another_run_is_not_taken_up(root, tmp_path, changed):
 
 @pytest.mark.parametrize("size", [0, 1000, -100])
 def test_a_damaged_state_is_an_error(root, tmp_path, size):
-    def report(iteration, loss):
-        if iteration == 10:
-            raise Stop
-
     run = open_run(Folder(root), settings(), 0)
-    with pytest.raises(Stop):
-        fit(run, tmp_path, CPU, report)
+    stop_at(10, run, tmp_path)
     state = tmp_path / "state.pt"
     state.write_bytes(state.read_bytes()[:size])
     with pytest.raises(BadInput, match=r"state\.pt.*delete it"):
@@ -268,13 +263,7 @@ def test_selection_never_sees_the_test_subset(root, selected, tmp_path):
 @pytest.mark.parametrize("stop", [23, 24, 25, 30, 48])
 def test_a_run_stopped_in_its_second_training_goes_on_to_the_same_bytes(root, selected, tmp_path, stop):
     run = open_run(Folder(root), with_selected(), 0)
-
-    def report(done, loss):
-        if done == stop:
-            raise Stop
-
-    with pytest.raises(Stop):
-        fit(run, tmp_path, CPU, report)
+    stop_at(stop, run, tmp_path)
     seen: list[int] = []
     fit(run, tmp_path, CPU, lambda done, loss: seen.append(done))
     assert seen[0] == (stop - 1) // 4 * 4 + 1
