@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from um.loss import um_loss
-from um.model import UM
+from um.model import UM, WIDE, winograd, winograd_kernels
 from um.params import Train
 
 
@@ -21,6 +21,28 @@ def test_every_length_selects_at_least_one_snippet_and_is_finite(T, r_act, r_bkg
     assert output.action_embedding.shape == (2, max(1, int(T // r_act)), 5)
     assert output.background_embedding.shape == (2, max(1, int(T // r_bkg)), 5)
     assert all(torch.isfinite(value).all() for value in output)
+
+
+@given(st.integers(1, 3), st.integers(1, 9), st.integers(0, 2**31))
+def test_winograd_is_the_convolution(B, T, seed):
+    generator = torch.Generator().manual_seed(seed)
+    values_BTF, weight_DF3 = (torch.randn(*shape, generator=generator).double() for shape in ((B, T, 5), (4, 5, 3)))
+    expected_BDT = torch.conv1d(values_BTF.transpose(1, 2), weight_DF3, padding=1)
+    torch.testing.assert_close(winograd(values_BTF, winograd_kernels(weight_DF3)), expected_BDT.transpose(1, 2))
+
+
+def test_a_wide_network_embeds_as_its_convolution_whatever_its_weights_were_before():
+    model, x = build(F=1024, D=WIDE // 1024).eval(), torch.randn(2, 31, 1024)
+    for seed in (None, 1, 2):
+        if seed == 1:
+            model.load_state_dict(build(F=1024, D=WIDE // 1024, seed=seed).state_dict())
+        elif seed == 2:
+            model.embed.weight.data = build(F=1024, D=WIDE // 1024, seed=seed).embed.weight.data
+        expected = model.embed(x.transpose(1, 2)).relu().transpose(1, 2)
+        with torch.inference_mode():
+            found = model(x).embedding
+        assert not torch.equal(found, expected)  # the other algorithm
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_whole_ratio_given_as_a_float_is_the_same():
