@@ -92,7 +92,7 @@ def _check(first_NHW: Tensor, second_NHW: Tensor) -> None:
 def _opencv(first_NHW: Tensor, second_NHW: Tensor) -> Tensor:
     N, H, W = first_NHW.shape
     flow_NHW2 = np.empty((N, H, W, 2), np.float32)
-    solver = cv2.optflow.DualTVL1OpticalFlow_create()
+    solver = cv2.optflow.DualTVL1OpticalFlow.create()
     for result, first, second in zip(flow_NHW2, first_NHW.cpu().numpy(), second_NHW.cpu().numpy(), strict=True):
         result[:] = solver.calc(first, second, None)
     return torch.from_numpy(flow_NHW2).permute(0, 3, 1, 2).contiguous().to(first_NHW.device)
@@ -107,7 +107,9 @@ def _pyramid(first_NHW: Tensor, second_NHW: Tensor) -> Tensor:
     flow_2NHW = torch.zeros(2, *scales[-1][0].shape, device=first_NHW.device)
     for first, second in reversed(scales):
         if flow_2NHW.shape[1:] != first.shape:
-            flow_2NHW = interpolate(flow_2NHW, first.shape[1:], mode="bilinear") / SCALE_STEP
+            # each field an image of its own: pairs as channels would be added up in another order when there are more
+            larger = interpolate(flow_2NHW.flatten(0, 1)[:, None], first.shape[1:], mode="bilinear") / SCALE_STEP
+            flow_2NHW = larger.view(2, *first.shape)
         _solve_scale(first, second, flow_2NHW)
     return flow_2NHW
 
@@ -126,14 +128,17 @@ def _solve_scale(first_NHW: Tensor, second_NHW: Tensor, flow_2NHW: Tensor) -> No
     around = pad(second_NHW[:, None], (1, 1, 1, 1), "replicate")
     slope_x = (around[..., 1:-1, 2:] - around[..., 1:-1, :-2]) / 2
     slope_y = (around[..., 2:, 1:-1] - around[..., :-2, 1:-1]) / 2
-    images_N3HW = torch.cat((second_NHW[:, None], slope_x, slope_y), 1)
+    # sides of a power of two, so that coordinates of pixels survive grid_sample's -1…1: what is still stays exactly so
+    width, height = (2 ** (side - 1).bit_length() for side in (W, H))
+    images_N3XY = pad(torch.cat((second_NHW[:, None], slope_x, slope_y), 1), (0, width - W, 0, height - H))
     columns = torch.arange(W, device=first_NHW.device)
     rows = torch.arange(H, device=first_NHW.device)[:, None]
     dual_22NHW = flow_2NHW.new_zeros(2, 2, N, H, W)  # direction of the derivative, component of the flow
     for _ in range(WARPS):
-        x, y = (flow_2NHW[0] + columns) * (2 / (W - 1)) - 1, (flow_2NHW[1] + rows) * (2 / (H - 1)) - 1
+        x, y = (flow_2NHW[0] + columns) * 2 / width, (flow_2NHW[1] + rows) * 2 / height
+        grid_NHW2 = torch.stack((x + (1 / width - 1), y + (1 / height - 1)), -1)
         # cubic with a = -0.75, and black beyond the border, as OpenCV's remap
-        warped_N3HW = grid_sample(images_N3HW, torch.stack((x, y), -1), "bicubic", "zeros", align_corners=True)
+        warped_N3HW = grid_sample(images_N3XY, grid_NHW2, "bicubic", "zeros", align_corners=False)
         slope_2NHW = warped_N3HW[:, 1:].transpose(0, 1).contiguous()
         residual_NHW = warped_N3HW[:, 0] - (slope_2NHW * flow_2NHW).sum(0) - first_NHW
         _minimise(residual_NHW, slope_2NHW, flow_2NHW, dual_22NHW)
@@ -144,16 +149,17 @@ def _minimise(residual_NHW: Tensor, slope_2NHW: Tensor, flow_2NHW: Tensor, dual_
     # the step to the closest flow without residual is slope · (constant + target · flow), cut to ±λθ·slope
     inverse_NHW = -1 / slope_2NHW.square().sum(0).clamp_min(torch.finfo(torch.float32).eps)
     problem = (residual_NHW * inverse_NHW, slope_2NHW * inverse_NHW, slope_2NHW, flow_2NHW, dual_22NHW)
-    live, step = torch.arange(flow_2NHW.shape[1], device=flow_2NHW.device), 0
+    N = flow_2NHW.shape[1]
+    live, step = torch.arange(N, device=flow_2NHW.device), 0
     while len(live) and step < MEDIANS * ITERATIONS:
-        part = [field.index_select(-3, live) for field in problem]
-        flow, dual, settled, step = _iterate(*part, step)
+        part = problem if len(live) == N else tuple(field.index_select(-3, live) for field in problem)
+        flow, dual, settled, step = _iterate(step, *part)
         flow_2NHW[:, live], dual_22NHW[:, :, live] = flow, dual
         live = live[~settled]
 
 
 def _iterate(
-    constant_NHW: Tensor, target_2NHW: Tensor, slope_2NHW: Tensor, flow_2NHW: Tensor, dual_22NHW: Tensor, step: int
+    step: int, constant_NHW: Tensor, target_2NHW: Tensor, slope_2NHW: Tensor, flow_2NHW: Tensor, dual_22NHW: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, int]:
     """Alternate the thresholding step and Chambolle's dual step until at least one pair settles.
 
