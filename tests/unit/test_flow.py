@@ -61,48 +61,69 @@ def test_known_motion_is_found_as_well_as_by_opencv(motion):
     assert ours.mean() <= 0.12  # of it, about 0.03 are the pictures' rounding to whole grey levels
 
 
-@settings(max_examples=15, deadline=None)
+def differences(first: Tensor, second: Tensor, scales: int, warps: int, medians: int, iterations: int) -> Tensor:
+    """Lengths of the differences to OpenCV, both told to take no more steps than these."""
+    solver = cv2.optflow.DualTVL1OpticalFlow.create(
+        nscales=scales, warps=warps, outerIterations=medians, innnerIterations=iterations
+    )
+    theirs = torch.from_numpy(solver.calc(first[0].numpy(), second[0].numpy(), None))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("SCALES", scales), ("WARPS", warps), ("MEDIANS", medians), ("ITERATIONS", iterations)):
+            patch.setattr(module, name, value)
+        return (flow(first, second)[0].permute(1, 2, 0) - theirs).norm(dim=2).flatten()
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_one_linearisation_is_that_of_opencv(motion):
+    """To rounding: steps, borders, medians, and the step at which it settles. Later warps magnify the rounding."""
+    first, second, _ = moved(*MOTIONS[motion])
+    assert differences(first, second, scales=1, warps=1, medians=10, iterations=30).max() <= 1e-4
+
+
+@settings(max_examples=20, deadline=None)
 @given(st.integers(16, 70), st.integers(16, 70), st.floats(-3, 3), st.floats(-3, 3), st.integers(0, 9))
-def test_pictures_of_any_size_agree_with_opencv(height, width, x, y, seed):
-    """Sides at which the scales round up, down and to even, and where there are fewer than five of them."""
+def test_scales_of_any_size_are_those_of_opencv(height, width, x, y, seed):
+    """Sides that the scales round up, down and to even; pictures that have fewer than five of them."""
     first, second, _ = moved(STAY, (x, y), height, width, seed)
-    difference = (flow(first, second) - flow(first, second, "opencv")).norm(dim=1).flatten()
-    assert difference.median() <= 0.02
-    assert difference.quantile(0.95) <= 0.2
+    difference = differences(first, second, scales=5, warps=1, medians=1, iterations=6)
+    assert difference.median() <= 1e-4
+    assert difference.quantile(0.95) <= 3e-3
 
 
 @pytest.fixture(scope="module")
 def pairs() -> tuple[Tensor, Tensor]:
     """Pairs that settle at different times; the last one does not move at all."""
-    made = [moved(*motion, height=50, width=66, seed=seed)[:2] for seed, motion in enumerate(MOTIONS.values())]
-    first, second = (torch.cat(pictures) for pictures in zip(*made, strict=True))
+    made = [moved(*motion, height=37, width=50, seed=seed)[:2] for seed, motion in enumerate(MOTIONS.values())]
+    first, second = (torch.cat(pictures[:4]) for pictures in zip(*made, strict=True))
     return torch.cat((first, first[:1])), torch.cat((second, first[:1]))
 
 
 def test_bits_do_not_depend_on_the_batch(pairs):
     first, second = pairs
     alone = flow(first, second, at_once=1)
-    for at_once in (2, 3, 7):
+    for at_once in (3, 5):
         assert torch.equal(flow(first, second, at_once=at_once), alone)
-    order = torch.tensor([4, 0, 6])
+    order = torch.tensor([3, 0, 4])
     assert torch.equal(flow(first[order], second[order], at_once=3), alone[order])
     assert torch.equal(flow(first[2:3], second[2:3], "opencv"), flow(first, second, "opencv")[2:3])
 
 
-def test_bits_do_not_depend_on_the_threads(pairs):
+def test_bits_do_not_depend_on_the_threads(monkeypatch):
+    monkeypatch.setattr(module, "WARPS", 1)
+    first, second, _ = moved(*MOTIONS["rotation"], height=170, width=210)  # large enough to be shared out
     before = torch.get_num_threads()
     results = []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            results.append(flow(*pairs, at_once=7))  # large enough to be shared out
+            results.append(flow(first, second))
     finally:
         torch.set_num_threads(before)
     assert torch.equal(*results)
 
 
 def test_a_pair_that_has_settled_is_left_alone(pairs):
-    assert flow(*pairs, at_once=7)[-1].count_nonzero() == 0
+    assert flow(*pairs, at_once=5)[-1].count_nonzero() == 0
 
 
 def test_bits_are_the_same_with_the_median_of_gpus(pairs, monkeypatch):
@@ -173,10 +194,10 @@ def test_no_pairs_are_no_flow(backend):
 
 @pytest.mark.parametrize(("video", "start"), [("v_GGSY1Qvo990.mp4", 30), ("plastering.avi", 30)])
 def test_real_snippets_agree_with_opencv(reference_data, video, start):
-    """16 pairs at a quarter of the usual size (which is benchmarks/flow.py's); texture: 5 grey levels a pixel."""
+    """16 pairs, smaller than those of benchmarks/flow.py for time; texture is 5 grey levels a pixel."""
     with av.open(reference_data / "data/videos" / video) as container:
         frames = [
-            f.reformat(170, 128, "rgb24").to_ndarray()
+            f.reformat(136, 102, "rgb24").to_ndarray()
             for f, _ in zip(container.decode(video=0), range(start + 17), strict=False)
         ]
     pictures = grey(torch.from_numpy(np.stack(frames[start:])))
