@@ -12,7 +12,7 @@ import numpy as np
 
 from um.features.network import Network
 from um.params import Features
-from um.video.decode import snippets
+from um.video.decode import centre, snippets
 
 WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")
 
@@ -26,7 +26,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()
     short_side = round(chosen.crop * 256 / 224)
-    batch = np.stack(list(itertools.islice(snippets(chosen.video, 25.0, 16, short_side, chosen.crop), chosen.clips)))
+    decoded = itertools.islice(snippets(chosen.video, 25.0, 16, short_side), chosen.clips)
+    batch = np.stack([centre(clip, chosen.crop) for clip in decoded])
     features, speed = {}, {}
     for precision in ("fp32", "bf16"):
         network = Network(Features(precision=precision), WEIGHTS)

@@ -234,7 +234,7 @@ def _features(spec: Path) -> str:
     if made.get("simulated"):
         return f"Features: SIMULATED (docs/simulation.md), seed {made['seed']}, {made['dims']} dimensions, {snippets}."
     if "weights_sha256" in made:
-        weights = made["weights_sha256"][:12]
+        weights = ", ".join(digest[:12] for digest in made["weights_sha256"].values())
         return f"Features: {made['backbone']}, {made['streams']}, {snippets}, weights sha256 {weights}."
     if made:
         return f"Features: made elsewhere, brought from {made.get('imported', 'files')}, {made['streams']}, {snippets}."

@@ -28,6 +28,7 @@ Seeds = Annotated[Optional[list[int]], typer.Option(help="default: those of para
 Out = Annotated[Path, typer.Option(help="where the results go")]
 Device = Annotated[str, typer.Option(help="auto (CUDA, else CPU), cpu, cuda, cuda:1, …")]
 Weights = Annotated[Path, typer.Option(help="pretrained weights of the backbone; the default is fetched when missing")]
+FlowWeights = Annotated[Optional[Path], typer.Option(help="the same of its flow network")]  # noqa: UP045
 WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")
 
 
@@ -136,7 +137,10 @@ def extract(
     dataset: DatasetName = None,
     out: Annotated[Optional[Path], typer.Option(help="default: data/<dataset>/features")] = None,  # noqa: UP045
     weights: Weights = WEIGHTS,
+    flow_weights: FlowWeights = None,
     device: Device = "auto",
+    strict: Annotated[bool, typer.Option(help="fail where a video cannot be read, instead of listing it")] = False,
+    decoders: Annotated[int, typer.Option(min=0, help="videos decoded at a time; 0: as many as the device takes")] = 0,
     *,
     changed: Changed,
 ) -> None:
@@ -158,7 +162,8 @@ def extract(
         named = source.by_id(videos)
     else:
         raise BadInput("command line", "neither --dataset nor videos with --out", "one of them", "see --help")
-    run_extract(named, out, settings, _weights(weights), device)
+    files = _weights(settings, weights, flow_weights)
+    run_extract(named, out, settings, files, device, strict=strict, decoders=decoders)
 
 
 @features.command("inspect")
@@ -169,10 +174,13 @@ def inspect_features(folder: Annotated[Path, typer.Argument(help="a dataset, or 
     describe(folder, typer.echo)
 
 
-def _weights(path: Path) -> Path:
+def _weights(settings: Features, rgb: Path, flow: Path | None) -> dict[str, Path]:
+    """The weights of every stream; the default ones are fetched when they are needed."""
     from um.features.weights import fetch
 
-    return fetch(path) if path == WEIGHTS and not path.exists() else path
+    if "rgb" in settings.streams and rgb == WEIGHTS and not rgb.exists():
+        fetch(rgb)
+    return {"rgb": rgb} | ({"flow": flow} if flow else {})
 
 
 @app.command()
@@ -230,6 +238,7 @@ def localize(
     model_file: Annotated[Path, typer.Option(help="model written by um train")],
     out: Out = Path("predictions.json"),
     weights: Weights = WEIGHTS,
+    flow_weights: FlowWeights = None,
     device: Device = "auto",
     *,
     changed: Changed,
@@ -239,7 +248,14 @@ def localize(
     from um.test import localize as run_localize
 
     write_json(
-        out, run_localize(inputs, model_file, changed["localize"], lambda: _weights(weights), choose_device(device))
+        out,
+        run_localize(
+            inputs,
+            model_file,
+            changed["localize"],
+            lambda settings: _weights(settings, weights, flow_weights),
+            choose_device(device),
+        ),
     )
 
 

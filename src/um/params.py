@@ -57,8 +57,9 @@ class Download(Section):
 class Features(Section):
     """From a video to one row per snippet."""
 
-    backbone: Literal["i3d-inception", "i3d-r50"] = Field("i3d-inception", description="mmengine config to build")
+    backbone: str = Field("i3d-inception", description="mmengine config of src/um/features/configs, without its stream")
     streams: Streams = Field("rgb", description="streams to extract")
+    flow: Literal["torch", "opencv"] = Field("torch", description="who computes TV-L1 optical flow")
     fps: float = Field(25.0, gt=0, description="frame rate videos are resampled to by time stamps")
     window: int = Field(16, ge=1, description="frames per snippet; snippets do not overlap")
     short_side: int = Field(256, ge=32, description="pixels of the shorter side after resizing")

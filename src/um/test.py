@@ -79,7 +79,7 @@ def localize(
     inputs: Sequence[Path],
     model_file: Path,
     changed: dict[str, Any],
-    weights: Callable[[], Path],
+    weights: Callable[[Features], dict[str, Path]],
     device: torch.device,
 ) -> dict[str, Any]:
     """Segments of videos or of extracted features, in the submission form.
@@ -88,7 +88,7 @@ def localize(
         inputs: video files, or folders that `um extract` wrote.
         model_file: of ours, as its header names the classes.
         changed: localisation settings that differ from the model's own.
-        weights: gives the backbone's weights when a video needs them.
+        weights: gives the backbone's weights by stream when a video needs them.
         device: where the networks run.
     """
     model, header = checkpoint.read(model_file, Train())
@@ -108,7 +108,7 @@ def localize(
         if videos := by_id(path for path in inputs if not path.is_dir()):
             with tempfile.TemporaryDirectory() as scratch:
                 spec = validate(Features, header.features, model_file)
-                extract(videos, Path(scratch), spec, weights(), str(device))
+                extract(videos, Path(scratch), spec, weights(spec), str(device), strict=True)
                 for name, array in loose_features(Path(scratch), header.streams):
                     yield videos[name], name, array
 

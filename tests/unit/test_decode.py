@@ -12,9 +12,9 @@ import pytest
 from rendering import SIDE, constant, number, picture, render
 
 from um.errors import BadInput
-from um.video.decode import snippets
+from um.video.decode import centre, snippets
 
-SMALL = {"short_side": SIDE, "crop": SIDE}
+SMALL = {"short_side": SIDE}
 
 
 def shown(path: Path, **options: object) -> list[int]:
@@ -65,12 +65,28 @@ def test_other_target_rate_and_window(tmp_path: Path) -> None:
 
 def test_shape_crop_and_aspect(tmp_path: Path) -> None:
     path = constant(tmp_path / "v.mp4", 16)
-    (snippet,) = snippets(path, short_side=128, crop=96)
-    assert snippet.shape == (16, 96, 96, 3)
+    (snippet,) = snippets(path, short_side=128)
+    assert snippet.shape == (16, 128, 128, 3)
     assert snippet.dtype == np.uint8
     assert np.abs(snippet[0].astype(int) - picture(0)[0, 0]).max() <= 3  # flat, so resizing changes nothing
-    with pytest.raises(BadInput, match="at most short_side"):
-        next(snippets(path, short_side=64, crop=96))
+    numbered = np.arange(7 * 10).reshape(1, 7, 10, 1)
+    assert centre(numbered, 4)[0, :, :, 0].tolist() == [
+        [13, 14, 15, 16],
+        [23, 24, 25, 26],
+        [33, 34, 35, 36],
+        [43, 44, 45, 46],
+    ]
+
+
+@pytest.mark.parametrize("frames", [16, 31, 32, 33, 50])
+@pytest.mark.parametrize(("before", "after"), [(0, 1), (24, 24), (3, 0), (0, 40)])
+def test_surroundings_of_a_snippet_are_those_of_the_video(tmp_path: Path, frames: int, before: int, after: int) -> None:
+    path = constant(tmp_path / "v.mp4", frames)
+    found = [[number(frame) for frame in s] for s in snippets(path, before=before, after=after, **SMALL)]
+    starts = range(0, frames - 15, 16)
+    assert found == [
+        [min(max(i, 0), frames - 1) for i in range(start - before, start + 16 + after)] for start in starts
+    ]
 
 
 def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:

@@ -12,29 +12,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rendering import constant
+from rendering import constant, number
 
 from um.errors import BadInput
 from um.features import network, store
-from um.features.extract import extract, relative_path
+from um.features.extract import _decoded, extract, relative_path
 from um.features.prefetch import prefetch
 from um.files import sha256
 from um.params import Features
+from um.video import flow
 
 TINY = Features(short_side=64, crop=32, clips=2)
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network with random weights."""
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A network with random weights for each stream."""
     from safetensors.torch import save_file
 
     from um.features.backbones import build
 
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    save_file(build("i3d-inception", None).state_dict(), path)
-    return path
+    folder = tmp_path_factory.mktemp("weights")
+    files = {stream: folder / f"{stream}.safetensors" for stream in ("rgb", "flow")}
+    for stream, path in files.items():
+        save_file(build("i3d-inception", None, stream).state_dict(), path)
+    return files
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, videos: dict[str, Path], weights: Path) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory, videos: dict[str, Path], weights: dict[str, Path]) -> Path:
     """What one uninterrupted run makes."""
     out = tmp_path_factory.mktemp("features")
     extract(videos, out, TINY, weights, "cpu")
@@ -56,8 +59,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, videos: dict[str, Path], wei
 def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the batches that the network has seen."""
     seen: list[int] = []
-    call = network.Network.__call__
-    monkeypatch.setattr(network.Network, "__call__", lambda self, x: seen.append(len(x)) or call(self, x))
+    call = network.Network.launch
+    monkeypatch.setattr(network.Network, "launch", lambda self, x: seen.append(len(x)) or call(self, x))
     return seen
 
 
@@ -65,7 +68,7 @@ def content(out: Path) -> dict[str, bytes]:
     return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
 
 
-def test_layout_index_and_specification(whole: Path, videos: dict[str, Path], weights: Path) -> None:
+def test_layout_index_and_specification(whole: Path, videos: dict[str, Path], weights: dict[str, Path]) -> None:
     names = ["train/rgb/a.npy", "train/rgb/b.npy", "val/rgb/c.npy", "val/rgb/d.npy"]
     assert list(content(whole)) == ["index.json", "journal.jsonl", "spec.json", *names]
     lengths = [len(store.read(whole / name)) for name in names]
@@ -81,12 +84,14 @@ def test_layout_index_and_specification(whole: Path, videos: dict[str, Path], we
     expected = {"sha256": sha256(whole / names[3]), "snippets": 20, "source_sha256": sha256(videos["val/d"])}
     assert entry == expected
     spec = json.loads((whole / "spec.json").read_text())
-    assert spec["weights_sha256"] == sha256(weights)
+    assert spec["weights_sha256"] == {"rgb": sha256(weights["rgb"])}
     assert {"fps": 25.0, "window": 16, "stride": 16, "crop": 32, "precision": "fp32"}.items() <= spec.items()
     assert not any(str(value).startswith("/") for value in spec.values())
 
 
-def test_nothing_to_do_costs_nothing(whole: Path, videos: dict[str, Path], weights: Path, forwards: list[int]) -> None:
+def test_nothing_to_do_costs_nothing(
+    whole: Path, videos: dict[str, Path], weights: dict[str, Path], forwards: list[int]
+) -> None:
     before = content(whole)
     extract(videos, whole, TINY, weights, "cpu")
     (whole / "index.json").unlink()  # Snakemake does so before it runs the rule again
@@ -95,24 +100,26 @@ def test_nothing_to_do_costs_nothing(whole: Path, videos: dict[str, Path], weigh
     assert forwards == []
 
 
-def test_two_runs_give_the_same_bits(tmp_path: Path, whole: Path, videos: dict[str, Path], weights: Path) -> None:
+def test_two_runs_give_the_same_bits(
+    tmp_path: Path, whole: Path, videos: dict[str, Path], weights: dict[str, Path]
+) -> None:
     # other videos beside it, another name, no subset: the features of a video are its own
     extract({"x": videos["train/b"]}, tmp_path, TINY, weights, "cpu")
     assert (tmp_path / "rgb/x.npy").read_bytes() == (whole / "train/rgb/b.npy").read_bytes()
 
 
-def test_resumes_after_a_kill(tmp_path: Path, whole: Path, videos: dict[str, Path], weights: Path) -> None:
-    arguments = json.dumps([{k: str(v) for k, v in videos.items()}, str(tmp_path), str(weights)])
+def test_resumes_after_a_kill(tmp_path: Path, whole: Path, videos: dict[str, Path], weights: dict[str, Path]) -> None:
+    arguments = json.dumps([{k: str(v) for k, v in videos.items()}, str(tmp_path), str(weights["rgb"])])
     program = f"""
 import json, time
 from pathlib import Path
 from um.features import extract as module, network
 from um.params import Features
 videos, out, weights = json.loads({arguments!r})
-call = network.Network.__call__
-network.Network.__call__ = lambda self, x: time.sleep(0.3) or call(self, x)
+call = network.Network.launch
+network.Network.launch = lambda self, x: time.sleep(0.3) or call(self, x)
 settings = Features(short_side=64, crop=32, clips=2)
-module.extract({{k: Path(v) for k, v in videos.items()}}, Path(out), settings, Path(weights), "cpu")
+module.extract({{k: Path(v) for k, v in videos.items()}}, Path(out), settings, {{"rgb": Path(weights)}}, "cpu")
 """
     process = subprocess.Popen([sys.executable, "-c", program])
     last = tmp_path / "val/rgb/c.npy"  # then d's ten batches take seconds
@@ -133,7 +140,7 @@ module.extract({{k: Path(v) for k, v in videos.items()}}, Path(out), settings, P
 
 
 def test_only_what_changed_is_extracted_again(
-    tmp_path: Path, videos: dict[str, Path], weights: Path, forwards: list[int]
+    tmp_path: Path, videos: dict[str, Path], weights: dict[str, Path], forwards: list[int]
 ) -> None:
     chosen = {"a": videos["train/a"], "c": videos["val/c"]}
     extract(chosen, tmp_path, TINY, weights, "cpu")
@@ -141,12 +148,12 @@ def test_only_what_changed_is_extracted_again(
     forwards.clear()
     (tmp_path / "rgb/a.npy").write_bytes(b"damaged")
     extract(chosen, tmp_path, TINY, weights, "cpu")
-    assert forwards == [2, 1]
+    assert forwards == [2, 2]  # three snippets
     assert content(tmp_path) == first
 
     forwards.clear()
     extract(chosen | {"a": videos["train/b"]}, tmp_path, TINY, weights, "cpu")  # another file under the same id
-    assert forwards == [2, 2, 1]
+    assert forwards == [2, 2, 2]
     assert len(store.read(tmp_path / "rgb/a.npy")) == 5
 
     forwards.clear()
@@ -156,7 +163,9 @@ def test_only_what_changed_is_extracted_again(
     assert list(content(tmp_path)) == ["index.json", "journal.jsonl", "rgb/c.npy", "rgb/mine.npy", "spec.json"]
 
 
-def test_another_specification_empties_the_folder(tmp_path: Path, videos: dict[str, Path], weights: Path) -> None:
+def test_another_specification_empties_the_folder(
+    tmp_path: Path, videos: dict[str, Path], weights: dict[str, Path]
+) -> None:
     a, c = {"train/a": videos["train/a"]}, {"val/c": videos["val/c"]}
     extract(a | c, tmp_path, TINY, weights, "cpu")
     old = content(tmp_path)
@@ -169,27 +178,36 @@ def test_another_specification_empties_the_folder(tmp_path: Path, videos: dict[s
     assert json.loads(new["spec.json"])["fps"] == 12.5
 
 
-def test_bad_videos_do_not_stop_the_others(tmp_path: Path, videos: dict[str, Path], weights: Path) -> None:
+def test_bad_videos_do_not_stop_the_others(tmp_path: Path, videos: dict[str, Path], weights: dict[str, Path]) -> None:
     text, cut = tmp_path / "text.mp4", tmp_path / "cut.mp4"
     text.write_text("no video")
     cut.write_bytes(videos["val/d"].read_bytes()[:5000])
     out = tmp_path / "out"
     named = {"b": text, "a": cut, "absent": tmp_path / "absent.mp4", "good": videos["train/a"]}
-    with pytest.raises(BadInput, match=r"absent.mp4: found no such file \(and 2 more like it\)"):
-        extract(named, out, TINY, weights, "cpu")
+    with pytest.raises(BadInput, match=r"cut.mp4: found .* \(and 2 more like it\)"):
+        extract(named, out, TINY, weights, "cpu", strict=True)
     assert list(content(out)) == ["journal.jsonl", "rgb/good.npy", "spec.json"]  # no index: it is not complete
+    extract(named, out, TINY, weights, "cpu")
+    assert list(content(out)) == ["index.json", "journal.jsonl", "missing.tsv", "rgb/good.npy", "spec.json"]
+    lines = [line.split("\t") for line in (out / "missing.tsv").read_text().splitlines()]
+    assert [name for name, _ in lines] == ["id", "a", "absent", "b"]
+    assert lines[2][1] == "no such file"
     extract({"good": videos["train/a"]}, out, TINY, weights, "cpu")
     assert list(content(out)) == ["index.json", "journal.jsonl", "rgb/good.npy", "spec.json"]
+    with pytest.raises(BadInput, match="cannot be decoded"):
+        extract({"b": text}, out, TINY, weights, "cpu")  # nothing at all is no result
+    assert not (out / "index.json").exists()
 
 
-def test_settings_and_names_that_cannot_be(tmp_path: Path, videos: dict[str, Path], weights: Path) -> None:
+def test_settings_and_names_that_cannot_be(tmp_path: Path, videos: dict[str, Path], weights: dict[str, Path]) -> None:
     assert relative_path("val/x.y") == "val/rgb/x.y.npy"
     one = {"a": videos["val/c"]}
     cases = [
         ({"../a": videos["val/c"]}, TINY, weights, "cpu", "'../a'"),
         ({"a/b/c": videos["val/c"]}, TINY, weights, "cpu", "'a/b/c'"),
-        (one, TINY.model_copy(update={"streams": "rgb,flow"}), weights, "cpu", "features.streams: found rgb,flow"),
-        (one, TINY, tmp_path / "absent", "cpu", "absent: found no such file"),
+        (one, TINY.model_copy(update={"streams": "flow"}), {"rgb": weights["rgb"]}, "cpu", "found none for flow"),
+        (one, TINY, {"rgb": tmp_path / "absent"}, "cpu", "absent: found no such file"),
+        (one, TINY.model_copy(update={"backbone": "i3d-r51"}), weights, "cpu", "i3d-r51-rgb; expected one of"),
         (one, TINY, weights, "abacus", "--device: found 'abacus'"),
         (one, TINY.model_copy(update={"crop": 65}), weights, "cpu", "at most short_side"),
     ]
@@ -199,20 +217,84 @@ def test_settings_and_names_that_cannot_be(tmp_path: Path, videos: dict[str, Pat
     assert not list(tmp_path.rglob("*.npy"))
 
 
-def test_r50_takes_the_same_way(tmp_path: Path, videos: dict[str, Path]) -> None:
+@pytest.mark.parametrize(
+    ("backbone", "clip"),
+    [
+        ("i3d-r50", {"frames": 16, "stride": 1}),
+        ("i3d-r50-32x2", {"frames": 32, "stride": 2}),
+        ("slowonly-r50-8x8", {"frames": 8, "stride": 8}),
+    ],
+)
+def test_recognisers_of_mmaction2_take_the_same_way(
+    tmp_path: Path, videos: dict[str, Path], forwards: list[int], backbone: str, clip: dict[str, int]
+) -> None:
     from um.features.backbones import build
 
-    checkpoint = tmp_path / "r50.pth"
-    torch.save({"meta": {}, "state_dict": build("i3d-r50", None).state_dict()}, checkpoint)
-    settings = TINY.model_copy(update={"backbone": "i3d-r50"})
-    extract({"c": videos["val/c"]}, tmp_path / "out", settings, checkpoint, "cpu")
+    checkpoint = tmp_path / "weights.pth"
+    torch.save({"meta": {}, "state_dict": build(backbone, None).state_dict()}, checkpoint)
+    settings = TINY.model_copy(update={"backbone": backbone})
+    extract({"c": videos["val/c"]}, tmp_path / "out", settings, {"rgb": checkpoint}, "cpu")
     assert store.read(tmp_path / "out/rgb/c.npy").shape == (2, 2048)
+    assert forwards == [2]
+    assert json.loads((tmp_path / "out/spec.json").read_text())["clip"] == {"rgb": clip}
 
 
-def test_bf16_is_close_to_fp32(videos: dict[str, Path], weights: Path) -> None:
+def test_what_a_network_sees_of_a_snippet(videos: dict[str, Path]) -> None:
+    video = videos["train/b"]  # 85 frames that carry their numbers: five snippets
+    expected = {
+        "i3d-inception": lambda start: range(start, start + 16),
+        "i3d-r50-32x2": lambda start: range(start - 24, start + 40, 2),
+        "slowonly-r50-8x8": lambda start: range(start - 24, start + 40, 8),
+    }
+    for backbone, frames in expected.items():
+        settings = Features(backbone=backbone, short_side=64, crop=64)
+        seen = [item["rgb"] for _, item in _decoded("b", video, settings, "cpu") if item is not None]
+        numbers = [[number(frame) for frame in snippet] for snippet in seen]
+        assert numbers == [[min(max(i, 0), 84) for i in frames(start)] for start in range(0, 80, 16)]
+
+
+@pytest.mark.parametrize("backend", ["torch", "opencv"])
+def test_two_streams_have_equal_lengths(
+    tmp_path: Path, videos: dict[str, Path], weights: dict[str, Path], whole: Path, backend: str
+) -> None:
+    settings = TINY.model_copy(update={"streams": "rgb,flow", "flow": backend})
+    extract({"train/a": videos["train/a"], "val/c": videos["val/c"]}, tmp_path, settings, weights, "cpu")
+    for name in ("train/{}/a.npy", "val/{}/c.npy"):
+        rgb, flow = (store.read(tmp_path / name.format(stream)) for stream in ("rgb", "flow"))
+        assert rgb.shape == flow.shape
+        assert not np.allclose(rgb, flow)
+        assert rgb.tobytes() == store.read(whole / name.format("rgb")).tobytes()  # flow beside it changes nothing
+    spec = json.loads((tmp_path / "spec.json").read_text())
+    assert spec["weights_sha256"] == {stream: sha256(path) for stream, path in weights.items()}
+    assert spec["flow"] == backend
+    alone = TINY.model_copy(update={"streams": "flow", "flow": backend})
+    extract({"a": videos["train/a"]}, tmp_path / "alone", alone, weights, "cpu")
+    assert (tmp_path / "alone/flow/a.npy").read_bytes() == (tmp_path / "train/flow/a.npy").read_bytes()
+
+
+def test_flow_is_that_to_the_following_frame(videos: dict[str, Path]) -> None:
+    settings = Features(streams="rgb,flow", flow="opencv", short_side=64, crop=64)
+    snippets = [item for _, item in _decoded("c", videos["val/c"], settings, "cpu") if item is not None]
+    frames = np.concatenate([snippet["rgb"] for snippet in snippets])  # of 40, the last 8 are no snippet
+    assert [snippet["flow"].shape for snippet in snippets] == [(16, 64, 64, 2)] * 2
+    grey = flow.grey(torch.from_numpy(frames))
+    between = flow.quantise(flow.flow(grey[:-1], grey[1:], "opencv")).permute(0, 2, 3, 1).numpy()
+    np.testing.assert_array_equal(np.concatenate([snippet["flow"] for snippet in snippets])[:31], between)
+
+
+@pytest.mark.parametrize("decoders", [1, 3])
+def test_batches_mix_videos_and_change_no_bits(
+    tmp_path: Path, whole: Path, videos: dict[str, Path], weights: dict[str, Path], decoders: int, forwards: list[int]
+) -> None:
+    extract(videos, tmp_path, TINY, weights, "cpu", decoders=decoders)
+    assert content(tmp_path) == content(whole)
+    assert forwards == [2] * 15  # 3 + 5 + 2 + 20 snippets
+
+
+def test_bf16_is_close_to_fp32(videos: dict[str, Path], weights: dict[str, Path]) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (1, 8, 32, 32, 3), dtype=np.uint8)
-    exact = network.Network(TINY, weights, "cpu")(frames)
-    rough = network.Network(TINY.model_copy(update={"precision": "bf16"}), weights, "cpu")(frames)
+    exact = network.Network(TINY, weights["rgb"], "cpu")(frames)
+    rough = network.Network(TINY.model_copy(update={"precision": "bf16"}), weights["rgb"], "cpu")(frames)
     assert rough.dtype == np.float32
     cosine = (exact * rough).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rough, axis=1)
     assert cosine.min() > 0.999
@@ -248,11 +330,15 @@ def test_prefetch_keeps_order_and_passes_errors() -> None:
             yield i
         raise ValueError("at the end")
 
-    with prefetch(iter(range(100)), 2) as items:
-        assert list(items) == list(range(100))
-    with pytest.raises(ValueError, match="at the end"), prefetch(numbers(3), 2) as items:
+    with prefetch([iter(range(100)), iter(range(100, 103))], 2) as items:
+        assert list(items) == list(range(103))
+    with prefetch([iter(range(i, 100, 7)) for i in range(7)], 2, 3) as items:
+        found = list(items)
+    assert sorted(found) == list(range(100))
+    assert all([x for x in found if x % 7 == i] == list(range(i, 100, 7)) for i in range(7))
+    with pytest.raises(ValueError, match="at the end"), prefetch([numbers(3)], 2) as items:
         list(items)
     produced.clear()
-    with prefetch(numbers(10**9), 2) as items:
+    with prefetch([numbers(10**9), numbers(10**9)], 2, 2) as items:
         assert next(items) == 0
-    assert len(produced) < 10  # left early: the thread has ended
+    assert len(produced) < 10  # left early: the threads have ended

@@ -16,7 +16,7 @@ from um.features.backbones import build
 from um.features.inception import InceptionI3D, MaxPool, Unit3D, same_padding
 from um.features.network import Network, fold_batch_norm
 from um.params import Features
-from um.video.decode import snippets
+from um.video.decode import centre, snippets
 
 
 @given(st.integers(1, 65), st.integers(1, 7), st.integers(1, 3))
@@ -158,7 +158,7 @@ def test_recognises_real_actions(reference_data: Path, kinetics_weights: Path) -
     for label, name, middle in sample:
         index = int(middle * 25 / 16 - 0.5)
         clip = next(islice(snippets(folder / f"videos/{name}.mp4"), index, None))
-        features = torch.from_numpy(network(clip[None]))
+        features = torch.from_numpy(network(centre(clip, 224)[None]))
         top5 = head.fc_cls(features)[0].topk(5).indices.tolist()
         hits += bool(KINETICS[label].keys() & set(top5))
     assert hits / len(sample) >= 0.85, f"{hits} of {len(sample)}"
@@ -168,7 +168,7 @@ def test_features_are_the_independent_implementations(reference_data: Path, kine
     network = Network(Features(), kinetics_weights, "cpu")
     for name, start in (("ucf6_train_0001", 10), ("ucf6_val_0002", 4)):
         video = reference_data / f"data/ucf6/videos/{name}.mp4"
-        clips = np.stack(list(islice(snippets(video), start, start + 4)))
+        clips = np.stack([centre(clip, 224) for clip in islice(snippets(video), start, start + 4)])
         expected = np.load(reference_data / f"data/ucf6/features_rgb_reference/{name}.npy")[start : start + 4]
         found, expected = network(clips), expected.astype(np.float32)
         norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)

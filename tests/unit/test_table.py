@@ -23,7 +23,7 @@ from um.params import Params
 from um.submission import read_submission, submission
 
 SEEDS = [0, 1, 2]
-SPEC = {"backbone": "i3d-inception", "streams": "rgb", "fps": 25.0, "window": 16, "weights_sha256": "ab" * 32}
+SPEC = {"backbone": "i3d-inception", "streams": "rgb", "fps": 25.0, "window": 16, "weights_sha256": {"rgb": "ab" * 32}}
 
 
 def make_annotations(path: Path) -> None:

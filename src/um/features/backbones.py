@@ -2,12 +2,30 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from um.errors import BadInput
 
 CONFIGS = Path(__file__).with_name("configs")
 PUBLIC_HEAD = "logits.conv3d."  # of the public PyTorch port's rgb_imagenet.pt and flow_imagenet.pt
+
+
+class Clip(NamedTuple):
+    """The frames that a network sees of a snippet: its own, or every `stride`-th of those around its middle."""
+
+    frames: int
+    stride: int
+
+    def around(self, window: int) -> tuple[int, int]:
+        """Frames that are needed before and after a snippet of `window` frames."""
+        more = max(0, self.frames * self.stride - window)
+        return more // 2, more - more // 2
+
+
+def clip_of(backbone: str, stream: str, window: int) -> Clip:
+    """What a backbone's config says of its `clip`; the snippet as it is, if nothing."""
+    clip = _config(config_file(backbone, stream)).get("clip")
+    return Clip(clip["frames"], clip["stride"]) if clip else Clip(window, 1)
 
 
 def config_file(backbone: str, stream: str = "rgb") -> Path:
@@ -23,7 +41,7 @@ def build(backbone: str, weights: Path | None, stream: str = "rgb") -> Any:
     """An mmaction2 `Recognizer3D` in evaluation mode on the CPU.
 
     Args:
-        backbone: `i3d-inception` or `i3d-r50`.
+        backbone: a config of `configs/`, without its stream.
         weights: safetensors, an mmengine checkpoint (`{"state_dict": …}`), or a file of the public
             PyTorch port of I3D; None leaves the random initialisation.
         stream: `rgb` (3 channels) or `flow` (2 channels).

@@ -1,12 +1,14 @@
-"""Videos in, one feature file per video out; resumable, and stamped with what made it.
+"""Videos in, one feature file per video and stream out; resumable, and stamped with what made it.
 
 Beside the features lie `spec.json` (everything their values depend on), `index.json` (sha256 of every
-file and of its video; absent unless complete) and `journal.jsonl` (the same as far as it got).
+file and of its video; absent unless complete), `missing.tsv` (videos that could not be read, with the
+reason; absent if none) and `journal.jsonl` (the index as far as it got).
 """
 
 # N snippets of a batch, T snippets of a video, D features
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,8 @@ from um.params import Features
 from um.progress import progress
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from um.features.network import Network
 
 log = logging.getLogger(__name__)
@@ -29,54 +33,75 @@ log = logging.getLogger(__name__)
 QUEUED_BATCHES = 2
 """Decoded batches that wait for the network: memory stays flat, and decoding costs no time."""
 
+Frames = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.float32]
+Snippet = dict[str, Frames]  # stream → (T, H, W, channels), what its network sees
 
-def extract(videos: Mapping[str, Path], out: Path, settings: Features, weights: Path, device: str = "auto") -> None:
+
+def extract(
+    videos: Mapping[str, Path],
+    out: Path,
+    settings: Features,
+    weights: Mapping[str, Path],
+    device: str = "auto",
+    *,
+    strict: bool = False,
+    decoders: int = 0,
+) -> None:
     """Extract every video's features; what is there already and still true is kept.
 
     Args:
-        videos: `<subset>/<id>` or `<id>` → video file; written to `out/<subset>/rgb/<id>.npy` or
-            `out/rgb/<id>.npy` as float32 (T, D): the last feature map averaged over each snippet.
+        videos: `<subset>/<id>` or `<id>` → video file; written to `out/<subset>/<stream>/<id>.npy` or
+            `out/<stream>/<id>.npy` as float32 (T, D): the last feature map averaged over each snippet.
         out: folder of the features; files of videos that are no longer listed are deleted.
         settings: the `features` section of params.yaml.
-        weights: the backbone's pretrained weights.
+        weights: stream → the backbone's pretrained weights.
         device: `cpu`, `cuda`, `cuda:1`, or `auto` (a GPU if there is one).
+        strict: a video that cannot be decoded is an error, not a line of `missing.tsv`.
+        decoders: videos that are decoded at the same time; 0 is one on a CPU, as the network needs the
+            cores, and up to eight for a GPU.
 
     Raises:
-        BadInput: settings, weights or names that cannot be used; or videos that cannot be decoded, after
-            all others are done (then there is no index.json, and the next run starts from what is done).
+        BadInput: settings, weights or names that cannot be used; no video that can be decoded; or with
+            `strict` one that cannot, after all others are done (then there is no index.json, and the
+            next run starts from what is done).
     """
-    if settings.streams != "rgb":
-        expected = "rgb (optical-flow features can be supplied as .npy files)"
-        raise BadInput("features.streams", settings.streams, expected, "set features.streams to rgb")
-    paths = {key: relative_path(key) for key in sorted(videos)}
-    ledger = Ledger(out, specification(settings, weights), set(paths.values()))
+    streams = settings.streams.split(",")
+    if settings.crop > settings.short_side:
+        expected = f"at most short_side ({settings.short_side})"
+        raise BadInput("features.crop", str(settings.crop), expected, "reduce crop")
+    paths = {key: [relative_path(key, stream) for stream in streams] for key in sorted(videos)}
+    ledger = Ledger(out, specification(settings, weights), {path for files in paths.values() for path in files})
     todo: dict[str, tuple[Path, str]] = {}
-    failures: list[BadInput] = []
-    for key, path in paths.items():
+    failures: dict[str, BadInput] = {}
+    for key, files in paths.items():
         try:
             source = _source_sha256(videos[key])
         except BadInput as error:
-            failures.append(_failed(key, error))
-            ledger.drop(path)
+            failures[key] = error
             continue
-        if not ledger.holds(path, source):
-            ledger.drop(path)
+        if not all(ledger.holds(path, source) for path in files):
             todo[key] = videos[key], source
+    for path in (path for key in [*todo, *failures] for path in paths[key]):
+        ledger.drop(path)
     log.info("%d of %d videos are to be extracted", len(todo), len(videos))
     if todo:
         from um.features.network import Network
 
-        network = Network(settings, weights, device)
-        for key, result in _run(todo, settings, network):
+        networks = {stream: Network(settings, weights[stream], device, stream) for stream in streams}
+        for key, result in _run(todo, settings, networks, decoders):
             if isinstance(result, BadInput):
-                failures.append(_failed(key, result))
+                failures[key] = result
                 continue
-            ledger.save(paths[key], result, todo[key][1])
-    if failures:
-        first = min(failures, key=lambda error: error.where)
+            for path, stream in zip(paths[key], streams, strict=True):
+                ledger.save(path, result[stream], todo[key][1])
+    for key in sorted(failures):
+        log.warning("%s left out: %s", key, failures[key])
+    if failures and (strict or len(failures) == len(videos)):
+        first = failures[min(failures)]
         more = f" (and {len(failures) - 1} more like it)" if len(failures) > 1 else ""
         raise BadInput(first.where, first.found + more, first.expected, first.hint)
-    ledger.close()
+    ledger.close({key: error.found for key, error in sorted(failures.items())})
 
 
 def relative_path(key: str, stream: str = "rgb") -> str:
@@ -87,19 +112,27 @@ def relative_path(key: str, stream: str = "rgb") -> str:
     return "/".join([*subset, stream, f"{name}.npy"])
 
 
-def specification(settings: Features, weights: Path) -> dict[str, Any]:
+def specification(settings: Features, weights: Mapping[str, Path]) -> dict[str, Any]:
     """Everything the features' values depend on, but the videos, the device and its libraries' threads."""
     from importlib.metadata import version
 
-    if not weights.is_file():
-        raise BadInput(weights, "no such file", "pretrained weights", "`um weights` fetches the default ones")
-    inception = settings.backbone == "i3d-inception"
-    return {
+    from um.features.backbones import clip_of
+
+    streams = settings.streams.split(",")
+    for stream in streams:
+        if stream not in weights:
+            raise BadInput("weights", f"none for {stream}", "a file per stream", f"--{stream}-weights names it")
+        if not weights[stream].is_file():
+            expected, hint = "pretrained weights", "`um weights` fetches those of i3d-inception, rgb"
+            raise BadInput(weights[stream], "no such file", expected, hint)
+    clips = {stream: clip_of(settings.backbone, stream, settings.window) for stream in streams}
+    spec: dict[str, Any] = {
         "extractor": "um",
-        "format": 1,
+        "format": 2,
         "backbone": settings.backbone,
         "streams": settings.streams,
-        "weights_sha256": sha256(weights),
+        "weights_sha256": {stream: sha256(weights[stream]) for stream in streams},
+        "clip": {stream: clip._asdict() for stream, clip in clips.items()},
         "fps": settings.fps,
         "window": settings.window,
         "stride": settings.window,
@@ -107,10 +140,14 @@ def specification(settings: Features, weights: Path) -> dict[str, Any]:
         "crop": settings.crop,
         "precision": settings.precision,
         "clips": settings.clips,
-        "dimension": 1024 if inception else 2048,
         "decoder": "pyav",
         "versions": {name: version(name).split("+")[0] for name in ("av", "mmaction2", "torch")},
     }
+    if "flow" in streams:
+        spec["flow"] = settings.flow
+        if settings.flow == "opencv":
+            spec["versions"]["opencv"] = version("opencv-contrib-python")
+    return spec
 
 
 def _source_sha256(video: Path) -> str:
@@ -119,53 +156,102 @@ def _source_sha256(video: Path) -> str:
     return sha256(video)
 
 
-def _failed(key: str, error: BadInput) -> BadInput:
-    log.warning("%s left out: %s", key, error)
-    return error
+def _decoded(key: str, video: Path, settings: Features, device: str) -> Iterator[tuple[str, Snippet | BadInput | None]]:
+    """(id, snippet) for every snippet of a video, then (id, None), or (id, error) if it cannot be decoded."""
+    from um.features.backbones import clip_of
+    from um.video.decode import centre, snippets
+
+    streams = settings.streams.split(",")
+    clips = {stream: clip_of(settings.backbone, stream, settings.window) for stream in streams}
+    around = {stream: clip.around(settings.window) for stream, clip in clips.items()}
+    before, after = (max(sizes) for sizes in zip(*around.values(), strict=True))
+    after = max(after, int("flow" in streams))  # the motion of a snippet's last frame is that to the next one
+    try:
+        for frames in snippets(video, settings.fps, settings.window, settings.short_side, before, after):
+            snippet = {}
+            for stream, clip in clips.items():
+                first = before - around[stream][0]
+                seen = slice(first, first + clip.frames * clip.stride, clip.stride)
+                pictures = (
+                    _motion(frames[first:][: clip.frames + 1], settings, device) if stream == "flow" else frames[seen]
+                )
+                snippet[stream] = np.ascontiguousarray(centre(pictures, settings.crop))
+            yield key, snippet
+        yield key, None
+    except BadInput as error:
+        yield key, error
 
 
-def _batches(video: Path, settings: Features) -> Iterator[npt.NDArray[np.uint8]]:
-    """Batches of snippets; a batch never mixes videos, so resuming changes no bits."""
-    from um.video.decode import snippets
+def _motion(frames_THW3: Frames, settings: Features, device: str) -> Frames:
+    """(T - 1, H, W, 2) bytes of the flow between frames."""
+    import torch
 
-    batch: list[npt.NDArray[np.uint8]] = []
-    for snippet in snippets(video, settings.fps, settings.window, settings.short_side, settings.crop):
-        batch.append(snippet)
-        if len(batch) == settings.clips:
-            yield np.stack(batch)
-            batch = []
-    if batch:
-        yield np.stack(batch)
+    from um.video import flow
+
+    grey_THW = flow.grey(torch.from_numpy(frames_THW3).to(device))
+    motion_T2HW = flow.flow(grey_THW[:-1], grey_THW[1:], settings.flow)
+    motion_THW2: Frames = flow.quantise(motion_T2HW).permute(0, 2, 3, 1).cpu().numpy()
+    return motion_THW2
 
 
-def _decoded(
-    todo: Mapping[str, tuple[Path, str]], settings: Features
-) -> Iterator[tuple[str, npt.NDArray[np.uint8] | BadInput | None]]:
-    """(id, batch) for every batch, (id, None) at a video's end, (id, error) if it cannot be decoded."""
-    for key, (video, _) in todo.items():
-        try:
-            for batch in _batches(video, settings):
-                yield key, batch
-        except BadInput as error:
-            yield key, error
-        else:
-            yield key, None
+def _forwarded(
+    items: Iterator[tuple[str, Snippet | BadInput | None]], networks: "Mapping[str, Network]", clips: int
+) -> Iterator[tuple[str, dict[str, Rows] | BadInput | None]]:
+    """The same items in the same order, snippets as the networks' rows (D,).
+
+    Batches take snippets of any videos, and the last one is filled up: rows depend on the size of their batch in the
+    last digits, but neither on what else is in it nor on their place. While a device works on a batch, the next one is
+    put together.
+    """
+    held: list[tuple[str, Snippet | BadInput | None]] = []  # up to the last snippet of a batch
+    waiting: tuple[list[tuple[str, Snippet | BadInput | None]], dict[str, Tensor]] = [], {}
+
+    def launch() -> dict[str, "Tensor"]:
+        batch = [item for _, item in held if isinstance(item, dict)]
+        filled = batch + batch[-1:] * (clips - len(batch))
+        return {
+            stream: network.launch(np.stack([snippet[stream] for snippet in filled]))
+            for stream, network in networks.items()
+            if batch
+        }
+
+    def collect() -> Iterator[tuple[str, dict[str, Rows] | BadInput | None]]:
+        entries, made = waiting
+        rows = iter(zip(*(features_ND.cpu().numpy() for features_ND in made.values()), strict=True))
+        for key, item in entries:
+            yield key, dict(zip(made, next(rows), strict=True)) if isinstance(item, dict) else item
+
+    size = 0
+    for entry in items:
+        held.append(entry)
+        size += isinstance(entry[1], dict)
+        if size == clips:
+            launched = held, launch()
+            yield from collect()
+            waiting, held, size = launched, [], 0
+    launched = held, launch()
+    yield from collect()
+    waiting = launched
+    yield from collect()
 
 
 def _run(
-    todo: Mapping[str, tuple[Path, str]], settings: Features, network: "Network"
-) -> Iterator[tuple[str, npt.NDArray[np.float32] | BadInput]]:
-    """(id, features (T, D)) or (id, error) per video, while a thread decodes ahead of the network."""
-    rows: list[npt.NDArray[np.float32]] = []
+    todo: Mapping[str, tuple[Path, str]], settings: Features, networks: "Mapping[str, Network]", decoders: int
+) -> Iterator[tuple[str, dict[str, Rows] | BadInput]]:
+    """(id, features (T, D) by stream) or (id, error) per video, while threads decode ahead of the networks."""
+    device = next(iter(networks.values())).device
+    threads = decoders or (1 if device.type == "cpu" else min(8, os.cpu_count() or 1))
+    sources = (_decoded(key, video, settings, str(device)) for key, (video, _) in todo.items())
+    rows: dict[str, list[dict[str, Rows]]] = {}
     with (
         progress("videos", len(todo)) as step,
-        prefetch(_decoded(todo, settings), QUEUED_BATCHES) as items,
+        prefetch(sources, QUEUED_BATCHES * settings.clips, threads) as items,
     ):
-        for key, item in items:
-            if isinstance(item, np.ndarray):
-                rows.append(network(item))
+        for key, item in _forwarded(items, networks, settings.clips):
+            if isinstance(item, dict):
+                rows.setdefault(key, []).append(item)
                 continue
-            result = np.concatenate(rows) if item is None else item
-            rows = []
+            made = rows.pop(key, [])
+            result = item or {stream: np.stack([row[stream] for row in made]) for stream in networks}
             yield key, result
-            step(key if isinstance(result, BadInput) else f"{key}, {len(result)} snippets")
+            step(key if isinstance(result, BadInput) else f"{key}, {len(made)} snippets")

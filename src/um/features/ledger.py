@@ -7,6 +7,7 @@ Snakemake deletes a rule's outputs, the index among them, before it runs the rul
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class Ledger:
     def __init__(self, folder: Path, spec: dict[str, Any], wanted: set[str]) -> None:
         self.folder = folder
         self.spec, self.index, self.journal = (folder / n for n in ("spec.json", "index.json", "journal.jsonl"))
+        self.missing = folder / "missing.tsv"
         if folder.exists() and not folder.is_dir():
             raise BadInput(folder, "a file", "a folder for features", "choose another --out")
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,12 +78,17 @@ class Ledger:
             self._note(path, None)
             (self.folder / path).unlink(missing_ok=True)
 
-    def close(self) -> None:
-        """Everything is done: write the index.
+    def close(self, missing: Mapping[str, str] | None = None) -> None:
+        """Everything is done: write the index, and `missing.tsv` of the videos that are not to be had, by reason.
 
         The journal stays: a workflow engine may delete the index, its output, before it runs the extraction again.
         """
         self._write_journal()
+        self.missing.unlink(missing_ok=True)
+        if missing:
+            lines = [f"{key}\t{' '.join(reason.split())}\n" for key, reason in missing.items()]
+            with atomic(self.missing) as temporary:
+                temporary.write_text("".join(["id\treason\n", *lines]), "utf-8")
         files = {path: self.entries[path] for path in sorted(self.entries)}
         write_json(self.index, {"spec": sha256(self.spec), "files": files})
 

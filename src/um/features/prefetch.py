@@ -1,8 +1,8 @@
-"""An iterator that runs ahead in one background thread."""
+"""Iterators that run ahead in background threads."""
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -16,13 +16,14 @@ class _Item(Generic[T]):
 
 
 @contextmanager
-def prefetch(items: Iterator[T], depth: int) -> Iterator[Iterator[T]]:
-    """Yield `items` in their order while at most `depth` finished ones wait; errors arrive in their place.
+def prefetch(sources: Iterable[Iterator[T]], depth: int, threads: int = 1) -> Iterator[Iterator[T]]:
+    """Yield the items of all sources, each source's in its order, while at most `depth` finished ones wait.
 
-    Leaving the context ends the thread, also when not everything was consumed.
+    A thread takes the next source when it has finished one, so that with one thread all items come in order. Errors
+    arrive in their place. Leaving the context ends the threads, also when not everything was consumed.
     """
     ready: queue.Queue[_Item[T] | BaseException] = queue.Queue(depth)
-    stop = threading.Event()
+    stop, lock, left = threading.Event(), threading.Lock(), iter(sources)
 
     def put(entry: _Item[T] | BaseException) -> None:
         while not stop.is_set():
@@ -32,26 +33,38 @@ def prefetch(items: Iterator[T], depth: int) -> Iterator[Iterator[T]]:
                 continue
             return
 
+    def following() -> Iterator[T] | None:
+        with lock:
+            return next(left, None)
+
     def produce() -> None:
         try:
-            for item in items:
-                put(_Item(item))
-                if stop.is_set():
-                    return
+            while (source := following()) is not None:
+                for item in source:
+                    put(_Item(item))
+                    if stop.is_set():
+                        return
             put(StopIteration())
         except BaseException as error:
             put(error)
 
     def consume() -> Iterator[T]:
-        while not isinstance(entry := ready.get(), StopIteration):
-            if isinstance(entry, BaseException):
+        working = threads
+        while working:
+            entry = ready.get()
+            if isinstance(entry, StopIteration):
+                working -= 1
+            elif isinstance(entry, BaseException):
                 raise entry
-            yield entry.value
+            else:
+                yield entry.value
 
-    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
-    thread.start()
+    workers = [threading.Thread(target=produce, name=f"prefetch-{i}", daemon=True) for i in range(threads)]
+    for worker in workers:
+        worker.start()
     try:
         yield consume()
     finally:
         stop.set()
-        thread.join()
+        for worker in workers:
+            worker.join()

@@ -36,9 +36,11 @@ EXACT_BILINEAR = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpola
 
 
 def snippets(
-    path: Path, fps: float = 25.0, window: int = 16, short_side: int = 256, crop: int = 224
+    path: Path, fps: float = 25.0, window: int = 16, short_side: int = 256, before: int = 0, after: int = 0
 ) -> Iterator[Frames]:
-    """Yield (window, crop, crop, 3) uint8 RGB snippets that do not overlap; an incomplete tail is dropped.
+    """Yield (before + window + after, H, W, 3) uint8 RGB: snippets that do not overlap, with their surroundings.
+
+    An incomplete snippet at the end is dropped; around the video its first and last frame are repeated.
 
     Args:
         path: any container and codec that FFmpeg reads.
@@ -46,29 +48,38 @@ def snippets(
         window: frames per snippet.
         short_side: pixels of the shorter side after bilinear resizing; the longer one is rounded to the
             nearest pixel (half to even), aspect kept in stored pixels.
-        crop: pixels of the centre crop (the odd pixel is left at the bottom and right).
+        before: frames before the snippet.
+        after: frames after the snippet.
 
     Raises:
         BadInput: not a video, damaged, cut off, or shorter than one snippet; a file that is cut off
             raises after its last whole snippet, so use nothing before the iterator ends.
     """
-    if crop > short_side:
-        raise BadInput("features.crop", str(crop), f"at most short_side ({short_side})", "reduce crop")
     rate = Fraction(str(fps))
-    buffer: list[Frames] = []
+    shown: list[Frames] = []  # from `before` frames before the next snippet on
     count = 0
     for frame, repeats in _shown(path, rate):
         if repeats:
-            picture = _picture(frame, short_side, crop)
+            picture = _picture(frame, short_side)
         for _ in range(repeats):
-            buffer.append(picture)
+            shown += [picture] * (1 if shown else before + 1)
             count += 1
-            if len(buffer) == window:
-                yield np.stack(buffer)
-                buffer.clear()
+            if len(shown) == before + window + after:
+                yield np.stack(shown)
+                del shown[:window]
     if count < window:
         found = f"{count} frames at {fps:g} fps"
         raise BadInput(path, found, f"at least {window} frames (one snippet)", "remove it from the list of videos")
+    while len(shown) >= before + window:
+        yield np.stack(shown + shown[-1:] * (before + window + after - len(shown)))
+        del shown[:window]
+
+
+def centre(frames_THWX: Frames, crop: int) -> Frames:
+    """The central `crop` x `crop` pixels (the odd pixel is left at the bottom and right)."""
+    height, width = frames_THWX.shape[1:3]
+    top, left = (height - crop) // 2, (width - crop) // 2
+    return frames_THWX[:, top : top + crop, left : left + crop]
 
 
 def _shown(path: Path, rate: Fraction) -> Iterator[tuple[Any, int]]:
@@ -138,10 +149,9 @@ def _declared(container: Any, stream: Any, start: Fraction) -> Fraction | None:
     return max(promises, default=None)
 
 
-def _picture(frame: Any, short_side: int, crop: int) -> Frames:
-    """Resize the shorter side to `short_side` and cut the centre: (crop, crop, 3) uint8 RGB."""
+def _picture(frame: Any, short_side: int) -> Frames:
+    """Turn as the file asks for and resize the shorter side to `short_side`: (H, W, 3) uint8 RGB."""
     scale = Fraction(short_side, min(frame.width, frame.height))
     width, height = round(frame.width * scale), round(frame.height * scale)
-    image = frame.reformat(width, height, "rgb24", interpolation=EXACT_BILINEAR, threads=1).to_ndarray()
-    top, left = (height - crop) // 2, (width - crop) // 2
-    return np.ascontiguousarray(image[top : top + crop, left : left + crop])
+    image: Frames = frame.reformat(width, height, "rgb24", interpolation=EXACT_BILINEAR, threads=1).to_ndarray()
+    return np.rot90(image, round(frame.rotation / 90))  # a telephone's display matrix, counter-clockwise

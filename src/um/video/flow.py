@@ -94,7 +94,7 @@ def _opencv(first_NHW: Tensor, second_NHW: Tensor) -> Tensor:
     flow_NHW2 = np.empty((N, H, W, 2), np.float32)
     solver = cv2.optflow.DualTVL1OpticalFlow.create()
     for result, first, second in zip(flow_NHW2, first_NHW.cpu().numpy(), second_NHW.cpu().numpy(), strict=True):
-        result[:] = solver.calc(first, second, None)
+        solver.calc(first, second, result)
     return torch.from_numpy(flow_NHW2).permute(0, 3, 1, 2).contiguous().to(first_NHW.device)
 
 
