@@ -94,7 +94,7 @@ def _opencv(first_NHW: Tensor, second_NHW: Tensor) -> Tensor:
     flow_NHW2 = np.empty((N, H, W, 2), np.float32)
     solver = cv2.optflow.DualTVL1OpticalFlow.create()
     for result, first, second in zip(flow_NHW2, first_NHW.cpu().numpy(), second_NHW.cpu().numpy(), strict=True):
-        result[:] = solver.calc(first, second, None)
+        solver.calc(first, second, result)  # writes into it
     return torch.from_numpy(flow_NHW2).permute(0, 3, 1, 2).contiguous().to(first_NHW.device)
 
 
@@ -107,7 +107,7 @@ def _pyramid(first_NHW: Tensor, second_NHW: Tensor) -> Tensor:
     flow_2NHW = torch.zeros(2, *scales[-1][0].shape, device=first_NHW.device)
     for first, second in reversed(scales):
         if flow_2NHW.shape[1:] != first.shape:
-            # each field an image of its own: pairs as channels would be added up in another order when there are more
+            # each field an image of its own: three pairs as channels would be taken for RGB, and rounded otherwise
             larger = interpolate(flow_2NHW.flatten(0, 1)[:, None], first.shape[1:], mode="bilinear") / SCALE_STEP
             flow_2NHW = larger.view(2, *first.shape)
         _solve_scale(first, second, flow_2NHW)
