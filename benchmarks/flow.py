@@ -1,6 +1,6 @@
 """TV-L1 flow in PyTorch against OpenCV's: pairs per second of both, and how far they agree, per video.
 
-python benchmarks/flow.py VIDEO... [--snippets 2] [--width 340] [--height 256] [--threads 1]
+python benchmarks/flow.py VIDEO... [--snippets 2] [--width 340] [--height 256] [--threads 1] [--pairs 16]
 
 Snippets of 16 frames are spread evenly over each video; the flow of a snippet is that of its 16 pairs (17 frames).
 Agreement in pixels is the length of the difference where the first picture has texture: a centred gradient of at
@@ -22,7 +22,6 @@ from torch import Tensor
 
 from um.video.flow import Backend, flow, grey, quantise
 
-WINDOW = 16
 TEXTURE = 5.0
 STILL = 0.99
 """Share of the pixels that move less than half a byte, from which on a snippet is still."""
@@ -61,20 +60,21 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=340)
     parser.add_argument("--height", type=int, default=256)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--pairs", type=int, default=16, help="per snippet; fewer for a quick look")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     cv2.setNumThreads(chosen.threads)
     load = os.getloadavg()[0]
     print(f"{chosen.width}x{chosen.height}, CPU, {chosen.threads} threads, OpenCV {cv2.__version__}, load {load:.1f}")
-    print("video                     pairs  px/frame  median     p95  textured  cosine per snippet (s: still)")
+    print("video                     pairs  px/frame  median     p95  textured  speed  cosine per snippet (s: still)")
     seconds, pairs = {"opencv": 0.0, "torch": 0.0, "cuda": 0.0}, 0
     flow(torch.zeros(1, 64, 64, dtype=torch.uint8), torch.zeros(1, 64, 64, dtype=torch.uint8))  # the first call loads
     for path in chosen.videos:
         frames = pictures(path, chosen.width, chosen.height)
-        starts = np.linspace(0, len(frames) - WINDOW - 1, chosen.snippets + 2)[1:-1].astype(int)
-        differences, motion, shares, cosines = [], [], [], []
+        starts = np.linspace(0, len(frames) - chosen.pairs - 1, chosen.snippets + 2)[1:-1].astype(int)
+        differences, motion, shares, cosines, before = [], [], [], [], dict(seconds)
         for start in starts:
-            first, second = frames[start : start + WINDOW], frames[start + 1 : start + WINDOW + 1]
+            first, second = frames[start : start + chosen.pairs], frames[start + 1 : start + chosen.pairs + 1]
             theirs, taken = timed(first, second, "opencv")
             seconds["opencv"] += taken
             ours, taken = timed(first, second, "torch")
@@ -90,9 +90,10 @@ def main() -> None:
             still = (theirs.abs().amax(1) < 20 / 255).float().mean().item() >= STILL
             cosines.append(f"{(a @ b / a.norm() / b.norm()).item():.4f}{'s' if still else ''}")
         error = np.concatenate(differences)
+        faster = (seconds["opencv"] - before["opencv"]) / (seconds["torch"] - before["torch"])
         print(
-            f"{path.name[:24]:24} {WINDOW * len(starts):6} {np.mean(motion):9.3f} {np.median(error):7.4f}"
-            f" {np.percentile(error, 95):7.4f} {np.mean(shares):9.2f}  {' '.join(cosines)}",
+            f"{path.name[:24]:24} {chosen.pairs * len(starts):6} {np.mean(motion):9.3f} {np.median(error):7.4f}"
+            f" {np.percentile(error, 95):7.4f} {np.mean(shares):9.2f} {faster:6.2f}  {' '.join(cosines)}",
             flush=True,
         )
     ours, theirs = pairs / seconds["torch"], pairs / seconds["opencv"]
