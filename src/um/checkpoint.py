@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,12 @@ def read(path: Path, settings: Train) -> tuple[UM, Header | None]:
 
 def _published(path: Path, expected: str, hint: str) -> dict[str, Tensor]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise BadInput(path, "no weights (not tensors alone)", expected, hint) from None
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         found = f"no weights ({(str(error).splitlines() or [type(error).__name__])[0][:80]})"
         raise BadInput(path, found, expected, hint) from None
     if not isinstance(state, dict) or not set(state) <= set(PUBLISHED):

@@ -375,7 +375,9 @@ def main() -> None:
     except BadInput as error:
         message = str(error)
     except typer.TyperException as error:
-        message = f"command line: {error.format_message().rstrip('.')}; hint: --help lists what there is"
+        if not (text := error.format_message().rstrip(".")):  # no verb at all: the help has been shown
+            sys.exit(2)
+        message = f"command line: {text}; hint: --help lists what there is"
     except typer.Abort:
         sys.exit(130)
     print(f"um: {message}", file=sys.stderr)

@@ -52,6 +52,23 @@ def test_ranges_are_finite(text):
         threshold_range(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seeds: [0]\ntrain:\n  lr: 1.0e-3\n  lr: 1.0e-4\n", "found key lr twice at line 4; expected a YAML mapping"),
+        ("seeds: [0\n", "found invalid YAML at line 2"),
+        ("features: {crop: 300}\n", r"features = .*; expected crop \(300\) to be at most short_side \(256\)"),
+        ("evaluate: {tiou: '1'}\n", "evaluate.tiou = '1'; expected start:stop:step"),
+    ],
+)
+def test_a_wrong_file_is_told_in_one_line(tmp_path, text, message):
+    file = tmp_path / "params.yaml"
+    file.write_text(text)
+    with pytest.raises(BadInput, match=message) as error:
+        params.load(file)
+    assert "\n" not in str(error.value)
+
+
 def test_values_are_frozen():
     with pytest.raises(ValidationError):
         Train().lr = 1.0
