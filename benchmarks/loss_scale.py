@@ -1,10 +1,10 @@
 """Whether ActivityNet fails by the scale of the classification loss: official, official with C / 20, and ours.
 
-python benchmarks/loss_scale.py FOLDER --dataset activitynet1.2 --out OUT [--draw curves.svg]
+python benchmarks/loss_scale.py FOLDER --dataset activitynet1.2 --out OUT [--arms official scaled] [--draw curves.svg]
 
 FOLDER is a dataset in any public layout, for instance of `um simulate`. The three trainings differ in nothing but what
-params.yaml says of the variants: batch size, learning rate and number of steps are set here for all. What OUT already
-holds is not trained again. Prints a table of the looks; `--draw` writes their curves.
+params.yaml says of the variants: batch size, learning rate, number of steps and `--embedding-dim` are the same for all.
+What OUT already holds is not trained again. Prints a table of the looks; `--draw` writes their curves.
 """
 
 import argparse
@@ -56,6 +56,8 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=2000)
     parser.add_argument("--looks", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--embedding-dim", type=int, help="default: that of params.yaml")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     common = {
@@ -64,8 +66,10 @@ def main() -> None:
         "iterations": chosen.iterations,
         "eval_every": chosen.iterations // chosen.looks,
     }
+    if chosen.embedding_dim:
+        common["embedding_dim"] = chosen.embedding_dim
     histories = {}
-    for arm in ARMS:
+    for arm in chosen.arms:
         history = chosen.out / arm / "history.csv"
         if not history.exists():
             folder = Folder(chosen.folder, missing="drop")

@@ -16,6 +16,7 @@ from um.errors import BadInput
 from um.files import write_json
 from um.params import Download, Evaluate, Features, Localize, Section, Settings, Train
 
+log = logging.getLogger(__name__)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 features = typer.Typer(no_args_is_help=True, help="Look at features, in any public layout.")
 app.add_typer(features, name="features")
@@ -29,6 +30,7 @@ Out = Annotated[Path, typer.Option(help="where the results go")]
 Device = Annotated[str, typer.Option(help="auto (CUDA, else CPU), cpu, cuda, cuda:1, …")]
 Weights = Annotated[Path, typer.Option(help="pretrained weights of the backbone; the default is fetched when missing")]
 FlowWeights = Annotated[Optional[Path], typer.Option(help="the same of its flow network")]  # noqa: UP045
+AS_PUBLISHED = ("official", "paper", "seed")  # variants that are what they are
 WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")
 
 
@@ -113,7 +115,7 @@ def download(
 @app.command()
 def simulate(
     dataset: Annotated[str, typer.Option(help="thumos14, activitynet1.2 or activitynet1.3")],
-    out: Annotated[Path, typer.Option(help="dataset folder to write, for --data-dir")],
+    out: Annotated[Optional[Path], typer.Option(help="default: data/simulated/<dataset>")] = None,  # noqa: UP045
     annotations: Annotated[Optional[Path], typer.Option(help="public annotation file, or its folder")] = None,  # noqa: UP045
     seed: Annotated[int, typer.Option(min=0, help="of all random choices")] = 0,
     dims: Annotated[int, typer.Option(help="width of the features, rgb and flow together")] = 2048,
@@ -127,7 +129,8 @@ def simulate(
 
     source = benchmarks.annotation_file(dataset, annotations)
     with progress("simulated videos") as step:
-        run_simulate(dataset, source, out, seed, dims, videos, half, report=step)
+        folder = out or Path("data/simulated") / dataset
+        run_simulate(dataset, source, folder, seed, dims, videos, half, report=step)
 
 
 @app.command()
@@ -198,12 +201,15 @@ def train(
     """Train UM; a killed run goes on where it was."""
     from um.datasets.folder import Folder
     from um.device import choose_device
+    from um.loss import imbalance
     from um.progress import progress
     from um.train import fit, open_run
 
     settings = _settings(dataset, changed, variant)
     chosen = choose_device(device)
     run = open_run(Folder(_root(dataset, data_dir), settings.train.streams, settings.evaluate.missing), settings, seed)
+    if variant not in AS_PUBLISHED and (warning := imbalance(settings.train, len(run.classes))):
+        log.warning(warning)
     steps = settings.train.iterations * (2 if settings.train.held_out else 1)
     with progress(f"seed {seed}", steps) as step:
         fit(run, out, chosen, lambda n, loss: step(f"loss {loss['total']:.3f}" if loss else "", n))

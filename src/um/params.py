@@ -255,7 +255,8 @@ def load(path: Path = Path("params.yaml")) -> Params:
     try:
         values = yaml.load(path.read_text("utf-8"), _Loader) or {}  # noqa: S506 (a safe one)
     except FileNotFoundError:
-        raise BadInput(path, "no such file", "the project's params.yaml", "run from the project's root") from None
+        expected = "the project's params.yaml, which holds the presets"
+        raise BadInput(path, "no such file", expected, "run from the project's root") from None
     except yaml.YAMLError as error:
         line = getattr(error, "problem_mark", None)
         at = f" at line {line.line + 1}" if line else ""

@@ -1,5 +1,6 @@
 """Training UM: one loop over resident features, resumable to the bit."""
 
+import logging
 import os
 import pickle
 import random
@@ -24,6 +25,7 @@ from um.params import Settings
 from um.predict import predict
 from um.sampling import Batches, evenly
 
+log = logging.getLogger(__name__)
 Report = Callable[[int, dict[str, float]], None]
 Look = Callable[[UM], tuple[float, dict[str, float]]]  # how good a model is, and what its line of the history says
 History = list[dict[str, float]]
@@ -188,6 +190,10 @@ def _train(
         history, best = state["history"], state["best"]
 
     first = int(history[-1]["iteration"]) + 1 if history else 1
+    arithmetic = f"{torch.get_num_threads()} threads and PyTorch {torch.__version__}"
+    if state and first <= settings.iterations and (before := state.get("arithmetic")) != arithmetic:
+        same = "the bytes will be neither run's"  # sums of floats depend on their order
+        log.warning("%s: goes on with %s after %s: %s", state_file, arithmetic, before, same)
     # One batch's place, used again and again: new memory would cost more than the copying.
     rows = min(settings.batch_size, len(train.videos)) * settings.num_segments
     batch_NF = train.packed_NF.new_empty(rows, train.packed_NF.shape[1])
@@ -222,6 +228,7 @@ def _train(
         with atomic(state_file) as temporary:
             saved = {
                 "identity": identity,
+                "arithmetic": arithmetic,
                 "model": model.state_dict(),
                 "optimiser": optimiser.state_dict(),
                 "batches": batches.state_dict(),

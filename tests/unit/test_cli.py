@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny import TINY, make_dataset, options
 
+from um.loss import imbalance
 from um.params import Localize, Train
 
 FIRST = "features/train/rgb/video_00.npy"
@@ -162,7 +163,7 @@ USAGE = {
     "unknown option": ["train", "--data-dir", "dataset", "--out", "model", "--num-segment", "5"],
     "text for a number": ["train", "--data-dir", "dataset", "--out", "model", "--num-segments", "many"],
     "out of range": ["train", "--data-dir", "dataset", "--out", "model", "--num-segments", "0"],
-    "negative seed": ["train", "--data-dir", "dataset", "--out", "model", "--seed", "-1"],
+    "negative seed": ["train", "--data-dir", "dataset", "--out", "model", "--seed", "-2"],
     "no data": ["train", "--out", "model"],
     "no params.yaml": ["train", "--dataset", "demo", "--out", "model"],
     "a file for a folder": ["train", "--data-dir", "dataset/annotations.json", "--out", "model"],
@@ -230,6 +231,48 @@ def model(um, dataset) -> Path:
     code, _, printed = um("train", "--data-dir", dataset, "--out", "model", *options())
     assert code == 0, printed
     return Path("model/last.safetensors")
+
+
+def many_classes(path: Path, number: int) -> None:
+    """Annotations of that many classes; the network has an output for each."""
+
+    def change(database):
+        instances = database["video_06"]["annotations"]
+        instances += [instances[0] | {"label": f"class {other}"} for other in range(number - 3)]
+
+    edit(path, change)
+
+
+@pytest.mark.parametrize(
+    ("classes", "changed", "said"),
+    [
+        (3, {}, ""),  # fewer than 20: 1, as the demo
+        (3, {"loss_scale": 5.0}, "loss_scale is 5, but 3 classes ask for 1 "),
+        (20, {}, ""),
+        (24, {}, ""),
+        (40, {}, "loss_scale is 1, but 40 classes ask for 2 "),
+        (40, {"loss_scale": 2.0}, ""),
+        (40, {"loss_scale": 1.7}, ""),
+        (40, {"loss_scale": 1.5}, "loss_scale is 1.5, but 40 classes ask for 2 "),
+        (40, {"loss_scale": 2.5}, "loss_scale is 2.5, but 40 classes ask for 2 "),
+        (40, {"loss": "summed_ce"}, ""),
+    ],
+)
+def test_a_loss_scale_off_a_twentieth_of_the_classes_is_named(classes, changed, said):
+    found = imbalance(Train(**changed), classes)
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
+
+
+@pytest.mark.parametrize(("variant", "said"), [("ours", 1), ("softmax", 1), ("official", 0)])
+def test_training_says_that_the_loss_scale_does_not_fit_unless_a_published_form_has_it(
+    um, dataset, tmp_path, caplog, variant, said
+):
+    many_classes(dataset / "annotations.json", 40)
+    (tmp_path / "params.yaml").write_text("variants: {official: {}, softmax: {train: {alpha: 0.0}}}")
+    code, _, printed = um("train", "--data-dir", dataset, "--out", "model", "--variant", variant, *options())
+    assert code == 0, printed
+    assert sum("loss_scale is 1, but 40 classes" in message for message in caplog.messages) == said
 
 
 def test_train_test_evaluate_and_localize(um, dataset, model):

@@ -1,6 +1,9 @@
 """Typed parameters."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -143,6 +146,25 @@ def test_the_forms_of_the_method_are_what_the_literature_says():
         "train": {"background": "masked", "uncertainty": "channels"},
         "localize": {"nms_plus_one": False},
     }
+
+
+@pytest.mark.parametrize("variant", ["official", "paper", "seed"])
+@pytest.mark.parametrize("dataset", ["demo", "ucf6", "activitynet1.3"])
+def test_the_published_forms_have_the_methods_constants_on_every_dataset(dataset, variant):
+    """Whatever a dataset changes for itself, as the demo does with r_act."""
+    chosen = params.load().of(dataset, variant)
+    constants = chosen.train.r_act, chosen.train.r_bkg, chosen.train.margin, chosen.train.alpha, chosen.localize.upscale
+    assert constants == (9, 4, 100, 5e-4, 24)
+
+
+def test_what_the_official_form_leaves_to_a_dataset_is_its_size_and_its_way_of_training():
+    """A setting that is new here has to be thought of there."""
+    written = yaml.safe_load(Path("params.yaml").read_text())["variants"]["official"]
+    assert set(Train.model_fields) - set(written["train"]) == {
+        *("streams", "num_segments", "embedding_dim", "lr", "iterations"),
+        *("eval_every", "held_out", "resident", "precision"),
+    }
+    assert set(Localize.model_fields) - set(written["localize"]) == {"max_segments", "nms_sigma"}
 
 
 def difference(a: params.Settings, b: params.Settings) -> dict:
