@@ -254,17 +254,10 @@ def evaluate(
     changed: Changed,
 ) -> None:
     """Score predictions."""
-    from um.datasets import annotations as form
-    from um.evaluation.metrics import evaluate as score
-    from um.submission import read_submission
+    from um.score import score
     from um.table import show
 
-    truth = form.load(annotations)
-    videos = truth.named(subset) if subset else truth.subset("test")
-    settings, submitted = _settings(None, changed).evaluate, read_submission(predictions)
-    if settings.missing == "drop":
-        videos = [video for video in videos if video.id in submitted.videos]
-    metrics = score(videos, submitted.predictions, settings)
+    metrics = score(annotations, predictions, subset, _settings(None, changed).evaluate)
     write_json(out, metrics)
     show(metrics)
 
@@ -277,6 +270,10 @@ def compare(
     dataset: DatasetName = None,
     annotations: Annotated[Optional[Path], typer.Option(help="any annotations instead, as for um evaluate")] = None,  # noqa: UP045
     subset: Annotated[Optional[str], typer.Option(help="default: the one the layout tests on")] = None,  # noqa: UP045
+    selection: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="last, selected or best_on_test, in folders of seed*; default: what lies there"),
+    ] = None,
     resamples: Annotated[int, typer.Option(min=100, help="of the bootstrap")] = 1000,
     out: Annotated[Optional[Path], typer.Option(help="JSON file to write")] = None,  # noqa: UP045
     *,
@@ -291,7 +288,7 @@ def compare(
         raise BadInput("command line", found, "one of them", "--dataset demo is the embedded one")
     truth = form.load(annotations or Path("data") / str(dataset) / "annotations.json")
     videos = truth.named(subset) if subset else truth.subset("test")
-    result = comparison.compare(a, b, videos, _settings(dataset, changed).evaluate, resamples)
+    result = comparison.compare(a, b, videos, _settings(dataset, changed).evaluate, resamples, selection)
     if out:
         write_json(out, result)
     comparison.show(result)
