@@ -162,11 +162,16 @@ def extract(
 
 
 @features.command("inspect")
-def inspect_features(folder: Annotated[Path, typer.Argument(help="a dataset, or features alone")]) -> None:
+def inspect_features(
+    folder: Annotated[Path, typer.Argument(help="a dataset, or features alone")],
+    dataset: Annotated[Optional[str], typer.Option(help="dataset of params.yaml whose evaluate.missing holds")] = None,  # noqa: UP045
+    missing: Annotated[Optional[str], typer.Option(help="error, drop or miss, as for um train")] = None,  # noqa: UP045
+) -> None:
     """Say what a folder of features is, and whether um train would take it."""
     from um.datasets.inspection import inspect as describe
 
-    describe(folder, typer.echo)
+    changed: Changed = {"evaluate": {"missing": missing} if missing else {}}
+    describe(folder, _settings(dataset, changed).evaluate.missing, typer.echo)
 
 
 def _weights(path: Path) -> Path:
