@@ -94,7 +94,8 @@ def evaluation(folder: Folder, _: argparse.Namespace) -> None:
     forward_s, found = timed(lambda: forward(model))
     ours_s, score = timed(ours, 3)
     theirs_s, plain_score = timed(theirs)
-    print(f"average mAP {score:.6f}, of the plain account {plain_score:.6f}")
+    made = " on SIMULATED features" if folder.simulated else ""
+    print(f"average mAP{made} {score:.6f}, of the plain account {plain_score:.6f}")
     print(f"localisation and AP: {ours_s:.2f} s, plain {theirs_s:.2f} s: {theirs_s / ours_s:.1f} x")
     whole = (plain_forward_s + theirs_s) / (forward_s + ours_s)
     print(f"with the forward pass, {forward_s:.1f} s, plain {plain_forward_s:.1f} s: {whole:.1f} x")
@@ -211,6 +212,7 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     print(f"{chosen.folder}, {chosen.threads} of {os.cpu_count()} cores")
     folder = Folder(chosen.folder)
+    print(f"{chosen.folder}: {'SIMULATED features' if folder.simulated else 'features'}")
     for part in chosen.parts:
         PARTS[part](folder, chosen)
 

@@ -170,11 +170,16 @@ def extract(
 
 
 @features.command("inspect")
-def inspect_features(folder: Annotated[Path, typer.Argument(help="a dataset, or features alone")]) -> None:
+def inspect_features(
+    folder: Annotated[Path, typer.Argument(help="a dataset, or features alone")],
+    dataset: Annotated[Optional[str], typer.Option(help="dataset of params.yaml whose evaluate.missing holds")] = None,  # noqa: UP045
+    missing: Annotated[Optional[str], typer.Option(help="error, drop or miss, as for um train")] = None,  # noqa: UP045
+) -> None:
     """Say what a folder of features is, and whether um train would take it."""
     from um.datasets.inspection import inspect as describe
 
-    describe(folder, typer.echo)
+    changed: Changed = {"evaluate": {"missing": missing} if missing else {}}
+    describe(folder, _settings(dataset, changed).evaluate.missing, typer.echo)
 
 
 def _weights(settings: Features, rgb: Path, flow: Path | None) -> dict[str, Path]:
@@ -276,17 +281,10 @@ def evaluate(
     changed: Changed,
 ) -> None:
     """Score predictions."""
-    from um.datasets import annotations as form
-    from um.evaluation.metrics import evaluate as score
-    from um.submission import read_submission
+    from um.score import score
     from um.table import show
 
-    truth = form.load(annotations)
-    videos = truth.named(subset) if subset else truth.subset("test")
-    settings, submitted = _settings(None, changed).evaluate, read_submission(predictions)
-    if settings.missing == "drop":
-        videos = [video for video in videos if video.id in submitted.videos]
-    metrics = score(videos, submitted.predictions, settings)
+    metrics = score(annotations, predictions, subset, _settings(None, changed).evaluate)
     write_json(out, metrics)
     show(metrics)
 
@@ -299,6 +297,10 @@ def compare(
     dataset: DatasetName = None,
     annotations: Annotated[Optional[Path], typer.Option(help="any annotations instead, as for um evaluate")] = None,  # noqa: UP045
     subset: Annotated[Optional[str], typer.Option(help="default: the one the layout tests on")] = None,  # noqa: UP045
+    selection: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="last, selected or best_on_test, in folders of seed*; default: what lies there"),
+    ] = None,
     resamples: Annotated[int, typer.Option(min=100, help="of the bootstrap")] = 1000,
     out: Annotated[Optional[Path], typer.Option(help="JSON file to write")] = None,  # noqa: UP045
     *,
@@ -313,7 +315,7 @@ def compare(
         raise BadInput("command line", found, "one of them", "--dataset demo is the embedded one")
     truth = form.load(annotations or Path("data") / str(dataset) / "annotations.json")
     videos = truth.named(subset) if subset else truth.subset("test")
-    result = comparison.compare(a, b, videos, _settings(dataset, changed).evaluate, resamples)
+    result = comparison.compare(a, b, videos, _settings(dataset, changed).evaluate, resamples, selection)
     if out:
         write_json(out, result)
     comparison.show(result)

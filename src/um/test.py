@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from um import checkpoint
-from um.datasets.folder import Folder, loose_features
+from um.checkpoint import Header
+from um.datasets.annotations import AMBIGUOUS
+from um.datasets.folder import Folder, Subset, loose_features
 from um.datasets.source import by_id
-from um.errors import BadInput
-from um.evaluation.metrics import accuracy, evaluate
+from um.errors import BadInput, some
+from um.evaluation.metrics import accuracy, evaluate, missing
 from um.features.extract import extract
 from um.files import write_json
 from um.model import UM
@@ -48,18 +50,32 @@ def test(root: Path, model_file: Path, out: Path, settings: Settings, device: to
     outputs = model.classifier.out_channels
     if len(classes) != outputs:
         raise BadInput(root, f"{len(classes)} classes", f"{outputs}, as {model_file} has", "choose the dataset it fits")
+    if header:
+        _check_labels(folder, subset, header, model_file, settings)
     if header and (other := _differences(header.localize, settings.localize)):
         log.warning("%s: localised with %s than in its training", model_file, other)
     model, subset = model.to(device), subset.to(device)
     videos = ((video.id, subset.features(i)) for i, video in enumerate(subset.videos))
     predictions, labels = predict(model, videos, classes, settings.localize, folder.snippet_seconds)
     metrics = evaluate(subset.population, predictions, settings.evaluate)
-    metrics |= {"num_missing": len(subset.absent), "accuracy": accuracy(subset.population, labels)}
-    if header:
-        metrics["model"] = {"selection": header.selection, "iteration": header.iteration, "seed": header.seed}
-    write_json(out / "predictions.json", submission(predictions, [video.id for video in subset.population]))
+    used = header.model if header else {"selection": "unknown"}  # a published checkpoint does not say it
+    simulated = folder.simulated or bool(header and header.simulated)
+    metrics |= missing(subset.missing, settings.evaluate.missing)
+    metrics |= {"accuracy": accuracy(subset.population, labels), "model": used, "simulated": simulated}
+    entries = [video.id for video in subset.population]
+    write_json(out / "predictions.json", submission(predictions, entries, used, simulated))
     write_json(out / "metrics.json", metrics)
     return metrics
+
+
+def _check_labels(folder: Folder, subset: Subset, header: Header, model_file: Path, settings: Settings) -> None:
+    """A class that the model does not have scores 0, and is more often a renamed one than a new one."""
+    ignored = {AMBIGUOUS} if settings.evaluate.protocol == "thumos14" else set()
+    labels = {label for video in subset.population for label in video.labels}
+    if unknown := sorted(labels - ignored - set(header.classes)):
+        found = f"{some(unknown, 'class', 'classes')} of test videos that {model_file} was not trained for"
+        expected = f"some of its {some(sorted(header.classes), 'class', 'classes')}"
+        raise BadInput(folder.annotations.path, found, expected, "name the labels as in training, or train on these")
 
 
 def _differences(trained: dict[str, Any], settings: Localize) -> str:
@@ -119,4 +135,4 @@ def localize(
         _check_width(where, array.shape[1], model, model_file)
         named[name] = torch.from_numpy(array).to(device)
     predictions, _ = predict(model, named.items(), header.classes, settings, header.snippet_seconds)
-    return submission(predictions, named)
+    return submission(predictions, named, header.model, header.simulated)

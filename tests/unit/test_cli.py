@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -371,3 +372,104 @@ def test_the_installed_command_behaves_the_same(dataset, tmp_path):
     ended = subprocess.run([*command, *options(TINY)], capture_output=True, text=True, cwd=tmp_path)
     refused((ended.returncode, ended.stdout, ended.stderr), "video_00")
     assert not (tmp_path / "model").exists()
+
+
+def relabel(root: Path, subset: str, **names: str) -> None:
+    def change(database):
+        for entry in database.values():
+            for item in entry["annotations"] if entry["subset"] == subset else ():
+                item["label"] = names.get(item["label"], item["label"])
+
+    edit(root / "annotations.json", change)
+
+
+def test_a_model_of_other_labels_is_refused(um, dataset, model):
+    relabel(dataset, "test", jump="leap", run="dash")
+    outcome = um("test", "--data-dir", dataset, "--model-file", model, "--out", "results")
+    refused(outcome, "annotations.json: found 2 classes (dash, leap)", str(model), "3 classes (jump, run, throw)")
+    assert not Path("results").exists()
+
+
+def test_ambiguous_is_no_class_to_the_protocol_that_ignores_it(um, dataset, model):
+    edit(
+        dataset / "annotations.json",
+        lambda d: [
+            v["annotations"].append(dict(v["annotations"][0], label="Ambiguous"))
+            for v in d.values()
+            if v["subset"] == "test"
+        ],
+    )
+    words = ("test", "--data-dir", dataset, "--model-file", model, "--out", "results")
+    refused(um(*words), "1 class (Ambiguous)")
+    assert um(*words, "--protocol", "thumos14")[0] == 0
+
+
+def test_classes_that_cannot_be_learnt_are_said_in_training(um, dataset, caplog):
+    words = ("train", "--data-dir", dataset, "--out", "model", *options())
+    assert um(*words)[0] == 0
+    assert "cannot be learnt" not in caplog.text
+    relabel(dataset, "test", run="dash")
+    assert um(*words)[0] == 0
+    assert "no training video of 1 class (dash) that are tested, which cannot be learnt" in caplog.text
+
+
+def test_simulated_features_are_named_wherever_a_number_appears(um, dataset, model, caplog):
+    words = ("test", "--data-dir", dataset, "--model-file", model, "--out", "real")
+    assert "SIMULATED" not in um(*words)[1]
+    assert json.loads(Path("real/metrics.json").read_text())["simulated"] is False
+    real = dataset.parent / "real_dataset"
+    shutil.copytree(dataset, real)
+    (dataset / "features/spec.json").write_text('{"simulated": true, "window": 16, "fps": 25}')
+
+    assert um("train", "--data-dir", dataset, "--out", "simulated", *options())[0] == 0
+    assert "SIMULATED" in caplog.text
+    trained = Path("simulated/last.safetensors")
+    # on simulated features, by a model of simulated features, and both
+    for root, file in ((dataset, model), (real, trained), (dataset, trained)):
+        code, printed, _ = um("test", "--data-dir", root, "--model-file", file, "--out", "results")
+        assert code == 0
+        assert "SIMULATED features" in printed
+        assert json.loads(Path("results/metrics.json").read_text())["simulated"] is True
+    truth = ("--annotations", dataset / "annotations.json")
+    _, printed, _ = um("evaluate", *truth, "--predictions", "results/predictions.json")
+    assert "SIMULATED features" in printed
+    assert json.loads(Path("metrics.json").read_text())["simulated"] is True
+    _, printed, _ = um("compare", "real", "results", *truth, "--resamples", 100)
+    (a,) = (line for line in printed.splitlines() if "A: real" in line)
+    (b,) = (line for line in printed.splitlines() if "B: results" in line)
+    assert "SIMULATED" in b
+    assert "SIMULATED" not in a
+    assert um("localize", dataset / "features/test", "--model-file", trained, "--out", "found.json")[0] == 0
+    assert json.loads(Path("found.json").read_text())["external_data"]["simulated"] is True
+
+
+def test_the_selection_of_the_model_is_printed(um, dataset, model):
+    test = ("test", "--data-dir", dataset, "--out", "results", "--model-file")
+    truth = ("--annotations", dataset / "annotations.json", "--predictions", "results/predictions.json")
+    assert "model: last (iteration 6, seed 0)" in um(*test, model)[1]
+    assert "model: last (iteration 6, seed 0)" in um("evaluate", *truth)[1]
+    assert "model: best_on_test (iteration " in um(*test, model.with_name("best_on_test.safetensors"))[1]
+    torch.manual_seed(0)
+    state = {
+        "cas_module.conv.0.weight": torch.randn(4, 6, 3),
+        "cas_module.conv.0.bias": torch.zeros(4),
+        "cas_module.classifier.0.weight": torch.randn(3, 4, 1),
+    }
+    torch.save(state, "published.pkl")
+    assert "model: selection unknown (published checkpoint)" in um(*test, "published.pkl")[1]
+    assert json.loads(Path("results/metrics.json").read_text())["model"] == {"selection": "unknown"}
+    Path("results/predictions.json").write_text('{"results": {"video_06": []}, "external_data": {"used": false}}')
+    assert "model: selection unknown" in um("evaluate", *truth)[1]
+    assert "model" not in json.loads(Path("metrics.json").read_text())
+
+
+@pytest.mark.parametrize(("policy", "become", "videos"), [("drop", "left out", 3), ("error", "counted as misses", 4)])
+def test_videos_without_an_entry_are_counted_by_evaluate(um, dataset, caplog, policy, become, videos):
+    results = {f"video_0{number}": [] for number in (6, 8, 9)}
+    Path("predictions.json").write_text(json.dumps({"results": results}))
+    words = ("--annotations", dataset / "annotations.json", "--predictions", "predictions.json", "--missing", policy)
+    _, printed, _ = um("evaluate", *words)
+    metrics = json.loads(Path("metrics.json").read_text())
+    assert (metrics["num_videos"], metrics["num_missing"], metrics["missing"]) == (videos, 1, ["video_07"])
+    assert f"1 missing, {become}" in printed
+    assert "no entry for 1 video (video_07)" in caplog.text

@@ -41,9 +41,10 @@ def make_annotations(path: Path) -> None:
     write_json(path, {"database": database})
 
 
-def make_run(dataset: str, values: Params, seed: int, selection: str, run: str = "") -> None:
+def make_run(dataset: str, values: Params, seed: int, selection: str, run: str = "", left_out: str = "") -> None:
     """Real predictions and metrics: the ground truth moved at random."""
     videos = annotations.load(Path("data") / dataset / "annotations.json").subset("test")
+    videos = [video for video in videos if video.id != left_out]
     rng = np.random.default_rng([seed, len(selection), len(run)])
     rows = annotations.frame(videos)
     rows["start"] += rng.normal(0, 1.0, len(rows))
@@ -370,3 +371,30 @@ def test_the_ablation_stands_beside_the_papers(project):
         assert averages[name] == statistics.fmean(file["average_mAP"] for file in files)
     with pytest.raises(BadInput, match="--variant seed"):
         benchmark.ablation(Path("results"), "thumos14", ["seed"], values, Path("results/thumos14-ablation"))
+
+
+@pytest.mark.parametrize(("policy", "become"), [("drop", "left out"), ("miss", "counted as misses")])
+def test_videos_without_features_are_counted_in_the_notes(project, policy, become):
+    videos = annotations.load(Path("data/clips/annotations.json")).subset("test")
+    there = [f"test/rgb/{video.id}.npy" for video in videos[1:]]
+    write_json(Path("data/clips/features/index.json"), {"files": {path: {} for path in there}})
+    evaluation = {"evaluate": {"tiou": "0.5:0.95:0.05", "missing": policy}}
+    values = project.model_copy(update={"overrides": {"clips": evaluation}})
+    for seed in SEEDS:
+        for selection in ("last", "best_on_test"):
+            make_run("clips", values, seed, selection, left_out=videos[0].id if policy == "drop" else "")
+    text = write(values, ["clips"])["md"]
+    assert f"annotated videos without features, {become}: 1." in text
+    assert f"{len(videos) - (policy == 'drop')} videos and" in text
+    assert "without features" not in write(project, ["thumos14"])["md"]
+
+
+def test_the_title_of_simulated_features_says_so(project, capsys):
+    write_json(Path("data/clips/features/spec.json"), SPEC | {"simulated": True, "seed": 0, "dims": 8})
+    forms = write(project, ["clips"])
+    titles = Cells(forms["html"]).rows[0]
+    assert titles[1][0] == "A & B_c <50 %> (SIMULATED features)"
+    assert "SIMULATED features" in capsys.readouterr().out
+    described = {"title": "Clips (SIMULATED features)", "provider": "local", "source": "/nowhere"}
+    Path("datasets/clips/dataset.yaml").write_text(json.dumps(described))
+    assert Cells(write(project, ["clips"])["html"]).rows[0][1][0] == "Clips (SIMULATED features)"

@@ -380,7 +380,9 @@ def test_missing_test_videos_lower_the_score_only_where_they_count(root, straigh
         written = json.loads((tmp_path / policy / "predictions.json").read_text())["results"]
         assert (len(written), written.get("video_07")) == ((3, None) if policy == "drop" else (4, []))
     assert (scores["drop"]["num_videos"], scores["miss"]["num_videos"]) == (3, 4)
-    assert (scores["drop"]["num_missing"], scores["miss"]["num_missing"]) == (0, 1)
+    for policy, score_of in scores.items():
+        told = [score_of[key] for key in ("num_missing", "missing", "missing_policy")]
+        assert told == [1, ["video_07"], policy]
     assert scores["miss"]["average_mAP"] < scores["drop"]["average_mAP"]
     assert scores["miss"]["accuracy"] < scores["drop"]["accuracy"]
 
