@@ -20,7 +20,7 @@ LAST, BEST, SELECTED, WHOLE = "Ours (last)", "Ours (best on test)", "Ours (selec
 METHODS = (LAST, SELECTED, BEST, WHOLE, PAPER, OFFICIAL, SEED)
 SELECTIONS = {LAST: "last", SELECTED: "selected", BEST: "best_on_test"}
 POPULATION = ("protocol", "subset", "num_videos", "num_instances", "tiou")  # equal in all rows of a dataset
-MISSING = {"drop": "left out", "miss": "counted as misses"}
+MISSING = {"error": "left out", "drop": "left out", "miss": "counted as misses"}
 SCORES = "Mean average precision in % at temporal IoU thresholds and its average over them."
 BOOTSTRAP = (
     f"{INTERVAL}: where the average would lie with other test videos and other seeds; the middle of "
@@ -109,16 +109,14 @@ def _whole(dataset: str, values: Params) -> Matched:
     """The detector of whole videos on the test subset, which also is the population of every other row."""
     settings, data = values.of(dataset).evaluate, Path("data") / dataset
     tested = annotations.load(data / "annotations.json").subset("test")
-    if settings.missing == "drop":
-        absent = _without_features(dataset, values)
+    if settings.missing != "miss":
+        absent = _without_features(dataset)
         tested = [video for video in tested if video.id not in absent]
     return match_predictions(tested, whole_video(tested), settings)
 
 
-def _without_features(dataset: str, values: Params) -> set[str]:
-    """Ids of annotated test videos that may lack features, and do."""
-    if values.of(dataset).evaluate.missing == "error":
-        return set()
+def _without_features(dataset: str) -> set[str]:
+    """Ids of annotated test videos that lack features."""
     data = Path("data") / dataset
     there = {Path(path).stem for path in read_json(data / "features" / "index.json")["files"]}
     return {video.id for video in annotations.load(data / "annotations.json").subset("test")} - there
@@ -138,8 +136,10 @@ def _notes(dataset: str, values: Params, variant: str, whole: Matched) -> list[s
     settings, population = values.of(dataset, variant), metrics_of(whole)
     instances = f"{population['num_videos']} videos and {population['num_instances']} instances"
     policy = settings.evaluate.missing
-    absent = len(_without_features(dataset, values))
-    missing = "" if policy == "error" else f"; annotated videos without features, {MISSING[policy]}: {absent}"
+    absent = len(_without_features(dataset))
+    missing = (
+        "" if policy == "error" and not absent else f"; annotated videos without features, {MISSING[policy]}: {absent}"
+    )
     spread = "mean ± sample standard deviation" if len(values.seeds) > 1 else "the value"
     return [
         f"Test subset ({population['subset']}): {instances} of {len(population['ap'])} classes; "

@@ -1,6 +1,7 @@
 """A dataset as a folder, in our layout and in the official code's."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -196,3 +197,35 @@ def test_simulated_features_are_what_their_specification_says(tmp_path, spec, si
     if spec:
         (root / "features/spec.json").write_text(spec)
     assert Folder(root).simulated is simulated
+
+
+@pytest.mark.parametrize("missing", ["error", "drop"])
+def test_a_segment_behind_the_features_is_told(tmp_path, caplog, missing):
+    root = make_dataset(tmp_path / "d")
+    content = json.loads((root / "annotations.json").read_text())
+    entry = next(entry for entry in content["database"].values() if entry["subset"] == "test")
+    entry.pop("duration", None)
+    entry["annotations"][0]["segment"] = [0.5, 99999.0]
+    (root / "annotations.json").write_text(json.dumps(content))
+    message = r"found segment \[0.5, 99999\] of .*; expected an end within its features"
+    if missing == "error":
+        with pytest.raises(BadInput, match=message):
+            Folder(root).load("test")
+    else:
+        Folder(root, missing=missing).load("test")
+        assert re.search(message, caplog.text)
+
+
+def test_videos_that_could_not_be_read_are_left_out(tmp_path, caplog):
+    root = make_dataset(tmp_path / "d")
+    names = [path.stem for path in sorted(root.glob("features/test/rgb/*.npy"))]
+    (root / f"features/test/rgb/{names[0]}.npy").unlink()
+    with pytest.raises(BadInput, match=f"no rgb features of 1 video .{names[0]}."):
+        Folder(root).load("test")
+    (root / "features/missing.tsv").write_text(f"id\treason\ntest/{names[0]}\ta file that cannot be decoded\n")
+    subset = Folder(root).load("test")
+    assert [video.id for video in subset.videos] == [video.id for video in subset.population] == names[1:]
+    assert [video.id for video in subset.missing] == names[:1]
+    assert "are left out" in caplog.text
+    population = Folder(root, missing="miss").load("test").population
+    assert [video.id for video in population] == names

@@ -74,6 +74,8 @@ def project(tmp_path, monkeypatch):
         data = Path("data") / dataset
         make_annotations(data / "annotations.json")
         write_json(data / "features" / "spec.json", SPEC)
+        there = annotations.load(data / "annotations.json").subset("test")
+        write_json(data / "features" / "index.json", {"files": {f"test/rgb/{video.id}.npy": {} for video in there}})
         folder = Path("datasets") / dataset
         folder.mkdir(parents=True)
         (folder / "dataset.yaml").write_text(json.dumps({"title": title, "provider": "local", "source": "/nowhere"}))
@@ -259,6 +261,8 @@ def test_whole_video_is_exact_where_one_instance_fills_the_video(project):
         for i in range(4)
     }
     write_json(Path("data/clips/annotations.json"), {"database": database})
+    there = {f"test/rgb/clip{i}.npy": {} for i in (1, 3)}
+    write_json(Path("data/clips/features/index.json"), {"files": there})
     for seed in SEEDS:
         for selection in ("last", "best_on_test"):
             make_run("clips", project, seed, selection)
@@ -373,7 +377,9 @@ def test_the_ablation_stands_beside_the_papers(project):
         benchmark.ablation(Path("results"), "thumos14", ["seed"], values, Path("results/thumos14-ablation"))
 
 
-@pytest.mark.parametrize(("policy", "become"), [("drop", "left out"), ("miss", "counted as misses")])
+@pytest.mark.parametrize(
+    ("policy", "become"), [("error", "left out"), ("drop", "left out"), ("miss", "counted as misses")]
+)
 def test_videos_without_features_are_counted_in_the_notes(project, policy, become):
     videos = annotations.load(Path("data/clips/annotations.json")).subset("test")
     there = [f"test/rgb/{video.id}.npy" for video in videos[1:]]
@@ -382,10 +388,10 @@ def test_videos_without_features_are_counted_in_the_notes(project, policy, becom
     values = project.model_copy(update={"overrides": {"clips": evaluation}})
     for seed in SEEDS:
         for selection in ("last", "best_on_test"):
-            make_run("clips", values, seed, selection, left_out=videos[0].id if policy == "drop" else "")
+            make_run("clips", values, seed, selection, left_out="" if policy == "miss" else videos[0].id)
     text = write(values, ["clips"])["md"]
     assert f"annotated videos without features, {become}: 1." in text
-    assert f"{len(videos) - (policy == 'drop')} videos and" in text
+    assert f"{len(videos) - (policy != 'miss')} videos and" in text
     assert "without features" not in write(project, ["thumos14"])["md"]
 
 

@@ -238,7 +238,9 @@ def test_videos_of_one_snippet(tmp_path):
         np.save(path, np.load(path)[:1])
     annotated = json.loads((root / "annotations.json").read_text())
     for video in annotated["database"].values():
-        video.pop("duration")
+        video["duration"] = 0.64
+        for item in video["annotations"]:
+            item["segment"] = [0.0, 0.5]
     (root / "annotations.json").write_text(json.dumps(annotated))
     fit(open_run(Folder(root), settings(iterations=4), 0), tmp_path / "m", CPU)
     assert list(products(tmp_path / "m")) == PRODUCTS

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from um.datasets import layouts
-from um.datasets.annotations import Annotations, Video, video_id
+from um.datasets.annotations import SLACK, Annotations, Video, video_id
 from um.errors import BadInput, some
 from um.features import store
 from um.files import read_json
@@ -122,6 +122,13 @@ class Folder:
         return sorted({label for video in self.described() for label in video.labels})
 
     @cached_property
+    def unreadable(self) -> set[str]:
+        """Ids of the videos that `um extract` could not read: they are left out, or misses, but no error."""
+        listed = self.features / "missing.tsv"
+        lines = listed.read_text("utf-8").splitlines()[1:] if listed.is_file() else []
+        return {video_id(line.split("\t")[0].rpartition("/")[2]) for line in lines}
+
+    @cached_property
     def simulated(self) -> bool:
         """Whether spec.json says that the features are simulated."""
         return is_simulated(self.features)
@@ -167,7 +174,9 @@ class Folder:
             raise BadInput(self.features, found, "equal lengths", "extract both streams again")
         if len(widths := {sum(array.width() for array in arrays) for arrays in arrays_V}) > 1:
             raise BadInput(self.root, f"feature widths {sorted(widths)}", "one width", "extract with one backbone")
-        return videos, [lengths[0] for lengths in lengths_V], widths.pop()
+        lengths = [lengths[0] for lengths in lengths_V]
+        self._check_segments(videos, lengths)
+        return videos, lengths, widths.pop()
 
     def load(self, role: str, dtype: torch.dtype = torch.float32) -> Subset:
         """Read the `train` or the `test` subset, video by video into one tensor.
@@ -220,10 +229,23 @@ class Folder:
     def _listed(self, role: str) -> list[Video]:
         return listed(self.root, self.annotations, role)
 
+    def _check_segments(self, videos: list[Video], lengths: list[int]) -> None:
+        """An annotation may leave out the duration, or be of another cut of the video: the features know its length."""
+        for video, length in zip(videos, lengths, strict=True):
+            seconds = length * self.snippet_seconds
+            last = max(video.instances, key=lambda instance: instance.end, default=None)
+            if last and last.end > seconds + self.snippet_seconds + SLACK:
+                where = f"{self.annotations.path}: {video.id}"
+                found = f"segment [{last.start:g}, {last.end:g}] of {last.label}"
+                error = BadInput(where, found, f"an end within its features, {seconds:g} s", "are they of this video?")
+                if self.missing == "error":
+                    raise error
+                log.warning("%s", error)
+
     def _check_coverage(self, videos: list[Video]) -> None:
         for stream in self.streams:
             files = self.files[stream]
-            absent = [video.id for video in videos if video.id not in files]
+            absent = [video.id for video in videos if video.id not in files and video.id not in self.unreadable]
             if absent and self.missing == "error":
                 raise BadInput(
                     self.features,
