@@ -58,12 +58,13 @@ def main() -> None:
     parser.add_argument("--looks", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--embedding-dim", type=int, help="default: that of params.yaml")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     common = {
         "batch_size": 16,
-        "lr": 3e-4,
+        "lr": chosen.lr,
         "iterations": chosen.iterations,
         "eval_every": chosen.iterations // chosen.looks,
     }
