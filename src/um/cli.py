@@ -31,6 +31,7 @@ Device = Annotated[str, typer.Option(help="auto (CUDA, else CPU), cpu, cuda, cud
 Weights = Annotated[Path, typer.Option(help="pretrained weights of the backbone; the default is fetched when missing")]
 FlowWeights = Annotated[Optional[Path], typer.Option(help="the same of its flow network")]  # noqa: UP045
 AS_PUBLISHED = ("official", "paper", "seed")  # variants that are what they are
+SHARD = "one of K processes that share the videos and the folder; when all have ended, one run without it"
 WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")
 
 
@@ -144,6 +145,7 @@ def extract(
     device: Device = "auto",
     strict: Annotated[bool, typer.Option(help="fail where a video cannot be read, instead of listing it")] = False,
     decoders: Annotated[int, typer.Option(min=0, help="videos decoded at a time; 0: as many as the device takes")] = 0,
+    shard: Annotated[Optional[str], typer.Option(metavar="I-of-K", help=SHARD)] = None,  # noqa: UP045
     *,
     changed: Changed,
 ) -> None:
@@ -151,12 +153,15 @@ def extract(
     from um.datasets import source
     from um.datasets.imported import bring
     from um.features.extract import extract as run_extract
+    from um.features.shard import Shard
     from um.progress import progress
 
-    settings = _settings(dataset, changed).features
+    settings, share = _settings(dataset, changed).features, Shard.parse(shard) if shard else None
     if dataset and not videos:
         out = out or Path("data") / dataset / "features"
         if not source.has_videos(dataset):
+            if share:
+                raise BadInput("--shard", f"{dataset}, which comes as features", "a dataset of videos", "leave it out")
             with progress("features") as step:
                 bring(source.location(dataset), out, step)
             return
@@ -166,7 +171,7 @@ def extract(
     else:
         raise BadInput("command line", "neither --dataset nor videos with --out", "one of them", "see --help")
     files = _weights(settings, weights, flow_weights)
-    run_extract(named, out, settings, files, device, strict=strict, decoders=decoders)
+    run_extract(named, out, settings, files, device, strict=strict, decoders=decoders, shard=share)
 
 
 @features.command("inspect")

@@ -18,6 +18,7 @@ from um.errors import BadInput
 from um.features import network, store
 from um.features.extract import _decoded, extract, relative_path
 from um.features.prefetch import prefetch
+from um.features.shard import Shard
 from um.files import sha256
 from um.params import Features
 from um.video import flow
@@ -108,27 +109,37 @@ def test_two_runs_give_the_same_bits(
     assert (tmp_path / "rgb/x.npy").read_bytes() == (whole / "train/rgb/b.npy").read_bytes()
 
 
-def test_resumes_after_a_kill(tmp_path: Path, whole: Path, videos: dict[str, Path], weights: dict[str, Path]) -> None:
-    arguments = json.dumps([{k: str(v) for k, v in videos.items()}, str(tmp_path), str(weights["rgb"])])
+def started(videos: dict[str, Path], out: Path, weights: dict[str, Path], shard: str = "") -> "subprocess.Popen[bytes]":
+    """An extraction of its own process, slow enough to be killed."""
+    arguments = json.dumps([{k: str(v) for k, v in videos.items()}, str(out), str(weights["rgb"]), shard])
     program = f"""
 import json, time
 from pathlib import Path
 from um.features import extract as module, network
+from um.features.shard import Shard
 from um.params import Features
-videos, out, weights = json.loads({arguments!r})
+videos, out, weights, shard = json.loads({arguments!r})
 call = network.Network.launch
 network.Network.launch = lambda self, x: time.sleep(0.3) or call(self, x)
-settings = Features(short_side=64, crop=32, clips=2)
-module.extract({{k: Path(v) for k, v in videos.items()}}, Path(out), settings, {{"rgb": Path(weights)}}, "cpu")
+settings, shard = Features(short_side=64, crop=32, clips=2), Shard.parse(shard) if shard else None
+videos, weights = {{k: Path(v) for k, v in videos.items()}}, {{"rgb": Path(weights)}}
+module.extract(videos, Path(out), settings, weights, "cpu", shard=shard)
 """
-    process = subprocess.Popen([sys.executable, "-c", program])
-    last = tmp_path / "val/rgb/c.npy"  # then d's ten batches take seconds
+    return subprocess.Popen([sys.executable, "-c", program])
+
+
+def kill_after(process: "subprocess.Popen[bytes]", last: Path) -> None:
+    """SIGKILL half a second after a file was made."""
     deadline = time.monotonic() + 400
     while not last.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.5)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def test_resumes_after_a_kill(tmp_path: Path, whole: Path, videos: dict[str, Path], weights: dict[str, Path]) -> None:
+    kill_after(started(videos, tmp_path, weights), tmp_path / "val/rgb/c.npy")  # then d's ten batches take seconds
     assert not (tmp_path / "index.json").exists()
     assert not (tmp_path / "val/rgb/d.npy").exists()
     (tmp_path / "val/rgb/.d.npy.1.part.npy").write_bytes(b"torn")  # a kill while it wrote
@@ -137,6 +148,57 @@ module.extract({{k: Path(v) for k, v in videos.items()}}, Path(out), settings, {
     extract(videos, tmp_path, TINY, weights, "cpu")
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
     assert content(tmp_path) == content(whole)
+
+
+def test_shards_at_the_same_time_give_the_same_bytes(
+    tmp_path: Path, whole: Path, videos: dict[str, Path], weights: dict[str, Path], forwards: list[int]
+) -> None:
+    one, two = (started(videos, tmp_path, weights, f"{i}-of-2") for i in (1, 2))  # a and c, b and d
+    kill_after(two, tmp_path / "train/rgb/b.npy")
+    assert one.wait() == 0
+    assert sorted(path.stem for path in tmp_path.rglob("[!.]*.npy")) == ["a", "b", "c"]
+    assert not (tmp_path / "index.json").exists()
+    assert not (tmp_path / "spec.json").exists()
+    extract(videos, tmp_path, TINY, weights, "cpu", shard=Shard(2, 2))
+    assert forwards == [2] * 10  # d alone
+    forwards.clear()
+    extract(videos, tmp_path, TINY, weights, "cpu")
+    assert forwards == []
+    assert content(tmp_path) == content(whole)
+    for i in (1, 2, 3):  # more shards on what is there
+        extract(videos, tmp_path, TINY, weights, "cpu", shard=Shard(i, 3))
+    extract(videos, tmp_path, TINY, weights, "cpu")
+    assert forwards == []
+    assert content(tmp_path) == content(whole)
+
+
+def test_what_shards_cannot_decode_is_missing_of_the_whole(
+    tmp_path: Path, videos: dict[str, Path], weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    named = {"a": text, "b": videos["train/a"], "c": tmp_path / "absent.mp4"}
+    extract(named, tmp_path / "whole", TINY, weights, "cpu")
+    out = tmp_path / "out"
+    with pytest.raises(BadInput, match=r"text.mp4: found .* \(and 1 more like it\)"):
+        extract(named, out, TINY, weights, "cpu", shard=Shard(1, 2), strict=True)
+    for i in (1, 2):  # all of the first one's are broken, which is not all that there is
+        extract(named, out, TINY, weights, "cpu", shard=Shard(i, 2))
+    assert not (out / "missing.tsv").exists()
+    monkeypatch.setattr(network, "Network", None)  # nobody tries a broken video again
+    with pytest.raises(BadInput, match=r"text.mp4: found .* \(and 1 more like it\)"):
+        extract(named, out, TINY, weights, "cpu", strict=True)
+    extract(named, out, TINY, weights, "cpu")
+    assert content(out) == content(tmp_path / "whole")
+    monkeypatch.undo()
+    extract(named | {"a": videos["val/c"]}, out, TINY, weights, "cpu", shard=Shard(1, 2))
+    assert (out / "rgb/a.npy").is_file()
+
+
+@pytest.mark.parametrize("name", ["3", "0-of-2", "3-of-2", "1-of-0", "-1-of-2", "1/2"])
+def test_a_shard_that_cannot_be(name: str) -> None:
+    with pytest.raises(BadInput, match=r"--shard: found .*; expected 1-of-K to K-of-K"):
+        Shard.parse(name)
 
 
 def test_only_what_changed_is_extracted_again(

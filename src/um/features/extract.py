@@ -2,7 +2,8 @@
 
 Beside the features lie `spec.json` (everything their values depend on), `index.json` (sha256 of every
 file and of its video; absent unless complete), `missing.tsv` (videos that could not be read, with the
-reason; absent if none) and `journal.jsonl` (the index as far as it got).
+reason; absent if none) and `journal.jsonl` (the index as far as it got). Several processes may share
+the work: each is a shard, and when all are done one that is none writes what is of the whole folder.
 """
 
 # N snippets of a batch, T snippets of a video, D features
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from um.errors import BadInput
 from um.features.ledger import Ledger
 from um.features.prefetch import prefetch
+from um.features.shard import Shard
 from um.files import sha256
 from um.params import Features
 from um.progress import progress
@@ -47,6 +49,7 @@ def extract(
     *,
     strict: bool = False,
     decoders: int = 0,
+    shard: Shard | None = None,
 ) -> None:
     """Extract every video's features; what is there already and still true is kept.
 
@@ -60,6 +63,8 @@ def extract(
         strict: a video that cannot be decoded is an error, not a line of `missing.tsv`.
         decoders: videos that are decoded at the same time; 0 is one on a CPU, as the network needs the
             cores, and up to eight for a GPU.
+        shard: do its share of the videos, beside other shards at the same time. There is no index.json until
+            they have ended and a run without `shard` has found everything held.
 
     Raises:
         BadInput: settings, weights or names that cannot be used; no video that can be decoded; or with
@@ -68,7 +73,10 @@ def extract(
     """
     streams = settings.streams.split(",")
     paths = {key: [relative_path(key, stream) for stream in streams] for key in sorted(videos)}
-    ledger = Ledger(out, specification(settings, weights), {path for files in paths.values() for path in files})
+    if shard:
+        paths = {key: paths[key] for key in shard.of(paths)}
+    wanted = {path for files in paths.values() for path in files}
+    ledger = Ledger(out, specification(settings, weights), wanted, shard)
     todo: dict[str, tuple[Path, str]] = {}
     failures: dict[str, BadInput] = {}
     for key, files in paths.items():
@@ -77,11 +85,15 @@ def extract(
         except BadInput as error:
             failures[key] = error
             continue
-        if not all(ledger.holds(path, source) for path in files):
+        if all(ledger.holds(path, source) for path in files):
+            continue
+        if known := ledger.failure(key, source):
+            failures[key] = known
+        else:
             todo[key] = videos[key], source
     for path in (path for key in [*todo, *failures] for path in paths[key]):
         ledger.drop(path)
-    log.info("%d of %d videos are to be extracted", len(todo), len(videos))
+    log.info("%d of %d videos are to be extracted", len(todo), len(paths))
     if todo:
         from um.features.network import Network
 
@@ -89,17 +101,19 @@ def extract(
         for key, result in _run(todo, settings, networks, decoders):
             if isinstance(result, BadInput):
                 failures[key] = result
+                ledger.fail(key, todo[key][1], result)
                 continue
             for path, stream in zip(paths[key], streams, strict=True):
                 ledger.save(path, result[stream], todo[key][1])
-    fatal = bool(failures) and (strict or len(failures) == len(videos))
+    fatal = bool(failures) and (strict or (len(failures) == len(videos) and not shard))
     for key in sorted(failures)[int(fatal) :]:  # the first of them is told by the error
         log.warning("%s left out: %s", key, failures[key])
     if fatal:
         first = failures[min(failures)]
         more = f" (and {len(failures) - 1} more like it)" if len(failures) > 1 else ""
         raise BadInput(first.where, first.found + more, first.expected, first.hint)
-    ledger.close({key: error.found for key, error in sorted(failures.items())})
+    if not shard:
+        ledger.close({key: error.found for key, error in sorted(failures.items())})
 
 
 def relative_path(key: str, stream: str = "rgb") -> str:

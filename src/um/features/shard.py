@@ -1,0 +1,32 @@
+"""A share of the videos: several processes may extract into one folder at the same time."""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from um.errors import BadInput
+
+NAME = re.compile(r"(\d+)-of-(\d+)")
+
+
+class Shard(NamedTuple):
+    """One of `total` processes; `3-of-40` is the third."""
+
+    number: int  # from 1
+    total: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """The shard of that name; BadInput if there is no such thing."""
+        found = NAME.fullmatch(text)
+        shard = cls(*map(int, found.groups())) if found else cls(0, 0)
+        if not 1 <= shard.number <= shard.total:
+            raise BadInput("--shard", repr(text), "1-of-K to K-of-K", "K processes share the videos")
+        return shard
+
+    def __str__(self) -> str:
+        return f"{self.number}-of-{self.total}"
+
+    def of(self, keys: Iterable[str]) -> list[str]:
+        """Every `total`-th of the sorted ids, so that no shard gets all of one subset."""
+        return sorted(keys)[self.number - 1 :: self.total]
