@@ -88,7 +88,7 @@ def test_built_through_mmaction2() -> None:
     assert (data["inputs"] == 1).all()
     assert build("i3d-inception", None, "flow").backbone.Conv3d_1a_7x7.conv3d.in_channels == 2
     for backbone, stream in (("resnet", "rgb"), ("i3d-r50", "flow")):
-        with pytest.raises(BadInput, match="expected one of i3d-inception-flow, i3d-inception-rgb, i3d-r50-rgb"):
+        with pytest.raises(BadInput, match="expected one of i3d-inception-flow, i3d-inception-rgb, i3d-r50-32x2-rgb, "):
             build(backbone, None, stream)
 
 
