@@ -256,22 +256,24 @@ def localize(
     weights: Weights = WEIGHTS,
     flow_weights: FlowWeights = None,
     device: Device = "auto",
+    timelines: Annotated[bool, typer.Option(help="a picture per video, in <out without suffix>-timelines/")] = True,
+    annotations: Annotated[Optional[Path], typer.Option(help="true segments, to be shown in the pictures")] = None,  # noqa: UP045
     *,
     changed: Changed,
 ) -> None:
-    """Find the actions of videos: labelled, scored segments in seconds."""
+    """Find the actions of videos: labelled, scored segments in seconds, and a picture of each video's."""
     from um.device import choose_device
     from um.test import localize as run_localize
 
-    write_json(
+    run_localize(
+        inputs,
+        model_file,
         out,
-        run_localize(
-            inputs,
-            model_file,
-            changed["localize"],
-            lambda settings: _weights(settings, weights, flow_weights),
-            choose_device(device),
-        ),
+        changed["localize"],
+        lambda settings: _weights(settings, weights, flow_weights),
+        choose_device(device),
+        timelines=timelines,
+        annotations=annotations,
     )
 
 
