@@ -100,8 +100,8 @@ def whole_frames(container: Any, stream: Any, path: Path, reached: Reached) -> I
                 continue
             lost = awaited.show(frame)
             if lost and begun:
-                at = float(lost[0] * stream.time_base)
-                raise BadInput(path, f"{len(lost)} pictures missing at {at:.2f} s", "a whole video", REFETCH)
+                time = float(lost[0] * stream.time_base)
+                raise BadInput(path, f"{len(lost)} pictures missing at {time:.2f} s", "a whole video", REFETCH)
             begun = True
             yield frame
 
