@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from math import floor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
@@ -59,10 +59,8 @@ def snippets(
     shown: list[Frames] = []  # from `before` frames before the next snippet on
     count = 0
     for frame, repeats in _shown(path, rate):
-        if frame.key_frame or not count:  # no more often, as PyAV keeps memory for every look at a frame's side data
-            turn = _turn(frame, path)
         if repeats:
-            picture = _picture(frame, short_side, turn, path)
+            picture = _picture(frame, short_side, path)
             if shown and picture.shape != shown[-1].shape:
                 (height, width), (old_height, old_width) = picture.shape[:2], shown[-1].shape[:2]
                 found = f"a shape that changes, resized from {old_width}x{old_height} to {width}x{height}"
@@ -141,15 +139,7 @@ def _duration(frame: Any, stream: Any) -> Fraction:
     return 1 / Fraction(stream.average_rate or stream.guessed_rate or 25)
 
 
-class Turn(NamedTuple):
-    """How a picture is to be shown: first transposed, then its rows and columns in their order or from the end."""
-
-    transposed: bool = False
-    rows: int = 1
-    columns: int = 1
-
-
-def _picture(frame: Any, short_side: int, turn: Turn, path: Path) -> Frames:
+def _picture(frame: Any, short_side: int, path: Path) -> Frames:
     """Turn as the file asks for and resize the shorter side to `short_side`: (H, W, 3) uint8 RGB."""
     short, long = sorted((frame.width, frame.height))
     if long > SLIMMEST * short:
@@ -158,21 +148,18 @@ def _picture(frame: Any, short_side: int, turn: Turn, path: Path) -> Frames:
     scale = Fraction(short_side, short)
     width, height = round(frame.width * scale), round(frame.height * scale)
     image: Frames = frame.reformat(width, height, "rgb24", interpolation=EXACT_BILINEAR, threads=1).to_ndarray()
-    if turn.transposed:
-        image = image.swapaxes(0, 1)
-    return image[:: turn.rows, :: turn.columns]
+    return _turned(image, frame, path)
 
 
-def _turn(frame: Any, path: Path) -> Turn:
-    """What a telephone's display matrix asks for, which takes (x, y) to (ax + cy, bx + dy)."""
+def _turned(image: Frames, frame: Any, path: Path) -> Frames:
+    """The picture as it is to be shown: a telephone's display matrix takes (x, y) to (ax + cy, bx + dy)."""
     matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
     if matrix is None:
-        return Turn()
+        return image
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
     if min(max(abs(a), abs(d)), max(abs(b), abs(c))) * 100 > max(map(abs, (a, b, c, d))):
         found = f"pictures turned by {frame.rotation} degrees"
         raise BadInput(path, found, "quarter turns", "turn it and write it anew: ffmpeg -i IN OUT")
-    transposed = abs(b) > abs(a)
-    if transposed:
-        a, d = c, b
-    return Turn(transposed, -1 if d < 0 else 1, -1 if a < 0 else 1)
+    if abs(b) > abs(a):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
