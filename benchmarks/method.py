@@ -2,7 +2,7 @@
 
 python benchmarks/method.py FOLDER [--parts evaluation sampling training] [--threads N]
 python benchmarks/method.py FOLDER --parts memory [--dataset activitynet1.3]
-python benchmarks/method.py FOLDER --parts bf16 [--seeds 3]
+python benchmarks/method.py FOLDER --parts bf16 [--seeds 3]       on um simulate --dataset thumos14 --dims 512
 
 FOLDER is a dataset in any public layout with one file per video and stream; `make bench` takes simulated THUMOS14.
 `memory` and `bf16` are other questions than time: what a training of a preset's sizes takes, and whether bf16 scores as
@@ -41,7 +41,9 @@ import oracle
 
 CPU = torch.device("cpu")
 WARM_UP = Train(num_segments=100, iterations=100, eval_every=100, lr=1e-3)  # enough for curves like a trained model's
-SMALL = WARM_UP.model_copy(update={"embedding_dim": 256, "iterations": 300, "eval_every": 300})  # seconds per seed
+# What um simulate was calibrated with, at 512 dimensions (docs/simulation.md): trainings that find the actions.
+CALIBRATED = {"embedding_dim": 256, "margin": 25.0, "alpha": 2e-3, "iterations": 500, "eval_every": 500}
+SMALL = WARM_UP.model_copy(update=CALIBRATED)
 
 
 class Convolved(UM):
