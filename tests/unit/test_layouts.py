@@ -214,8 +214,8 @@ MISMATCHES = {
     ),
     "NaN in a package": (
         "wtalc",
-        lambda root: save_objects(root / "Thumos14reduced-I3D-JOINTFeatures.npy", [np.full((5, 12), np.nan)] * 10),
-        "60 of 60 values NaN",
+        lambda root: save_objects(root / "Thumos14reduced-I3D-JOINTFeatures.npy", [np.full((31, 12), np.nan)] * 10),
+        "372 of 372 values NaN",
     ),
     "HDF5 that is none": (
         "procl",
