@@ -111,6 +111,7 @@ def record() -> None:
         raise BadInput("snakemake", f"work for {', '.join(planned)}", "results that are up to date", "run snakemake")
     _check_made(values)
     run("dvc", "commit", "--force")
+    run("snakemake", "--touch", "--forceall")  # DVC has given the files new times
     if changed := _status():
         raise BadInput("dvc", f"changes in {', '.join(changed)}", "a clean ledger", "`dvc status` tells why")
     log.info("recorded: commit dvc.lock and results/benchmark.*, then `dvc push`")
@@ -169,7 +170,7 @@ def _check_made(values: Params) -> None:
     """Snakemake takes a newer output for a good one, whoever wrote it: its records say when it was made."""
     made = {path: time for path, time in _records() if path.exists()}
     if changed := sorted(path for path, time in made.items() if path.stat().st_mtime != time):
-        hint = f"rm {' '.join(map(str, changed[:3]))}; snakemake"
+        hint = f"`um restore` if that was DVC, else rm {changed[0]}; snakemake"
         raise BadInput(changed[0], "changes after it was made", "what its rule wrote", hint)
     for out in map(Path, _outs(values)):
         if out.parts[0] in ("models", "results"):
