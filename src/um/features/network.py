@@ -75,7 +75,7 @@ def keep_freed_memory() -> None:
     """Have glibc keep what this process frees: a sixth to a fifth less time for the network on a CPU.
 
     Large arrays go back to the system otherwise, and each feature map of each batch comes page by page from it anew.
-    The peak stays what it is. Elsewhere (musl, macOS, Windows) nothing happens.
+    Elsewhere (musl, macOS, Windows) nothing happens.
     """
     if sys.platform != "linux":
         return
