@@ -311,12 +311,19 @@ print(count, peak, time.process_time() - began)
     return int(said[0]), int(said[1]), float(said[2])
 
 
-def test_four_hours_take_no_more_memory_than_one(tmp_path: Path) -> None:
-    snippets_short, peak_short, _ = measured(hours(tmp_path / "hour.mp4", 1, 1))
+def test_four_hours_take_no_more_memory_than_a_minute(tmp_path: Path) -> None:
+    minute = film(tmp_path / "minute.mp4", frames=60, rate="1", draw=sized(32, 32))
+    snippets_short, peak_short, _ = measured(minute)
     snippets_long, peak_long, seconds = measured(hours(tmp_path / "hours.mp4", 4, 1))
-    assert (snippets_short, snippets_long) == (3600 * 25 // 16, 4 * 3600 * 25 // 16)
+    assert (snippets_short, snippets_long) == (60 * 25 // 16, 4 * 3600 * 25 // 16)
     assert peak_long - peak_short < 10_000
     assert seconds < 60
+
+
+def test_no_frame_is_kept(tmp_path: Path) -> None:
+    large = {"draw": sized(1280, 720), "prepare": lambda stream: stream.set_display_rotation(90)}
+    few, many = (measured(film(tmp_path / f"{n}.mp4", frames=n, **large))[1] for n in (20, 120))
+    assert many - few < 20_000  # a hundred frames of 1.4 MB
 
 
 class Mean:

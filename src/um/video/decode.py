@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from math import floor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -25,6 +25,15 @@ from um.video.damage import REFETCH, Reached, check_length, check_step, whole_fr
 log = logging.getLogger(__name__)
 
 Frames = npt.NDArray[np.uint8]
+
+
+class Turn(NamedTuple):
+    """What is done to a picture, in this order."""
+
+    transpose: bool = False
+    upside_down: bool = False
+    mirror: bool = False
+
 
 SLIMMEST = 16
 """The longer side over the shorter one: beyond it a resized picture may need gigabytes."""
@@ -58,9 +67,12 @@ def snippets(
     rate = Fraction(str(fps))
     shown: list[Frames] = []  # from `before` frames before the next snippet on
     count = 0
+    turns: dict[int, Turn] = {}  # by angle, as a frame whose side data was read stays until garbage is collected
     for frame, repeats in _shown(path, rate):
         if repeats:
-            picture = _picture(frame, short_side, path)
+            if frame.rotation not in turns:
+                turns[frame.rotation] = _turn(frame, path)
+            picture = _turned(_picture(frame, short_side, path), turns[frame.rotation])
             if shown and picture.shape != shown[-1].shape:
                 (height, width), (old_height, old_width) = picture.shape[:2], shown[-1].shape[:2]
                 found = f"a shape that changes, resized from {old_width}x{old_height} to {width}x{height}"
@@ -140,7 +152,7 @@ def _duration(frame: Any, stream: Any) -> Fraction:
 
 
 def _picture(frame: Any, short_side: int, path: Path) -> Frames:
-    """Turn as the file asks for and resize the shorter side to `short_side`: (H, W, 3) uint8 RGB."""
+    """The frame with its shorter side resized to `short_side`: (H, W, 3) uint8 RGB."""
     short, long = sorted((frame.width, frame.height))
     if long > SLIMMEST * short:
         expected = f"sides of at most {SLIMMEST}:1"
@@ -148,18 +160,23 @@ def _picture(frame: Any, short_side: int, path: Path) -> Frames:
     scale = Fraction(short_side, short)
     width, height = round(frame.width * scale), round(frame.height * scale)
     image: Frames = frame.reformat(width, height, "rgb24", interpolation=EXACT_BILINEAR, threads=1).to_ndarray()
-    return _turned(image, frame, path)
+    return image
 
 
-def _turned(image: Frames, frame: Any, path: Path) -> Frames:
-    """The picture as it is to be shown: a telephone's display matrix takes (x, y) to (ax + cy, bx + dy)."""
+def _turn(frame: Any, path: Path) -> Turn:
+    """What the file asks for: a telephone's display matrix takes (x, y) to (ax + cy, bx + dy)."""
     matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
     if matrix is None:
-        return image
+        return Turn()
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
     if min(max(abs(a), abs(d)), max(abs(b), abs(c))) * 100 > max(map(abs, (a, b, c, d))):
         found = f"pictures turned by {frame.rotation} degrees"
         raise BadInput(path, found, "quarter turns", "turn it and write it anew: ffmpeg -i IN OUT")
-    if abs(b) > abs(a):
-        image, a, d = image.swapaxes(0, 1), c, b
-    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    return Turn(True, b < 0, c < 0) if abs(b) > abs(a) else Turn(False, d < 0, a < 0)
+
+
+def _turned(image: Frames, turn: Turn) -> Frames:
+    """The picture as it is to be shown."""
+    if turn.transpose:
+        image = image.swapaxes(0, 1)
+    return image[:: -1 if turn.upside_down else 1, :: -1 if turn.mirror else 1]
