@@ -10,6 +10,7 @@ from um.datasets import annotations, source
 from um.errors import BadInput
 from um.evaluation import bootstrap
 from um.evaluation.metrics import Matched, match_predictions, metrics_of, name_of, whole_video
+from um.features import store
 from um.files import read_json
 from um.params import OURS, Params, run_name, threshold_range
 from um.published import ABLATION, OFFICIAL, PAPER, PUBLISHED, SEED, Published
@@ -243,9 +244,7 @@ def _figures(
 
 def _made(dataset: str) -> dict[str, Any]:
     """What the features' spec.json says of their making."""
-    spec = Path("data") / dataset / "features" / "spec.json"
-    made: dict[str, Any] = read_json(spec) if spec.exists() else {}
-    return made
+    return store.made(Path("data") / dataset / "features")
 
 
 def _features(made: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,13 +106,17 @@ def record() -> None:
     for dataset in values.datasets:
         for folder in ("videos", "features"):
             _check_index(Path("data") / dataset / folder)
+    made = _made()
+    if changed := sorted(path for path, time in made.items() if path.stat().st_mtime != time):
+        hint = f"`um restore` if that was DVC, else rm {changed[0]}; snakemake"
+        raise BadInput(changed[0], "changes after it was made", "what its rule wrote", hint)
     if planned := plan():
         raise BadInput("snakemake", f"work for {', '.join(planned)}", "results that are up to date", "run snakemake")
-    _check_made(values)
+    _check_stray(values, set(made))
     run("dvc", "commit", "--force")
     run("snakemake", "--touch", "--forceall")  # DVC has given the files new times
-    if changed := _status():
-        raise BadInput("dvc", f"changes in {', '.join(changed)}", "a clean ledger", "`dvc status` tells why")
+    if unclean := _status():
+        raise BadInput("dvc", f"changes in {', '.join(unclean)}", "a clean ledger", "`dvc status` tells why")
     log.info("recorded: commit dvc.lock and results/benchmark.*, then `dvc push`")
 
 
@@ -166,25 +169,25 @@ def _check_index(folder: Path) -> None:
         )
 
 
-def _check_made(values: Params) -> None:
-    """Snakemake takes a newer output for a good one, whoever wrote it: its records say when it was made."""
-    made = {path: time for path, time in _records() if path.exists()}
-    if changed := sorted(path for path, time in made.items() if path.stat().st_mtime != time):
-        hint = f"`um restore` if that was DVC, else rm {changed[0]}; snakemake"
-        raise BadInput(changed[0], "changes after it was made", "what its rule wrote", hint)
+def _made() -> dict[Path, float]:
+    """Outputs that are there, and when their job had made them, from Snakemake's records.
+
+    Snakemake itself takes a newer output for a good one, whoever wrote it.
+    """
+    folder, made = Path(".snakemake/metadata"), {}
+    for record in (path for path in folder.rglob("*") if path.is_file()):
+        name = "".join(part.removeprefix("@") for part in record.relative_to(folder).parts)  # long names are cut
+        made[Path(base64.b64decode(name).decode())] = float(read_json(record)["endtime"])
+    return {path: time for path, time in made.items() if path.exists()}
+
+
+def _check_stray(values: Params, made: set[Path]) -> None:
+    """DVC hashes whole folders of models and results: what no rule makes could not be built again."""
     for out in map(Path, _outs(values)):
         if out.parts[0] in ("models", "results"):
             there = {path for path in ([out] if out.is_file() else out.rglob("*")) if path.is_file()}
-            if stray := sorted(there - set(made)):
+            if stray := sorted(there - made):
                 raise BadInput(stray[0], "a file that no rule makes", "models and results only", f"rm {stray[0]}")
-
-
-def _records() -> Iterator[tuple[Path, float]]:
-    """Snakemake's records of outputs: the file, and its modification time when its job had ended."""
-    folder = Path(".snakemake/metadata")
-    for record in (path for path in folder.rglob("*") if path.is_file()):
-        name = "".join(part.removeprefix("@") for part in record.relative_to(folder).parts)  # long names are cut
-        yield Path(base64.b64decode(name).decode()), float(read_json(record)["endtime"])
 
 
 def run(tool: str, *arguments: str) -> str:

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from rendering import SIDE, picture
+from rendering import SIDE, encode, picture
 
 OPTIONS = {
     "libx264": {"crf": "1", "g": "12", "bf": "3", "threads": "1"},
@@ -68,12 +67,7 @@ def film(
             for i in range(sound * 8000 // 1024):
                 silence.pts = i * 1024
                 file.mux(audio.encode(silence))
-        gaps = [b - a for a, b in pairwise(times)] + [1 / fps]
-        for i, (time, gap) in enumerate(zip(times, gaps, strict=True)):
-            frame = av.VideoFrame.from_ndarray(draw(i), format="rgb24")
-            frame.pts, frame.time_base, frame.duration = round(time / base), base, round(gap / base)
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode(None))
+        encode(file, stream, draw, times, 1 / fps, base)
         if audio:
             file.mux(audio.encode(None))
     return path

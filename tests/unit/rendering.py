@@ -1,10 +1,11 @@
 """Small videos whose frames carry their own number."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from math import floor
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -37,13 +38,25 @@ def render(
         stream.width = stream.height = SIDE
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = base
-        gaps = [b - a for a, b in pairwise(times)] + [1 / rate]
-        for i, (time, gap) in enumerate(zip(times, gaps, strict=True)):
-            frame = av.VideoFrame.from_ndarray(picture(i), format="rgb24")
-            frame.pts, frame.time_base, frame.duration = round(time / base), base, round(gap / base)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+        encode(container, stream, picture, times, 1 / rate, base)
     return path
+
+
+def encode(
+    container: Any,
+    stream: Any,
+    draw: Callable[[int], np.ndarray],
+    times: Sequence[Fraction],
+    last: Fraction,
+    base: Fraction,
+) -> None:
+    """Write frame i at times[i] (s, in steps of `base`), each until the next and the last one for `last`."""
+    gaps = [b - a for a, b in pairwise(times)] + [last]
+    for i, (time, gap) in enumerate(zip(times, gaps, strict=True)):
+        frame = av.VideoFrame.from_ndarray(draw(i), format="rgb24")
+        frame.pts, frame.time_base, frame.duration = round(time / base), base, round(gap / base)
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
 
 
 def constant(path: Path, frames: int, rate: str = "25", **options: str) -> Path:

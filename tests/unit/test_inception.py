@@ -51,17 +51,6 @@ def test_pools_are_those_of_what_is_padded(size: tuple[int, int, int], pool: tup
     assert torch.equal(MaxPool(kernel, stride)(x), torch.nn.functional.max_pool3d(padded, kernel, stride))
 
 
-@pytest.mark.parametrize("to_rgb", [False, True])
-def test_inputs_are_the_preprocessors(to_rgb: bool) -> None:
-    network = Network.__new__(Network)
-    network.device, network.recognizer = torch.device("cpu"), build("i3d-r50", None)
-    network.recognizer.data_preprocessor.to_rgb = to_rgb
-    frames = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 5, 3), dtype=np.uint8)
-    clips = list(torch.from_numpy(frames).permute(0, 4, 1, 2, 3))
-    expected = network.recognizer.data_preprocessor({"inputs": clips, "data_samples": None})["inputs"]
-    assert torch.equal(network.inputs(frames), expected)
-
-
 @pytest.mark.parametrize("channels", [2, 3])
 @pytest.mark.parametrize(("frames", "side"), [(16, 224), (15, 97), (8, 32)])
 def test_output_shape(channels: int, frames: int, side: int) -> None:

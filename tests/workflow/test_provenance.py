@@ -75,7 +75,9 @@ def test_record_refuses_models_of_other_seeds(workspace, monkeypatch):
         provenance.record()
 
 
-@pytest.mark.parametrize("name", ["results/benchmark.md", "models/demo/seed0/history.csv"])
+@pytest.mark.parametrize(
+    "name", ["results/benchmark.md", "models/demo/seed0/history.csv", "results/demo/seed1/metrics.json"]
+)
 def test_record_refuses_what_was_changed_by_hand(workspace, monkeypatch, name):
     monkeypatch.chdir(workspace.root)
     ledger = (workspace / "dvc.lock").read_bytes()

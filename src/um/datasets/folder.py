@@ -20,7 +20,6 @@ from um.datasets import layouts
 from um.datasets.annotations import SLACK, Annotations, Video, video_id
 from um.errors import BadInput, some
 from um.features import store
-from um.files import read_json
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +130,7 @@ class Folder:
     @cached_property
     def simulated(self) -> bool:
         """Whether spec.json says that the features are simulated."""
-        return is_simulated(self.features)
+        return store.made(self.features).get("simulated") is True
 
     @cached_property
     def snippet_seconds(self) -> float:
@@ -139,7 +138,7 @@ class Folder:
         spec = self.features / "spec.json"
         if not spec.exists():
             return SNIPPET_SECONDS
-        values = read_json(spec)
+        values = store.made(self.features)
         try:
             return float(values["window"] / values["fps"])
         except (KeyError, TypeError, ZeroDivisionError):
@@ -282,13 +281,6 @@ def listed(root: Path, annotations: Annotations, role: str) -> list[Video]:
     if unknown := [name for name in ids if name not in annotations.videos]:
         raise BadInput(split, f"{some(unknown)} not annotated", "annotated ids", f"see {annotations.path}")
     return [annotations.videos[name] for name in ids]
-
-
-def is_simulated(features: Path) -> bool:
-    """Whether a folder of features says in its spec.json that they are simulated."""
-    spec = features / "spec.json"
-    made = read_json(spec) if spec.is_file() else {}
-    return isinstance(made, dict) and made.get("simulated") is True
 
 
 def untaught(train: Iterable[Video], test: Iterable[Video]) -> list[str]:

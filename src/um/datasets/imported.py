@@ -13,7 +13,7 @@ from um.datasets.folder import Folder
 from um.errors import some
 from um.features import store
 from um.features.ledger import Ledger
-from um.files import read_json, sha256
+from um.files import sha256
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,5 @@ def bring(source: Path, out: Path, report: Callable[[str], None] = lambda _: Non
 
 def specification(folder: Folder) -> dict[str, Any]:
     """What is known of the features: their layout, and what their own spec.json says."""
-    spec = folder.features / "spec.json"
-    known = read_json(spec) if spec.is_file() else {}
-    made: dict[str, Any] = {"fps": FPS, "window": WINDOW} | (known if isinstance(known, dict) else {})
+    made: dict[str, Any] = {"fps": FPS, "window": WINDOW} | store.made(folder.features)
     return made | {"imported": folder.layout, "streams": ",".join(folder.streams)}

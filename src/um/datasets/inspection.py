@@ -10,7 +10,7 @@ import numpy as np
 
 from um.datasets import layouts
 from um.datasets.annotations import Annotations, Video
-from um.datasets.folder import Folder, is_simulated, listed, untaught
+from um.datasets.folder import Folder, listed, untaught
 from um.datasets.layouts import STREAMS, Layout, Stored
 from um.errors import BadInput, some
 from um.features import store
@@ -55,7 +55,7 @@ def inspect(root: Path, missing: str = "error", show: Callable[[str], None] = pr
     layout = layouts.recognise(root)
     found = _read(layout)
     show(f"layout        {layout.name} in {layout.features}")
-    if is_simulated(layout.features):
+    if store.made(layout.features).get("simulated") is True:
         show("made          SIMULATED, as features/spec.json says")
     described = layout.annotated() if layout.annotations else None
     videos = {role: _role(layout, described, role) for role in ("train", "test")} if described else {}

@@ -47,15 +47,12 @@ class Network:
 
     @torch.inference_mode()
     def inputs(self, frames_NTHWC: npt.NDArray[np.uint8]) -> torch.Tensor:
-        """What the recogniser's own preprocessor makes of uint8 frames, to the bit: (N, C, T, H, W) float32.
-
-        The preprocessor stacks channels first, which would have to be undone: the bytes lie channels-last as they come.
-        """
-        preprocessor = self.recognizer.data_preprocessor
-        inputs_NCTHW = torch.from_numpy(frames_NTHWC).to(self.device).permute(0, 4, 1, 2, 3).float()
-        if preprocessor.to_rgb:  # mmaction2's name for the other order of colours
-            inputs_NCTHW = inputs_NCTHW.flip(1)
-        return inputs_NCTHW.sub_(preprocessor.mean).div_(preprocessor.std)
+        """What the recogniser's own preprocessor makes of uint8 frames: (N, C, T, H, W) float32, on the device."""
+        clips = list(torch.from_numpy(frames_NTHWC).permute(0, 4, 1, 2, 3))
+        inputs_NCTHW: torch.Tensor = self.recognizer.data_preprocessor({"inputs": clips, "data_samples": None})[
+            "inputs"
+        ]
+        return inputs_NCTHW
 
     @torch.inference_mode()
     def forward(self, inputs_NCTHW: torch.Tensor) -> torch.Tensor:

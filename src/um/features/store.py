@@ -7,12 +7,19 @@ import numpy as np
 import numpy.typing as npt
 
 from um.errors import BadInput
-from um.files import atomic
+from um.files import atomic, read_json
 
 Features = npt.NDArray[np.floating]
 
 EXPECTED = "floats (T, D)"
 HINT = "extract the video again"
+
+
+def made(folder: Path) -> dict[str, Any]:
+    """What a folder of features says of their making in its `spec.json`; nothing, where there is none."""
+    spec = folder / "spec.json"
+    known = read_json(spec) if spec.is_file() else {}
+    return known if isinstance(known, dict) else {}
 
 
 def read(path: Path) -> Features:
