@@ -37,5 +37,6 @@ $(BENCH_DATA): | .venv/.ready
 bench: .venv/.ready | $(BENCH_DATA) ## time the method's parts against a plain account of the official structure, on simulated THUMOS14
 	python benchmarks/method.py $(BENCH_DATA)
 
-bench-features: .venv/.ready ## time the network in fp32 and bf16 on BENCH_VIDEO; bf16 takes minutes on a CPU without bf16 units
-	python benchmarks/features.py $(BENCH_VIDEO) --crop 96 --clips 4 --repeats 1
+bench-features: .venv/.ready ## extraction of BENCH_VIDEO: speed, parts, ceiling, memory, beside mmaction2; minutes on a CPU
+	python benchmarks/features.py $(BENCH_VIDEO) --parts pipeline mmaction
+	python benchmarks/features.py $(BENCH_VIDEO) --parts memory --crop 64

@@ -1,10 +1,10 @@
 """Whether ActivityNet fails by the scale of the classification loss: official, official with C / 20, and ours.
 
-python benchmarks/loss_scale.py FOLDER --dataset activitynet1.2 --out OUT [--draw curves.svg]
+python benchmarks/loss_scale.py FOLDER --dataset activitynet1.2 --out OUT [--arms official scaled] [--draw curves.svg]
 
 FOLDER is a dataset in any public layout, for instance of `um simulate`. The three trainings differ in nothing but what
-params.yaml says of the variants: batch size, learning rate and number of steps are set here for all. What OUT already
-holds is not trained again. Prints a table of the looks; `--draw` writes their curves.
+params.yaml says of the variants: batch size, learning rate, number of steps and `--embedding-dim` are the same for all.
+What OUT already holds is not trained again. Prints a table of the looks; `--draw` writes their curves.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def settings(dataset: str, arm: str, common: dict[str, float]) -> Settings:
     return chosen.model_copy(update={"train": Train(**train)})
 
 
-def draw(histories: dict[str, pd.DataFrame], path: Path) -> None:
+def draw(histories: dict[str, pd.DataFrame], path: Path, about: str) -> None:
     """A curve per arm for the classification loss, the accuracy and the average mAP."""
     mpl.rcParams["svg.hashsalt"] = "um"
     figure, axes = plt.subplots(1, 3, figsize=(10, 3), layout="constrained")
@@ -43,6 +43,7 @@ def draw(histories: dict[str, pd.DataFrame], path: Path) -> None:
             axis.plot(history["iteration"], history[column], marker="o", markersize=3, label=ARMS[arm])
         axis.set(title=title, xlabel="step", ylim=(0, None))
     axes[0].legend(fontsize="small")
+    figure.suptitle(about)
     figure.savefig(path, metadata={"Date": None})
 
 
@@ -56,29 +57,36 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=2000)
     parser.add_argument("--looks", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument("--embedding-dim", type=int, help="default: that of params.yaml")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     common = {
         "batch_size": 16,
-        "lr": 3e-4,
+        "lr": chosen.lr,
         "iterations": chosen.iterations,
         "eval_every": chosen.iterations // chosen.looks,
     }
+    if chosen.embedding_dim:
+        common["embedding_dim"] = chosen.embedding_dim
+    folder = Folder(chosen.folder, missing="drop")
+    about = chosen.dataset + (", SIMULATED features" if folder.simulated else "")
     histories = {}
-    for arm in ARMS:
+    for arm in chosen.arms:
         history = chosen.out / arm / "history.csv"
         if not history.exists():
-            folder = Folder(chosen.folder, missing="drop")
             run = open_run(folder, settings(chosen.dataset, arm, common), 0)
             fit(run, history.parent, torch.device("cpu"))
         histories[arm] = pd.read_csv(history)
+    print(f"{about}\n")
     print(f"| | step | {' | '.join(COLUMNS.values())} |\n|---|---|{'---|' * len(COLUMNS)}")
     for arm, table in histories.items():
         for row in table.to_dict("records"):
             figures = f"{row['classification']:.4f} | {100 * row['test_accuracy']:.1f} | "
             print(f"| {ARMS[arm]} | {row['iteration']:.0f} | {figures}{100 * row['test_average_mAP']:.2f} |")
     if chosen.draw:
-        draw(histories, chosen.draw)
+        draw(histories, chosen.draw, about)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,30 @@
 """Times of the method's parts against the plain account of the official code's structure, in one run, as ratios.
 
-python benchmarks/method.py FOLDER [--parts evaluation sampling training memory] [--threads 1]
+python benchmarks/method.py FOLDER [--parts evaluation sampling training] [--threads N]
+python benchmarks/method.py FOLDER --parts memory [--dataset activitynet1.3]
+python benchmarks/method.py FOLDER --parts bf16 [--seeds 3]       on um simulate --dataset thumos14 --dims 512
 
 FOLDER is a dataset in any public layout with one file per video and stream; `make bench` takes simulated THUMOS14.
+`memory` and `bf16` are other questions than time: what a training of a preset's sizes takes, and whether bf16 scores as
+fp32 does.
 """
 
 import argparse
+import os
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from um import checkpoint
+from um import checkpoint, params
 from um.datasets import annotations
 from um.datasets.folder import Folder, Subset
 from um.evaluation.metrics import evaluate
@@ -35,6 +41,9 @@ import oracle
 
 CPU = torch.device("cpu")
 WARM_UP = Train(num_segments=100, iterations=100, eval_every=100, lr=1e-3)  # enough for curves like a trained model's
+# What um simulate was calibrated with, at 512 dimensions (docs/simulation.md): trainings that find the actions.
+CALIBRATED = {"embedding_dim": 256, "margin": 25.0, "alpha": 2e-3, "iterations": 500, "eval_every": 500}
+SMALL = WARM_UP.model_copy(update=CALIBRATED)
 
 
 class Convolved(UM):
@@ -52,7 +61,7 @@ def timed(work: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
     return (time.perf_counter() - started) / repeats, result
 
 
-def evaluation(folder: Folder) -> None:
+def evaluation(folder: Folder, _: argparse.Namespace) -> None:
     """Localisation and average precision, with and without the forward pass that both accounts share."""
     settings = Settings(train=WARM_UP)
     with tempfile.TemporaryDirectory() as scratch:
@@ -87,13 +96,14 @@ def evaluation(folder: Folder) -> None:
     forward_s, found = timed(lambda: forward(model))
     ours_s, score = timed(ours, 3)
     theirs_s, plain_score = timed(theirs)
-    print(f"average mAP {score:.6f}, of the plain account {plain_score:.6f}")
+    made = " on SIMULATED features" if folder.simulated else ""
+    print(f"average mAP{made} {score:.6f}, of the plain account {plain_score:.6f}")
     print(f"localisation and AP: {ours_s:.2f} s, plain {theirs_s:.2f} s: {theirs_s / ours_s:.1f} x")
     whole = (plain_forward_s + theirs_s) / (forward_s + ours_s)
     print(f"with the forward pass, {forward_s:.1f} s, plain {plain_forward_s:.1f} s: {whole:.1f} x")
 
 
-def sampling(folder: Folder) -> None:
+def sampling(folder: Folder, _: argparse.Namespace) -> None:
     """Choosing 16 x 750 snippets and bringing them together, from memory and (plain) from files."""
     train, settings = folder.load("train"), Train()
     batches = Batches(train.length_V, settings.batch_size, settings.num_segments, 0)
@@ -110,13 +120,13 @@ def sampling(folder: Folder) -> None:
     print(f"sampling and batch: {1e3 * ours:.1f} ms, plain {1e3 * plain:.0f} ms: {plain / ours:.1f} x")
 
 
-def training(folder: Folder) -> None:
+def training(folder: Folder, _: argparse.Namespace) -> None:
     """A step of the official size: the share of the network, and bf16 where the processor has AMX."""
     train = folder.load("train")
     step_s, batch_s = _step(folder, train, Train())
     print(f"training step, batch 16 x 750 x {train.packed_NF.shape[1]}: {step_s:.2f} s")
     print(f"share of the network: {100 * (1 - batch_s / step_s):.2f} %")
-    if "amx_bf16" in Path("/proc/cpuinfo").read_text():
+    if _has_amx():
         faster_s, _ = _step(folder, train, Train(precision="bf16"))
         print(f"bf16: {faster_s:.2f} s: {step_s / faster_s:.1f} x")
     else:
@@ -149,16 +159,47 @@ def _step(folder: Folder, train: Subset, settings: Train) -> tuple[float, float]
     return timed(step, 2)[0], spent
 
 
-def memory(folder: Folder) -> None:
-    """What both subsets take in half precision, and the most this process ever took."""
-    subsets = [folder.load(role, torch.float16) for role in ("train", "test")]
-    videos = sum(len(subset.videos) for subset in subsets)
-    features = sum(subset.packed_NF.nbytes for subset in subsets)
+def memory(folder: Folder, chosen: argparse.Namespace) -> None:
+    """What both subsets take, and the most that this process ever took, after steps of a preset's sizes and a look."""
+    preset = params.load().of(chosen.dataset)
+    short = {"iterations": 3, "eval_every": 3, "held_out": 0.0}  # a second training would take no more
+    run = open_run(folder, preset.model_copy(update={"train": preset.train.model_copy(update=short)}), 0)
+    with tempfile.TemporaryDirectory() as scratch:
+        fit(run, Path(scratch), CPU)
+    features = run.train.packed_NF.nbytes + run.test.packed_NF.nbytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(f"{videos} videos, float16: features {features / 1e9:.2f} GB, peak of the process {peak / 1e9:.2f} GB")
+    train = preset.train
+    print(f"{len(run.train.videos) + len(run.test.videos)} videos, {train.resident}: features {features / 1e9:.2f} GB")
+    sizes = f"{train.batch_size} x {train.num_segments} x {run.train.packed_NF.shape[1]}, D {train.embedding_dim}"
+    print(f"3 steps of {sizes} and a look at the test subset: peak of the process {peak / 1e9:.2f} GB")
 
 
-PARTS = {part.__name__: part for part in (evaluation, sampling, training, memory)}
+def bf16(folder: Folder, chosen: argparse.Namespace) -> None:
+    """Final average mAP of trainings in fp32 and in bf16, on any processor: whether they differ more than seeds do."""
+    scores: dict[str, list[float]] = {}
+    for precision in ("fp32", "bf16"):
+        settings = Settings(train=SMALL.model_copy(update={"precision": precision}))
+        scores[precision] = [_final_map(folder, settings, seed) for seed in range(chosen.seeds)]
+        mean, sd = (100 * figure for figure in (fmean(scores[precision]), stdev(scores[precision])))
+        print(f"{precision}: average mAP {mean:.2f} ± {sd:.2f} of {chosen.seeds} seeds, {SMALL.iterations} steps")
+    apart = abs(fmean(scores["bf16"]) - fmean(scores["fp32"]))
+    noise = max(stdev(of_seeds) for of_seeds in scores.values())
+    print(f"means {100 * apart:.2f} apart: {'within' if apart <= noise else 'MORE THAN'} the seeds' {100 * noise:.2f}")
+    if not _has_amx():
+        print("bf16's speed: not measured, this processor has no AMX")
+
+
+def _final_map(folder: Folder, settings: Settings, seed: int) -> float:
+    with tempfile.TemporaryDirectory() as scratch:
+        fit(open_run(folder, settings, seed), Path(scratch), CPU)
+        return float(pd.read_csv(Path(scratch) / "history.csv")["test_average_mAP"].iloc[-1])
+
+
+def _has_amx() -> bool:
+    return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+
+
+PARTS = {part.__name__: part for part in (evaluation, sampling, training, memory, bf16)}
 
 
 def main() -> None:
@@ -166,12 +207,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=["evaluation", "sampling", "training"])
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
+    parser.add_argument("--dataset", default="activitynet1.3", help="memory: the preset of params.yaml")
+    parser.add_argument("--seeds", type=int, default=3, help="bf16: trainings per precision, at least 2")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
+    print(f"{chosen.folder}, {chosen.threads} of {os.cpu_count()} cores")
     folder = Folder(chosen.folder)
+    print(f"{chosen.folder}: {'SIMULATED features' if folder.simulated else 'features'}")
     for part in chosen.parts:
-        PARTS[part](folder)
+        PARTS[part](folder, chosen)
 
 
 if __name__ == "__main__":

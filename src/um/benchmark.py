@@ -14,13 +14,13 @@ from um.files import read_json
 from um.params import OURS, Params, run_name, threshold_range
 from um.published import ABLATION, OFFICIAL, PAPER, PUBLISHED, SEED, Published
 from um.submission import read_submission
-from um.table import AVERAGE, INTERVAL, Figure, Group
+from um.table import AVERAGE, INTERVAL, SIMULATED, Figure, Group
 
 LAST, BEST, SELECTED, WHOLE = "Ours (last)", "Ours (best on test)", "Ours (selected)", "Whole video"
 METHODS = (LAST, SELECTED, BEST, WHOLE, PAPER, OFFICIAL, SEED)
 SELECTIONS = {LAST: "last", SELECTED: "selected", BEST: "best_on_test"}
 POPULATION = ("protocol", "subset", "num_videos", "num_instances", "tiou")  # equal in all rows of a dataset
-MISSING = {"error": "", "drop": "; videos without features are left out", "miss": "; those without features are misses"}
+MISSING = {"error": "left out", "drop": "left out", "miss": "counted as misses"}
 SCORES = "Mean average precision in % at temporal IoU thresholds and its average over them."
 BOOTSTRAP = (
     f"{INTERVAL}: where the average would lie with other test videos and other seeds; the middle of "
@@ -109,14 +109,23 @@ def _whole(dataset: str, values: Params) -> Matched:
     """The detector of whole videos on the test subset, which also is the population of every other row."""
     settings, data = values.of(dataset).evaluate, Path("data") / dataset
     tested = annotations.load(data / "annotations.json").subset("test")
-    if settings.missing == "drop":
-        there = {Path(path).stem for path in read_json(data / "features" / "index.json")["files"]}
-        tested = [video for video in tested if video.id in there]
+    if settings.missing != "miss":
+        absent = _without_features(dataset)
+        tested = [video for video in tested if video.id not in absent]
     return match_predictions(tested, whole_video(tested), settings)
 
 
+def _without_features(dataset: str) -> set[str]:
+    """Ids of annotated test videos that lack features."""
+    data = Path("data") / dataset
+    there = {Path(path).stem for path in read_json(data / "features" / "index.json")["files"]}
+    return {video.id for video in annotations.load(data / "annotations.json").subset("test")} - there
+
+
 def _title(dataset: str) -> str:
-    return source.describe(dataset).title or dataset
+    title = source.describe(dataset).title or dataset
+    told = SIMULATED.casefold() in title.casefold()
+    return title if told or not _made(dataset).get("simulated") else f"{title} ({SIMULATED})"
 
 
 def _columns(dataset: str, values: Params) -> list[str]:
@@ -126,14 +135,18 @@ def _columns(dataset: str, values: Params) -> list[str]:
 def _notes(dataset: str, values: Params, variant: str, whole: Matched) -> list[str]:
     settings, population = values.of(dataset, variant), metrics_of(whole)
     instances = f"{population['num_videos']} videos and {population['num_instances']} instances"
+    policy = settings.evaluate.missing
+    absent = len(_without_features(dataset))
+    missing = (
+        "" if policy == "error" and not absent else f"; annotated videos without features, {MISSING[policy]}: {absent}"
+    )
     spread = "mean ± sample standard deviation" if len(values.seeds) > 1 else "the value"
     return [
         f"Test subset ({population['subset']}): {instances} of {len(population['ap'])} classes; "
-        f"protocol {population['protocol']}, tIoU {settings.evaluate.tiou}"
-        f"{MISSING[settings.evaluate.missing]}.",
+        f"protocol {population['protocol']}, tIoU {settings.evaluate.tiou}{missing}.",
         f"Ours: {spread} of n = {len(values.seeds)} training seeds ({', '.join(map(str, values.seeds))}), "
         f"{settings.train.iterations} iterations, a look at the test subset every {settings.train.eval_every}.",
-        _features(Path("data") / dataset / "features" / "spec.json"),
+        _features(_made(dataset)),
     ]
 
 
@@ -228,8 +241,14 @@ def _figures(
     ]
 
 
-def _features(spec: Path) -> str:
-    made = read_json(spec) if spec.exists() else {}
+def _made(dataset: str) -> dict[str, Any]:
+    """What the features' spec.json says of their making."""
+    spec = Path("data") / dataset / "features" / "spec.json"
+    made: dict[str, Any] = read_json(spec) if spec.exists() else {}
+    return made
+
+
+def _features(made: dict[str, Any]) -> str:
     snippets = f"{made['fps']:g} fps, {made['window']}-frame snippets" if made else ""
     if made.get("simulated"):
         return f"Features: SIMULATED (docs/simulation.md), seed {made['seed']}, {made['dims']} dimensions, {snippets}."

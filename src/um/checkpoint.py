@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,15 @@ class Header:
         classes: names, in the order of the network's outputs.
         streams: feature streams, in the order they are concatenated.
         snippet_seconds: length of a snippet in seconds.
-        selection: `last`, or `best_on_test` (the look at the test subset that scored highest).
+        selection: `last`, `selected` (by held-out training videos), or `best_on_test` (the look at the test subset that
+            scored highest).
         iteration: optimiser steps done.
         seed: of the training run.
         data: sha256 of the training subset.
         features: settings.
         train: settings.
         localize: settings.
+        simulated: whether it was trained on simulated features.
     """
 
     classes: list[str]
@@ -52,13 +55,22 @@ class Header:
     features: dict[str, Any]
     train: dict[str, Any]
     localize: dict[str, Any]
+    simulated: bool = False
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """How results name the model."""
+        return {"selection": self.selection, "iteration": self.iteration, "seed": self.seed}
 
 
 def write(path: Path, model: UM, header: Header) -> None:
     """Write a model file; equal models give equal bytes."""
+    head = asdict(header)
+    if not header.simulated:
+        del head["simulated"]  # models of real features stay, to the byte, what they were before there was the key
     tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(model.state_dict().items())}
     with atomic(path) as temporary:
-        temporary.write_bytes(save(tensors, {"um": json.dumps(asdict(header), sort_keys=True)}))
+        temporary.write_bytes(save(tensors, {"um": json.dumps(head, sort_keys=True)}))
 
 
 def read(path: Path, settings: Train) -> tuple[UM, Header | None]:
@@ -96,8 +108,12 @@ def read(path: Path, settings: Train) -> tuple[UM, Header | None]:
 
 def _published(path: Path, expected: str, hint: str) -> dict[str, Tensor]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise BadInput(path, "no weights (not tensors alone)", expected, hint) from None
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         found = f"no weights ({(str(error).splitlines() or [type(error).__name__])[0][:80]})"
         raise BadInput(path, found, expected, hint) from None
     if not isinstance(state, dict) or not set(state) <= set(PUBLISHED):

@@ -16,6 +16,7 @@ from um.errors import BadInput
 from um.files import write_json
 from um.params import Download, Evaluate, Features, Localize, Section, Settings, Train
 
+log = logging.getLogger(__name__)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 features = typer.Typer(no_args_is_help=True, help="Look at features, in any public layout.")
 app.add_typer(features, name="features")
@@ -29,6 +30,7 @@ Out = Annotated[Path, typer.Option(help="where the results go")]
 Device = Annotated[str, typer.Option(help="auto (CUDA, else CPU), cpu, cuda, cuda:1, …")]
 Weights = Annotated[Path, typer.Option(help="pretrained weights of the backbone; the default is fetched when missing")]
 FlowWeights = Annotated[Optional[Path], typer.Option(help="the same of its flow network")]  # noqa: UP045
+AS_PUBLISHED = ("official", "paper", "seed")  # variants that are what they are
 SHARD = "one of K processes that share the videos and the folder; when all have ended, one run without it"
 WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")
 
@@ -114,7 +116,7 @@ def download(
 @app.command()
 def simulate(
     dataset: Annotated[str, typer.Option(help="thumos14, activitynet1.2 or activitynet1.3")],
-    out: Annotated[Path, typer.Option(help="dataset folder to write, for --data-dir")],
+    out: Annotated[Optional[Path], typer.Option(help="default: data/simulated/<dataset>")] = None,  # noqa: UP045
     annotations: Annotated[Optional[Path], typer.Option(help="public annotation file, or its folder")] = None,  # noqa: UP045
     seed: Annotated[int, typer.Option(min=0, help="of all random choices")] = 0,
     dims: Annotated[int, typer.Option(help="width of the features, rgb and flow together")] = 2048,
@@ -128,7 +130,8 @@ def simulate(
 
     source = benchmarks.annotation_file(dataset, annotations)
     with progress("simulated videos") as step:
-        run_simulate(dataset, source, out, seed, dims, videos, half, report=step)
+        folder = out or Path("data/simulated") / dataset
+        run_simulate(dataset, source, folder, seed, dims, videos, half, report=step)
 
 
 @app.command()
@@ -172,11 +175,16 @@ def extract(
 
 
 @features.command("inspect")
-def inspect_features(folder: Annotated[Path, typer.Argument(help="a dataset, or features alone")]) -> None:
+def inspect_features(
+    folder: Annotated[Path, typer.Argument(help="a dataset, or features alone")],
+    dataset: Annotated[Optional[str], typer.Option(help="dataset of params.yaml whose evaluate.missing holds")] = None,  # noqa: UP045
+    missing: Annotated[Optional[str], typer.Option(help="error, drop or miss, as for um train")] = None,  # noqa: UP045
+) -> None:
     """Say what a folder of features is, and whether um train would take it."""
     from um.datasets.inspection import inspect as describe
 
-    describe(folder, typer.echo)
+    changed: Changed = {"evaluate": {"missing": missing} if missing else {}}
+    describe(folder, _settings(dataset, changed).evaluate.missing, typer.echo)
 
 
 def _weights(settings: Features, rgb: Path, flow: Path | None) -> dict[str, Path]:
@@ -203,12 +211,15 @@ def train(
     """Train UM; a killed run goes on where it was."""
     from um.datasets.folder import Folder
     from um.device import choose_device
+    from um.loss import imbalance
     from um.progress import progress
     from um.train import fit, open_run
 
     settings = _settings(dataset, changed, variant)
     chosen = choose_device(device)
     run = open_run(Folder(_root(dataset, data_dir), settings.train.streams, settings.evaluate.missing), settings, seed)
+    if variant not in AS_PUBLISHED and (warning := imbalance(settings.train, len(run.classes))):
+        log.warning(warning)
     steps = settings.train.iterations * (2 if settings.train.held_out else 1)
     with progress(f"seed {seed}", steps) as step:
         fit(run, out, chosen, lambda n, loss: step(f"loss {loss['total']:.3f}" if loss else "", n))
@@ -245,22 +256,24 @@ def localize(
     weights: Weights = WEIGHTS,
     flow_weights: FlowWeights = None,
     device: Device = "auto",
+    timelines: Annotated[bool, typer.Option(help="a picture per video, in <out without suffix>-timelines/")] = True,
+    annotations: Annotated[Optional[Path], typer.Option(help="true segments, to be shown in the pictures")] = None,  # noqa: UP045
     *,
     changed: Changed,
 ) -> None:
-    """Find the actions of videos: labelled, scored segments in seconds."""
+    """Find the actions of videos: labelled, scored segments in seconds, and a picture of each video's."""
     from um.device import choose_device
     from um.test import localize as run_localize
 
-    write_json(
+    run_localize(
+        inputs,
+        model_file,
         out,
-        run_localize(
-            inputs,
-            model_file,
-            changed["localize"],
-            lambda settings: _weights(settings, weights, flow_weights),
-            choose_device(device),
-        ),
+        changed["localize"],
+        lambda settings: _weights(settings, weights, flow_weights),
+        choose_device(device),
+        timelines=timelines,
+        annotations=annotations,
     )
 
 
@@ -275,17 +288,10 @@ def evaluate(
     changed: Changed,
 ) -> None:
     """Score predictions."""
-    from um.datasets import annotations as form
-    from um.evaluation.metrics import evaluate as score
-    from um.submission import read_submission
+    from um.score import score
     from um.table import show
 
-    truth = form.load(annotations)
-    videos = truth.named(subset) if subset else truth.subset("test")
-    settings, submitted = _settings(None, changed).evaluate, read_submission(predictions)
-    if settings.missing == "drop":
-        videos = [video for video in videos if video.id in submitted.videos]
-    metrics = score(videos, submitted.predictions, settings)
+    metrics = score(annotations, predictions, subset, _settings(None, changed).evaluate)
     write_json(out, metrics)
     show(metrics)
 
@@ -298,6 +304,10 @@ def compare(
     dataset: DatasetName = None,
     annotations: Annotated[Optional[Path], typer.Option(help="any annotations instead, as for um evaluate")] = None,  # noqa: UP045
     subset: Annotated[Optional[str], typer.Option(help="default: the one the layout tests on")] = None,  # noqa: UP045
+    selection: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="last, selected or best_on_test, in folders of seed*; default: what lies there"),
+    ] = None,
     resamples: Annotated[int, typer.Option(min=100, help="of the bootstrap")] = 1000,
     out: Annotated[Optional[Path], typer.Option(help="JSON file to write")] = None,  # noqa: UP045
     *,
@@ -312,7 +322,7 @@ def compare(
         raise BadInput("command line", found, "one of them", "--dataset demo is the embedded one")
     truth = form.load(annotations or Path("data") / str(dataset) / "annotations.json")
     videos = truth.named(subset) if subset else truth.subset("test")
-    result = comparison.compare(a, b, videos, _settings(dataset, changed).evaluate, resamples)
+    result = comparison.compare(a, b, videos, _settings(dataset, changed).evaluate, resamples, selection)
     if out:
         write_json(out, result)
     comparison.show(result)
@@ -380,7 +390,9 @@ def main() -> None:
     except BadInput as error:
         message = str(error)
     except typer.TyperException as error:
-        message = f"command line: {error.format_message().rstrip('.')}; hint: --help lists what there is"
+        if not (text := error.format_message().rstrip(".")):  # no verb at all: the help has been shown
+            sys.exit(2)
+        message = f"command line: {text}; hint: --help lists what there is"
     except typer.Abort:
         sys.exit(130)
     print(f"um: {message}", file=sys.stderr)

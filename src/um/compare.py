@@ -9,11 +9,15 @@ from um.errors import BadInput, some
 from um.evaluation import bootstrap
 from um.evaluation.metrics import Matched, match_predictions
 from um.params import Evaluate, threshold_range
-from um.submission import read_submission
-from um.table import print_table
+from um.submission import Submission, read_submission
+from um.table import SIMULATED, print_table
+
+SELECTIONS = ("last", "selected", "best_on_test")  # the first lies in seed*/ itself, the others in folders there
 
 
-def compare(a: Path, b: Path, videos: Sequence[Video], settings: Evaluate, resamples: int) -> dict[str, Any]:
+def compare(
+    a: Path, b: Path, videos: Sequence[Video], settings: Evaluate, resamples: int, selection: str | None = None
+) -> dict[str, Any]:
     """Compare two systems by average mAP.
 
     Args:
@@ -22,24 +26,27 @@ def compare(a: Path, b: Path, videos: Sequence[Video], settings: Evaluate, resam
         videos: ground truth.
         settings: protocol and thresholds.
         resamples: of the bootstrap.
+        selection: which models of the folders: one of `SELECTIONS`; what lies in seed*/ itself by default.
 
     Returns:
         What `um compare --out` writes; scores are fractions in [0, 1], `difference` is a − b, `low` and `high` bound
         it, and `p_value` is that of `um.evaluation.bootstrap.Difference`.
 
     Raises:
-        BadInput: no predictions, or predictions for different videos.
+        BadInput: no predictions, predictions for different videos, or of another selection than asked for.
     """
-    files = [_files(path) for path in (a, b)]
+    submitted = [{file: read_submission(file) for file in _files(path, selection)} for path in (a, b)]
+    if selection:
+        _check_selection(submitted, selection)
+    annotated = len(videos)
     if settings.missing == "drop":
-        there = set().union(*(read_submission(file).videos for listed in files for file in listed))
+        there = set().union(*(submission.videos for files in submitted for submission in files.values()))
         videos = [video for video in videos if video.id in there]
     first: tuple[Path, set[str]] | None = None
     systems: list[list[Matched]] = []
-    for listed in files:
+    for files in submitted:
         systems.append([])
-        for file in listed:
-            submission = read_submission(file)
+        for file, submission in files.items():
             covered = {video.id for video in videos}.intersection(submission.videos)
             first = first or (file, covered)
             _check_same(*first, file, covered)
@@ -50,9 +57,10 @@ def compare(a: Path, b: Path, videos: Sequence[Video], settings: Evaluate, resam
         "subset": videos[0].subset,
         "num_videos": len(videos),
         "num_instances": systems[0][0].num_instances,
+        "num_missing": annotated - len(videos),
         "tiou": threshold_range(settings.tiou),
-        "a": {"path": str(a), "predictions": [str(file) for file in files[0]], "average_mAP": found.a},
-        "b": {"path": str(b), "predictions": [str(file) for file in files[1]], "average_mAP": found.b},
+        "a": _about(a, submitted[0], selection) | {"average_mAP": found.a},
+        "b": _about(b, submitted[1], selection) | {"average_mAP": found.b},
         "difference": found.difference,
         "low": found.interval.low,
         "high": found.interval.high,
@@ -66,28 +74,55 @@ def compare(a: Path, b: Path, videos: Sequence[Video], settings: Evaluate, resam
 def show(found: dict[str, Any]) -> None:
     """Print a comparison."""
     title = f"{found['subset']}: {found['num_videos']} videos, {found['num_instances']} instances; {found['protocol']}"
+    if found["num_missing"]:
+        title += f"\n{found['num_missing']} without an entry, left out"
     rows = []
     for name in ("a", "b"):
         system = found[name]
         score, runs = f"{100 * system['average_mAP']:.1f}", str(len(system["predictions"]))
-        rows.append([f"{name.upper()}: {system['path']}", score, "", "", runs])
+        named = f"{name.upper()}: {system['path']}" + (f", {SIMULATED}" if system["simulated"] else "")
+        rows.append([named, score, "", "", runs, " and ".join(system["selection"])])
     bounds = f"[{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
-    rows.append(["A − B", f"{100 * found['difference']:+.1f}", bounds, f"{found['p_value']:.3g}", ""])
-    print_table(title, ["average mAP", "%", f"{100 * found['level']:.0f} % interval", "p", "runs"], rows)
+    rows.append(["A − B", f"{100 * found['difference']:+.1f}", bounds, f"{found['p_value']:.3g}", "", ""])
+    heads = ["average mAP", "%", f"{100 * found['level']:.0f} % interval", "p", "runs", "model selection"]
+    print_table(title, heads, rows)
     verdict = "differ" if found["differ"] else "are not shown to differ"
     print(f"A and B {verdict} (p {'<' if found['differ'] else '>='} {1 - found['level']:.2g}).")
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, selection: str | None) -> list[Path]:
     """The prediction files of one system: of every seed, or a single one."""
+    if selection and selection not in SELECTIONS:
+        raise BadInput("command line", f"--selection {selection}", " or ".join(SELECTIONS), "choose one of them")
     if path.is_file():
         return [path]
-    if seeds := sorted(path.glob("seed*/predictions.json")):
+    inner = Path("" if selection in (None, "last") else selection) / "predictions.json"
+    if seeds := sorted(path.glob(str("seed*" / inner))):
         return seeds
-    if (path / "predictions.json").is_file():
-        return [path / "predictions.json"]
-    found = "neither predictions.json nor seed*/predictions.json" if path.is_dir() else "no such file or folder"
+    if (path / inner).is_file():
+        return [path / inner]
+    found = f"neither {inner} nor {'seed*' / inner}" if path.is_dir() else "no such file or folder"
     raise BadInput(path, found, "predictions of one system", "um test writes them")
+
+
+def _check_selection(submitted: Sequence[dict[Path, Submission]], selection: str) -> None:
+    for file, submission in ((file, found) for files in submitted for file, found in files.items()):
+        stated = submission.model["selection"] if submission.model else selection
+        if stated != selection:
+            hint = "name another file or --selection, or run um test again"
+            raise BadInput(file, f"predictions of the model {stated!r}", repr(selection), hint)
+
+
+def _about(path: Path, files: dict[Path, Submission], selection: str | None) -> dict[str, Any]:
+    """What is known of a system: a file states its model's selection itself, or else by the folder it was found in."""
+    by_place = (selection if path.is_dir() else None) or "unknown"
+    stated = {found.model["selection"] if found.model else by_place for found in files.values()}
+    return {
+        "path": str(path),
+        "predictions": [str(file) for file in files],
+        "selection": sorted(stated),
+        "simulated": any(found.simulated for found in files.values()),
+    }
 
 
 def _check_same(first: Path, expected: set[str], file: Path, covered: set[str]) -> None:

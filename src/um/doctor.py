@@ -114,10 +114,12 @@ def _datasets() -> Iterator[Finding]:
 
 
 def _remote() -> Finding:
+    if not Path(".dvc").exists():
+        return Finding("remote", "missing", "no .dvc: run from the project's root")
     try:
         listed = re.search(r"^(\S+)\s+(\S+).*\(default\)", provenance.run("dvc", "remote", "list"), re.MULTILINE)
     except BadInput as error:
-        return Finding("remote", "missing", str(error))
+        return Finding("remote", "missing", error.found)
     if not listed:
         return Finding("remote", "not yet", f"to share data: {REMOTES}")
     name, url = listed.groups()
@@ -131,6 +133,8 @@ def _remote() -> Finding:
 def _git() -> Finding:
     if not (git := shutil.which("git")):
         return Finding("git", "missing", "git, which DVC works with: install it")
+    if not Path(".git").exists():
+        return Finding("git", "missing", "no repository: `git clone` the project, DVC works with git")
     state = provenance.output([git, "status", "--porcelain", "--branch"]).splitlines()
     changed = len(state) - 1
     if not changed:

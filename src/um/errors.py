@@ -12,7 +12,6 @@ class BadInput(Exception):
         super().__init__(" ".join(f"{where}: found {found}; expected {expected}; hint: {hint}".split()))
 
 
-def some(names: Sequence[str]) -> str:
-    """`5 videos (a, b, c, …)`: how errors name many videos."""
-    noun = "video" if len(names) == 1 else "videos"
-    return f"{len(names)} {noun} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+def some(names: Sequence[str], one: str = "video", more: str = "videos") -> str:
+    """`5 videos (a, b, c, …)`: how errors name many videos, or many of anything else."""
+    return f"{len(names)} {one if len(names) == 1 else more} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"

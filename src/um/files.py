@@ -1,5 +1,6 @@
 """Files that are whole or absent, and how they are told apart."""
 
+import filecmp
 import gc
 import hashlib
 import json
@@ -17,12 +18,16 @@ LEFTOVER = re.compile(r"\..+\.\d+\.part(\.[^.]+)?")
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename it to `path` on success, delete it on any error."""
+    """Yield a temporary name beside `path`; rename it to `path` on success, delete it on any error.
+
+    A file that is equal already stays as it is, with its time: what is made from it needs no update.
+    """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
     try:
         yield temporary
-        temporary.replace(path)
+        if not (path.is_file() and filecmp.cmp(temporary, path, shallow=False)):
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -50,5 +50,19 @@ def um_loss(output: Output, label_BC: Tensor, settings: Train) -> Losses:
     return Losses(supervised + settings.alpha * uncertainty, classification, background_entropy, uncertainty)
 
 
+def imbalance(settings: Train, C: int) -> str:
+    """What to say of a `loss_scale` that is more than 20 % off C / 20; empty where it is not, and for summed losses.
+
+    Below 20 classes 1 is right too, the official code's, with which the demo trains: what fails is many classes.
+    """
+    balanced = max(C, 20) / 20
+    if settings.loss == "summed_ce" or abs(settings.loss_scale - balanced) <= 0.2 * balanced:
+        return ""
+    return (
+        f"loss_scale is {settings.loss_scale:g}, but {C} classes ask for {balanced:g} (C / 20, at least 1): far from "
+        "it the classes or the magnitudes are not learnt; --dataset NAME takes a preset's"
+    )
+
+
 def _log(p: Tensor) -> Tensor:
     return p.clamp(min=torch.finfo(p.dtype).tiny).log()

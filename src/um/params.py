@@ -1,12 +1,13 @@
 """Every scientific choice, typed and validated; `params.yaml` holds the values."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.functional_validators import AfterValidator
 
 from um.errors import BadInput
@@ -66,6 +67,12 @@ class Features(Section):
     crop: int = Field(224, ge=32, description="pixels of the centre crop")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the network")
     clips: int = Field(4, ge=1, description="snippets per forward pass")
+
+    @model_validator(mode="after")
+    def _check_crop(self) -> "Features":
+        if self.crop > self.short_side:
+            raise ValueError(f"expected crop ({self.crop}) to be at most short_side ({self.short_side})")
+        return self
 
 
 class Train(Section):
@@ -210,7 +217,7 @@ def validate(model: type[M], values: Any, where: Path, prefix: str = "") -> M:
         if first["type"] == "extra_forbidden":
             known = _known_keys(model, first["loc"])
             raise BadInput(where, f"unknown key {key}", f"one of {', '.join(known)}", "check the spelling") from None
-        expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        expected = re.sub("^(Value error, )?(Input should be |expected )?", "", first["msg"])
         found = f"{key} = {first['input']!r}"
         raise BadInput(where, found, expected, "params.schema.json in workflow/schemas explains every key") from None
 
@@ -222,6 +229,23 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list
     return list(model.model_fields)
 
 
+class _Twice(yaml.MarkedYAMLError):
+    pass
+
+
+class _Loader(yaml.SafeLoader):
+    """Of a key that stands there twice, YAML would silently take the second value."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        keys: set[str] = set()
+        for key, _ in node.value:
+            if key.value in keys:
+                raise _Twice(problem=f"key {key.value} twice", problem_mark=key.start_mark)
+            keys.add(key.value)
+        return node
+
+
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read and validate a params file; every dataset's overrides are checked too.
 
@@ -229,13 +253,15 @@ def load(path: Path = Path("params.yaml")) -> Params:
         BadInput: the file is missing, is not YAML, or holds an unknown key or a wrong value.
     """
     try:
-        values = yaml.safe_load(path.read_text("utf-8")) or {}
+        values = yaml.load(path.read_text("utf-8"), _Loader) or {}  # noqa: S506 (a safe one)
     except FileNotFoundError:
-        raise BadInput(path, "no such file", "the project's params.yaml", "run from the project's root") from None
+        expected = "the project's params.yaml, which holds the presets"
+        raise BadInput(path, "no such file", expected, "run from the project's root") from None
     except yaml.YAMLError as error:
         line = getattr(error, "problem_mark", None)
         at = f" at line {line.line + 1}" if line else ""
-        raise BadInput(path, f"invalid YAML{at}", "a YAML mapping", "check indentation and quotes") from None
+        what = getattr(error, "problem", None) if isinstance(error, _Twice) else "invalid YAML"
+        raise BadInput(path, f"{what}{at}", "a YAML mapping", "check indentation, quotes and keys") from None
     params = validate(Params, values, path)
     for dataset in [*params.overrides, *params.datasets]:
         for variant in [OURS, *params.variants]:

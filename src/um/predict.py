@@ -1,12 +1,12 @@
 """Predictions of a model for a set of videos."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from um.localize import curves, localize
+from um.localize import Curves, curves, localize
 from um.model import UM
 from um.params import Localize
 from um.submission import COLUMNS
@@ -18,6 +18,7 @@ def predict(
     classes: Sequence[str],
     settings: Localize,
     snippet_seconds: float,
+    look: Callable[[str, Curves], None] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, list[str]]]:
     """Localise every video.
 
@@ -27,6 +28,7 @@ def predict(
         classes: names of the network's outputs.
         settings: of the localisation.
         snippet_seconds: length of a snippet.
+        look: is called with the id and the curves of every video.
 
     Returns:
         Rows of video, label, score, start, end; and by video the labels whose score reaches the class threshold.
@@ -35,6 +37,8 @@ def predict(
     rows, labels = [], {}
     for name, features_TF in videos:
         video = curves(model, features_TF, settings)
+        if look:
+            look(name, video)
         found = localize(video, len(features_TF) * snippet_seconds, settings)
         labels[name] = names[video.score_C >= settings.class_threshold].tolist()
         columns = (name, names[found.label], found.score, found.start, found.end)

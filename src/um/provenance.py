@@ -1,10 +1,12 @@
 """The hand-shake between Snakemake, which does the work, and DVC, which keeps the ledger."""
 
+import base64
 import hashlib
 import logging
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +98,8 @@ def record() -> None:
     """After `snakemake`, tell DVC that what Snakemake calls up to date is the record.
 
     Raises:
-        BadInput: Snakemake has work to do or knows nothing of the files, files differ from their index, there are
-            models of seeds that params.yaml does not name, or DVC is not clean afterwards.
+        BadInput: Snakemake has work to do or knows nothing of the files, files differ from their index or were changed
+            after they were made, there are files that nothing makes, or DVC is not clean afterwards.
     """
     values = params.load()
     check_ledger(values)
@@ -107,7 +109,9 @@ def record() -> None:
             _check_index(Path("data") / dataset / folder)
     if planned := plan():
         raise BadInput("snakemake", f"work for {', '.join(planned)}", "results that are up to date", "run snakemake")
+    _check_made(values)
     run("dvc", "commit", "--force")
+    run("snakemake", "--touch", "--forceall")  # DVC has given the files new times
     if changed := _status():
         raise BadInput("dvc", f"changes in {', '.join(changed)}", "a clean ledger", "`dvc status` tells why")
     log.info("recorded: commit dvc.lock and results/benchmark.*, then `dvc push`")
@@ -161,6 +165,27 @@ def _check_index(folder: Path) -> None:
         raise BadInput(
             folder, f"{names} not as listed", "the files of index.json", f"rm {folder}/index.json; snakemake"
         )
+
+
+def _check_made(values: Params) -> None:
+    """Snakemake takes a newer output for a good one, whoever wrote it: its records say when it was made."""
+    made = {path: time for path, time in _records() if path.exists()}
+    if changed := sorted(path for path, time in made.items() if path.stat().st_mtime != time):
+        hint = f"`um restore` if that was DVC, else rm {changed[0]}; snakemake"
+        raise BadInput(changed[0], "changes after it was made", "what its rule wrote", hint)
+    for out in map(Path, _outs(values)):
+        if out.parts[0] in ("models", "results"):
+            there = {path for path in ([out] if out.is_file() else out.rglob("*")) if path.is_file()}
+            if stray := sorted(there - set(made)):
+                raise BadInput(stray[0], "a file that no rule makes", "models and results only", f"rm {stray[0]}")
+
+
+def _records() -> Iterator[tuple[Path, float]]:
+    """Snakemake's records of outputs: the file, and its modification time when its job had ended."""
+    folder = Path(".snakemake/metadata")
+    for record in (path for path in folder.rglob("*") if path.is_file()):
+        name = "".join(part.removeprefix("@") for part in record.relative_to(folder).parts)  # long names are cut
+        yield Path(base64.b64decode(name).decode()), float(read_json(record)["endtime"])
 
 
 def run(tool: str, *arguments: str) -> str:

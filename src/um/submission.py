@@ -17,18 +17,30 @@ FORM = '{"results": {id: [{"label", "score", "segment": [start, end]}]}}'
 
 
 class Submission(NamedTuple):
-    """What a file holds: ids of its videos, those without a prediction too, and rows of `COLUMNS`."""
+    """What a file holds: ids of its videos, those without a prediction too, and rows of `COLUMNS`.
+
+    Where it is ours it also says which model it is of (`selection`, and `iteration` and `seed` where they are known),
+    and whether features were simulated.
+    """
 
     videos: list[str]
     predictions: pd.DataFrame
+    model: dict[str, Any] | None = None
+    simulated: bool = False
 
 
-def submission(predictions: pd.DataFrame, videos: Iterable[str]) -> dict[str, Any]:
-    """ActivityNet's submission form; a video without a segment has an empty list."""
+def submission(
+    predictions: pd.DataFrame, videos: Iterable[str], model: dict[str, Any] | None = None, simulated: bool = False
+) -> dict[str, Any]:
+    """ActivityNet's submission form; a video without a segment has an empty list.
+
+    What `Submission` says of model and features is in the form's place for remarks, `external_data`.
+    """
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in videos}
     for video, label, score, start, end in predictions[COLUMNS].itertuples(index=False, name=None):
         results[str(video)].append({"label": label, "score": score, "segment": [start, end]})
-    return {"version": f"um {__version__}", "results": results, "external_data": {}}
+    about: dict[str, Any] = ({"model": model} if model else {}) | ({"simulated": True} if simulated else {})
+    return {"version": f"um {__version__}", "results": results, "external_data": about}
 
 
 def read_submission(path: Path) -> Submission:
@@ -37,8 +49,8 @@ def read_submission(path: Path) -> Submission:
     Raises:
         BadInput: not that form, a score or a time that is not a finite number, a reversed segment.
     """
-    results = read_json(path)
-    results = results.get("results") if isinstance(results, dict) else None
+    content = read_json(path)
+    results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict):
         raise BadInput(path, "no 'results' by video", FORM, "um test writes this form")
     if twice := [name for name in results if video_id(name) != name and video_id(name) in results]:
@@ -62,4 +74,8 @@ def read_submission(path: Path) -> Submission:
     if len(bad):
         found = "a segment that ends before it starts"
         raise BadInput(f"{path}: {bad.iloc[0]['video']}", found, FORM, "check this video")
-    return Submission([video_id(name) for name in results], predictions)
+    about = content.get("external_data")
+    about = about if isinstance(about, dict) else {}  # others write what they like there
+    model = about.get("model")
+    model = model if isinstance(model, dict) and isinstance(model.get("selection"), str) else None
+    return Submission([video_id(name) for name in results], predictions, model, about.get("simulated") is True)

@@ -19,6 +19,7 @@ from um.files import atomic
 FORMS = ("md", "html", "tex")
 AVERAGE = "average"
 INTERVAL = f"{100 * bootstrap.LEVEL:.0f} % interval"
+SIMULATED = "SIMULATED features"
 LIBRARIES = ("torch", "mmaction2", "numpy")
 
 
@@ -123,8 +124,22 @@ def show(metrics: dict[str, Any]) -> None:
     """Print one metrics file."""
     heads = [*metrics["mAP"], "average", *(["accuracy"] if "accuracy" in metrics else [])]
     numbers = [*metrics["mAP"].values(), metrics["average_mAP"], metrics.get("accuracy", 0.0)]
-    title = f"{metrics['subset']}: {metrics['num_videos']} videos, {metrics['num_instances']} instances"
-    print_table(title, ["mAP at tIoU", *heads], [["%", *(f"{100 * n:.1f}" for n in numbers[: len(heads)])]])
+    about = [f"{metrics['subset']}: {metrics['num_videos']} videos, {metrics['num_instances']} instances"]
+    if count := metrics.get("num_missing"):
+        about.append(f"{count} missing, {'left out' if metrics['missing_policy'] == 'drop' else 'counted as misses'}")
+    about.append(f"model: {selection_of(metrics.get('model'))}")
+    if metrics.get("simulated"):
+        about.append(SIMULATED)
+    print_table("\n".join(about), ["mAP at tIoU", *heads], [["%", *(f"{100 * n:.1f}" for n in numbers[: len(heads)])]])
+
+
+def selection_of(model: dict[str, Any] | None) -> str:
+    """How a model was chosen, as far as its results say it: `last (iteration 300, seed 0)`."""
+    if model is None:
+        return "selection unknown"
+    if "iteration" not in model:
+        return f"selection {model['selection']} (published checkpoint)"
+    return f"{model['selection']} (iteration {model['iteration']}, seed {model['seed']})"
 
 
 def print_table(title: str, heads: list[str], rows: list[list[str]]) -> None:

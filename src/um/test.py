@@ -12,15 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from um import checkpoint
-from um.datasets.folder import Folder, loose_features
+from um.checkpoint import Header
+from um.datasets.annotations import AMBIGUOUS, Annotations, load, video_id
+from um.datasets.folder import Folder, Subset, loose_features
 from um.datasets.source import by_id
-from um.errors import BadInput
-from um.evaluation.metrics import accuracy, evaluate
+from um.errors import BadInput, some
+from um.evaluation.metrics import accuracy, evaluate, missing
 from um.features.extract import extract
 from um.files import write_json
+from um.localize import Curves
 from um.model import UM
 from um.params import Features, Localize, Settings, Train, validate
 from um.predict import predict
+from um.progress import progress
 from um.submission import submission
 
 log = logging.getLogger(__name__)
@@ -48,18 +52,32 @@ def test(root: Path, model_file: Path, out: Path, settings: Settings, device: to
     outputs = model.classifier.out_channels
     if len(classes) != outputs:
         raise BadInput(root, f"{len(classes)} classes", f"{outputs}, as {model_file} has", "choose the dataset it fits")
+    if header:
+        _check_labels(folder, subset, header, model_file, settings)
     if header and (other := _differences(header.localize, settings.localize)):
         log.warning("%s: localised with %s than in its training", model_file, other)
     model, subset = model.to(device), subset.to(device)
     videos = ((video.id, subset.features(i)) for i, video in enumerate(subset.videos))
     predictions, labels = predict(model, videos, classes, settings.localize, folder.snippet_seconds)
     metrics = evaluate(subset.population, predictions, settings.evaluate)
-    metrics |= {"num_missing": len(subset.absent), "accuracy": accuracy(subset.population, labels)}
-    if header:
-        metrics["model"] = {"selection": header.selection, "iteration": header.iteration, "seed": header.seed}
-    write_json(out / "predictions.json", submission(predictions, [video.id for video in subset.population]))
+    used = header.model if header else {"selection": "unknown"}  # a published checkpoint does not say it
+    simulated = folder.simulated or bool(header and header.simulated)
+    metrics |= missing(subset.missing, settings.evaluate.missing)
+    metrics |= {"accuracy": accuracy(subset.population, labels), "model": used, "simulated": simulated}
+    entries = [video.id for video in subset.population]
+    write_json(out / "predictions.json", submission(predictions, entries, used, simulated))
     write_json(out / "metrics.json", metrics)
     return metrics
+
+
+def _check_labels(folder: Folder, subset: Subset, header: Header, model_file: Path, settings: Settings) -> None:
+    """A class that the model does not have scores 0, and is more often a renamed one than a new one."""
+    ignored = {AMBIGUOUS} if settings.evaluate.protocol == "thumos14" else set()
+    labels = {label for video in subset.population for label in video.labels}
+    if unknown := sorted(labels - ignored - set(header.classes)):
+        found = f"{some(unknown, 'class', 'classes')} of test videos that {model_file} was not trained for"
+        expected = f"some of its {some(sorted(header.classes), 'class', 'classes')}"
+        raise BadInput(folder.annotations.path, found, expected, "name the labels as in training, or train on these")
 
 
 def _differences(trained: dict[str, Any], settings: Localize) -> str:
@@ -78,19 +96,29 @@ def _check_width(where: Path, width: int, model: UM, model_file: Path) -> None:
 def localize(
     inputs: Sequence[Path],
     model_file: Path,
+    out: Path,
     changed: dict[str, Any],
     weights: Callable[[Features], dict[str, Path]],
     device: torch.device,
-) -> dict[str, Any]:
-    """Segments of videos or of extracted features, in the submission form.
+    *,
+    timelines: bool = True,
+    annotations: Path | None = None,
+) -> None:
+    """Write the segments of videos or of extracted features in the submission form, and a picture of each video.
 
     Args:
         inputs: video files, or folders that `um extract` wrote.
         model_file: of ours, as its header names the classes.
+        out: JSON file; pictures go to `<its name without suffix>-timelines/<id>.png` beside it.
         changed: localisation settings that differ from the model's own.
         weights: gives the backbone's weights by stream when a video needs them.
         device: where the networks run.
+        timelines: write the pictures.
+        annotations: file of the true segments, which the pictures then show.
     """
+    if annotations and not timelines:
+        raise BadInput("command line", "--annotations with --no-timelines", "one of them", "only pictures show them")
+    truth = load(annotations) if annotations else None
     model, header = checkpoint.read(model_file, Train())
     if header is None:
         raise BadInput(model_file, "a checkpoint without class names", "a model of um train", "use um test --data-dir")
@@ -100,12 +128,15 @@ def localize(
     for path in inputs:
         if not path.exists():
             raise BadInput(path, "no such file or folder", "a video, or a folder of um extract", "check the path")
+    videos = by_id(path for path in inputs if not path.is_dir())
+    for name, path in videos.items():
+        _check_annotated(path, name, truth)  # before the long work
 
     def features() -> Iterator[tuple[Path, str, NDArray[np.float32]]]:
         for folder in (path for path in inputs if path.is_dir()):
             for name, array in loose_features(folder, header.streams):
                 yield folder, name, array
-        if videos := by_id(path for path in inputs if not path.is_dir()):
+        if videos:
             with tempfile.TemporaryDirectory() as scratch:
                 spec = validate(Features, header.features, model_file)
                 extract(videos, Path(scratch), spec, weights(spec), str(device), strict=True)
@@ -117,6 +148,26 @@ def localize(
         if name in named:
             raise BadInput(where, f"the id {name} again", "every video once", "remove one of the two")
         _check_width(where, array.shape[1], model, model_file)
+        _check_annotated(where, name, truth)
         named[name] = torch.from_numpy(array).to(device)
-    predictions, _ = predict(model, named.items(), header.classes, settings, header.snippet_seconds)
-    return submission(predictions, named)
+    seen: dict[str, Curves] = {}
+    look = seen.__setitem__ if timelines else None
+    predictions, _ = predict(model, named.items(), header.classes, settings, header.snippet_seconds, look)
+    write_json(out, submission(predictions, named, header.model, header.simulated))
+    if not timelines:
+        return
+    from um.report import timeline  # not above: matplotlib takes a second, and um test has no use for it
+
+    rows = dict(list(predictions.groupby("video")))
+    with progress("timelines", len(seen)) as step:
+        for name, video in seen.items():
+            path = out.with_name(f"{out.stem}-timelines") / f"{name}.png"
+            duration = len(named[name]) * header.snippet_seconds
+            instances = truth.videos[video_id(name)].instances if truth else ()
+            timeline.draw(path, name, rows.get(name, predictions[:0]), video, header.classes, duration, instances)
+            step(name)
+
+
+def _check_annotated(where: Path, name: str, truth: Annotations | None) -> None:
+    if truth and video_id(name) not in truth.videos:
+        raise BadInput(truth.path, f"no video {name}", f"one for {where}", "annotate it, or leave --annotations out")

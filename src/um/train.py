@@ -1,5 +1,6 @@
 """Training UM: one loop over resident features, resumable to the bit."""
 
+import logging
 import os
 import pickle
 import random
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from um import checkpoint
 from um.checkpoint import Header
-from um.datasets.folder import Folder, Subset
-from um.errors import BadInput
+from um.datasets.folder import Folder, Subset, untaught
+from um.errors import BadInput, some
 from um.evaluation.metrics import accuracy, evaluate
 from um.files import atomic, make_folder, sweep
 from um.loss import um_loss
@@ -23,6 +24,8 @@ from um.model import UM
 from um.params import Settings
 from um.predict import predict
 from um.sampling import Batches, evenly
+
+log = logging.getLogger(__name__)
 
 Report = Callable[[int, dict[str, float]], None]
 Look = Callable[[UM], tuple[float, dict[str, float]]]  # how good a model is, and what its line of the history says
@@ -49,13 +52,14 @@ class Run(NamedTuple):
     test: Subset
     settings: Settings
     seed: int
+    simulated: bool = False
 
     def header(self, selection: str, iteration: int) -> Header:
         """What a model file says about itself."""
         settings = self.settings.model_dump()
         data = self.train.fingerprint
         of_run = (self.classes, self.streams, self.snippet_seconds, selection, iteration, self.seed, data)
-        return Header(*of_run, settings["features"], settings["train"], settings["localize"])
+        return Header(*of_run, settings["features"], settings["train"], settings["localize"], self.simulated)
 
 
 def open_run(folder: Folder, settings: Settings, seed: int) -> Run:
@@ -69,7 +73,14 @@ def open_run(folder: Folder, settings: Settings, seed: int) -> Run:
     if not long_V.any():
         found = f"no training video of {settings.train.min_snippets} snippets or more"
         raise BadInput(folder.root, found, "at least one", "lower --min-snippets")
-    return Run(folder.classes, folder.streams, folder.snippet_seconds, train.where(long_V), test, settings, seed)
+    train = train.where(long_V)
+    if names := untaught(train.videos, test.population):
+        tested = some(names, "class", "classes")
+        log.warning("%s: no training video of %s that are tested, which cannot be learnt", folder.root, tested)
+    if folder.simulated:
+        log.warning("%s: these features are SIMULATED, and so is what is trained on them", folder.root)
+    of_run = (train, test, settings, seed, folder.simulated)
+    return Run(folder.classes, folder.streams, folder.snippet_seconds, *of_run)
 
 
 def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: None) -> None:
@@ -188,6 +199,10 @@ def _train(
         history, best = state["history"], state["best"]
 
     first = int(history[-1]["iteration"]) + 1 if history else 1
+    arithmetic = f"{torch.get_num_threads()} threads and PyTorch {torch.__version__}"
+    if state and first <= settings.iterations and (before := state.get("arithmetic")) != arithmetic:
+        same = "the bytes will be neither run's"  # sums of floats depend on their order
+        log.warning("%s: goes on with %s after %s: %s", state_file, arithmetic, before, same)
     # One batch's place, used again and again: new memory would cost more than the copying.
     rows = min(settings.batch_size, len(train.videos)) * settings.num_segments
     batch_NF = train.packed_NF.new_empty(rows, train.packed_NF.shape[1])
@@ -222,6 +237,7 @@ def _train(
         with atomic(state_file) as temporary:
             saved = {
                 "identity": identity,
+                "arithmetic": arithmetic,
                 "model": model.state_dict(),
                 "optimiser": optimiser.state_dict(),
                 "batches": batches.state_dict(),

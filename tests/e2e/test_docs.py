@@ -20,6 +20,7 @@ from um.aliases import translate
 from um.cli import app
 
 ROOT = Path(__file__).parents[2]
+PRESETS = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))["overrides"]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
 PROJECT = (
     "pyproject.toml",
@@ -85,7 +86,11 @@ def snakemake(project: Path, words: list[str]) -> None:
 
 
 def um(project: Path, words: list[str]) -> None:
-    """The command line takes these words; tests/unit/test_cli.py runs the verbs."""
+    """The command line takes these words, settings and data go together; tests/unit/test_cli.py runs the verbs."""
+    if words[1] in ("train", "test"):
+        translated = translate(words[1:])
+        assert "--dataset" in translated, "the settings would be THUMOS14's, whatever the data are"
+        assert translated[translated.index("--dataset") + 1] in PRESETS
     command, name, words, context = typer.main.get_command(app), "um", translate(words[1:]), None
     while hasattr(command, "resolve_command"):
         context = command.make_context(name, list(words), parent=context)
@@ -140,7 +145,8 @@ def test_documented_command(project, page, line):
 
 
 def test_readme_runs_on_a_folder_in_the_public_layout(tmp_path):
-    """The section on public features as it stands, on a tiny dataset of that layout."""
+    """The section on public features as it stands, on a tiny dataset of that layout, in a folder with params.yaml."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
     make_dataset(tmp_path / "THUMOS14", official=True, streams=("rgb", "flow"))
     state = {
         "cas_module.conv.0.weight": torch.randn(8, 12, 3),

@@ -11,9 +11,11 @@ from um.datasets.folder import Folder
 from um.loss import um_loss
 from um.model import UM
 from um.params import Settings, Train
+from um.test import test as score
 from um.train import fit, open_run
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+MAP_TOLERANCE = 1e-3  # of one checkpoint's average mAP, 0.1 percentage points
 TOLERANCE = 1e-3  # relative, of losses and gradients, and of the losses of the first eight steps
 
 
@@ -46,3 +48,17 @@ def test_training_repeats_to_the_bit_and_follows_the_cpu(tmp_path):
     gpu, cpu = (pd.read_csv(tmp_path / name / "history.csv") for name in "ac")
     for loss in ("total", "classification", "background_entropy", "uncertainty"):
         assert gpu[loss].tolist() == pytest.approx(cpu[loss].tolist(), rel=TOLERANCE)
+
+
+def test_a_checkpoint_scores_as_on_the_cpu(tmp_path):
+    """Within MAP_TOLERANCE, after a training that finds the actions."""
+    root = make_dataset(tmp_path / "d")
+    small = Train(num_segments=20, embedding_dim=32, iterations=60, eval_every=60, batch_size=4, lr=0.01)
+    settings = Settings(train=small)
+    fit(open_run(Folder(root), settings, 0), tmp_path / "m", torch.device("cpu"))
+    model = tmp_path / "m/last.safetensors"
+    cpu, gpu = (
+        score(root, model, tmp_path / name, settings, torch.device(name))["average_mAP"] for name in ("cpu", "cuda")
+    )
+    assert cpu > 0.5
+    assert gpu == pytest.approx(cpu, abs=MAP_TOLERANCE)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
+from math import floor
 from pathlib import Path
 
 import av
@@ -49,3 +50,15 @@ def constant(path: Path, frames: int, rate: str = "25", **options: str) -> Path:
     """A video of constant frame rate."""
     fps = Fraction(rate)
     return render(path, [i / fps for i in range(frames)], fps, 1 / fps, **options)
+
+
+def expected(times: Sequence[Fraction], end: Fraction, fps: int = 25) -> list[int]:
+    """The definition, frame by frame: the last source frame whose rounded time is not later, in whole snippets."""
+    starts = [floor(time * fps + Fraction(1, 2)) for time in times]
+    total = floor(end * fps + Fraction(1, 2))
+    shown, last = [], 0
+    for j in range(total // 16 * 16):
+        while last + 1 < len(starts) and starts[last + 1] <= j:
+            last += 1
+        shown.append(last)
+    return shown

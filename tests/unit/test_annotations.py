@@ -72,7 +72,7 @@ def test_seconds_may_be_text(tmp_path):
 
 def test_a_segment_may_reach_a_snippet_behind_the_end_and_no_further(tmp_path):
     load(tmp_path, {"a": video(segments=[(0, 10 + SLACK)], duration=10)})
-    with pytest.raises(BadInput, match="0 <= start <= end <= 10 s"):
+    with pytest.raises(BadInput, match=r"json: a: found segment \[0, 11\.01\] of run; .*0 <= start <= end <= 10 s"):
         load(tmp_path, {"a": video(segments=[(0, 10.01 + SLACK)], duration=10)})
 
 
@@ -138,3 +138,19 @@ def test_official_files_of_the_public_test_subset(reference_data):
     videos = annotations.load(reference_data / "data/thumos14/official_test").subset("test")
     assert (len(videos), len(annotations.frame(videos)), len(annotations.ambiguous_frame(videos))) == (213, 3358, 99)
     assert [v.id for v in videos if not v.instances] == ["video_test_0001292"]
+
+
+def test_ambiguous_segments_of_a_video(tmp_path):
+    found = load(tmp_path, {"a": video(ambiguous=[[2, 3.5]]), "b": video()})
+    assert [(i.label, i.start, i.end) for i in found.videos["a"].ambiguous] == [("Ambiguous", 2, 3.5)]
+    assert found.videos["a"].labels == ["run"]
+    written = annotations.database(found.videos.values())
+    assert written["database"]["a"]["ambiguous"] == [[2, 3.5]]
+    assert "ambiguous" not in written["database"]["b"]
+    assert annotations.parse(found.path, written).videos == found.videos
+
+
+@pytest.mark.parametrize("wrong", [[[2, 1]], [[-1, 1]], [[0, "inf"]], [3], [[1]], 3, [["a", "b"]]])
+def test_ambiguous_segments_that_are_none(tmp_path, wrong):
+    with pytest.raises(BadInput, match=r"annotations\.json: a: "):
+        load(tmp_path, {"a": video(ambiguous=wrong)})

@@ -150,3 +150,11 @@ def test_a_header_that_is_none(tmp_path, text):
     edit_header(path, lambda head: head["__metadata__"].update(um=text))
     with pytest.raises(BadInput, match=r"m\.safetensors"):
         checkpoint.read(path, Train())
+
+
+def test_a_model_of_simulated_features_says_so_and_others_are_as_before_there_was_the_key(tmp_path):
+    for name, simulated in (("real", False), ("simulated", True)):
+        checkpoint.write(tmp_path / name, build(), header(simulated=simulated))
+        _, read = checkpoint.read(tmp_path / name, Train())
+        assert read.simulated is simulated
+        assert (b"simulated" in (tmp_path / name).read_bytes()) is simulated

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 from tiny import TINY, make_dataset, options
 
+from um.loss import imbalance
 from um.params import Localize, Train
 
 FIRST = "features/train/rgb/video_00.npy"
@@ -99,11 +101,11 @@ FEATURES = {
     "torn": (lambda path: path.write_bytes(path.read_bytes()[:-5]), "video_00"),
     "one axis": (lambda path: np.save(path, np.ones(5, np.float32)), "(5,)"),
     "three axes": (lambda path: np.save(path, np.ones((5, 6, 1), np.float32)), "(5, 6, 1)"),
-    "integers": (lambda path: np.save(path, np.ones((5, 6), np.int32)), "int32"),
+    "integers": (lambda path: np.save(path, np.ones((31, 6), np.int32)), "int32"),
     "no snippet": (lambda path: np.save(path, np.ones((0, 6), np.float32)), "(0, 6)"),
     "another width": (lambda path: np.save(path, np.ones((5, 7), np.float32)), "[6, 7]"),
-    "NaN": (lambda path: np.save(path, np.full((5, 6), np.nan, np.float32)), "NaN"),
-    "infinite": (lambda path: np.save(path, np.full((5, 6), np.inf, np.float32)), "infinite"),
+    "NaN": (lambda path: np.save(path, np.full((31, 6), np.nan, np.float32)), "NaN"),
+    "infinite": (lambda path: np.save(path, np.full((31, 6), np.inf, np.float32)), "infinite"),
     "pickled": (lambda path: np.save(path, np.array([[{}]], object), allow_pickle=True), "video_00"),
     "twice": (lambda path: path.rename(path.parents[2] / "test/rgb/video_00.npy") and np.save(path, [[1.0]]), "again"),
 }
@@ -162,7 +164,7 @@ USAGE = {
     "unknown option": ["train", "--data-dir", "dataset", "--out", "model", "--num-segment", "5"],
     "text for a number": ["train", "--data-dir", "dataset", "--out", "model", "--num-segments", "many"],
     "out of range": ["train", "--data-dir", "dataset", "--out", "model", "--num-segments", "0"],
-    "negative seed": ["train", "--data-dir", "dataset", "--out", "model", "--seed", "-1"],
+    "negative seed": ["train", "--data-dir", "dataset", "--out", "model", "--seed", "-2"],
     "no data": ["train", "--out", "model"],
     "no params.yaml": ["train", "--dataset", "demo", "--out", "model"],
     "a file for a folder": ["train", "--data-dir", "dataset/annotations.json", "--out", "model"],
@@ -230,6 +232,48 @@ def model(um, dataset) -> Path:
     code, _, printed = um("train", "--data-dir", dataset, "--out", "model", *options())
     assert code == 0, printed
     return Path("model/last.safetensors")
+
+
+def many_classes(path: Path, number: int) -> None:
+    """Annotations of that many classes; the network has an output for each."""
+
+    def change(database):
+        instances = database["video_06"]["annotations"]
+        instances += [instances[0] | {"label": f"class {other}"} for other in range(number - 3)]
+
+    edit(path, change)
+
+
+@pytest.mark.parametrize(
+    ("classes", "changed", "said"),
+    [
+        (3, {}, ""),  # fewer than 20: 1, as the demo
+        (3, {"loss_scale": 5.0}, "loss_scale is 5, but 3 classes ask for 1 "),
+        (20, {}, ""),
+        (24, {}, ""),
+        (40, {}, "loss_scale is 1, but 40 classes ask for 2 "),
+        (40, {"loss_scale": 2.0}, ""),
+        (40, {"loss_scale": 1.7}, ""),
+        (40, {"loss_scale": 1.5}, "loss_scale is 1.5, but 40 classes ask for 2 "),
+        (40, {"loss_scale": 2.5}, "loss_scale is 2.5, but 40 classes ask for 2 "),
+        (40, {"loss": "summed_ce"}, ""),
+    ],
+)
+def test_a_loss_scale_off_a_twentieth_of_the_classes_is_named(classes, changed, said):
+    found = imbalance(Train(**changed), classes)
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
+
+
+@pytest.mark.parametrize(("variant", "said"), [("ours", 1), ("softmax", 1), ("official", 0)])
+def test_training_says_that_the_loss_scale_does_not_fit_unless_a_published_form_has_it(
+    um, dataset, tmp_path, caplog, variant, said
+):
+    many_classes(dataset / "annotations.json", 40)
+    (tmp_path / "params.yaml").write_text("variants: {official: {}, softmax: {train: {alpha: 0.0}}}")
+    code, _, printed = um("train", "--data-dir", dataset, "--out", "model", "--variant", variant, *options())
+    assert code == 0, printed
+    assert sum("loss_scale is 1, but 40 classes" in message for message in caplog.messages) == said
 
 
 def test_train_test_evaluate_and_localize(um, dataset, model):
@@ -328,3 +372,104 @@ def test_the_installed_command_behaves_the_same(dataset, tmp_path):
     ended = subprocess.run([*command, *options(TINY)], capture_output=True, text=True, cwd=tmp_path)
     refused((ended.returncode, ended.stdout, ended.stderr), "video_00")
     assert not (tmp_path / "model").exists()
+
+
+def relabel(root: Path, subset: str, **names: str) -> None:
+    def change(database):
+        for entry in database.values():
+            for item in entry["annotations"] if entry["subset"] == subset else ():
+                item["label"] = names.get(item["label"], item["label"])
+
+    edit(root / "annotations.json", change)
+
+
+def test_a_model_of_other_labels_is_refused(um, dataset, model):
+    relabel(dataset, "test", jump="leap", run="dash")
+    outcome = um("test", "--data-dir", dataset, "--model-file", model, "--out", "results")
+    refused(outcome, "annotations.json: found 2 classes (dash, leap)", str(model), "3 classes (jump, run, throw)")
+    assert not Path("results").exists()
+
+
+def test_ambiguous_is_no_class_to_the_protocol_that_ignores_it(um, dataset, model):
+    edit(
+        dataset / "annotations.json",
+        lambda d: [
+            v["annotations"].append(dict(v["annotations"][0], label="Ambiguous"))
+            for v in d.values()
+            if v["subset"] == "test"
+        ],
+    )
+    words = ("test", "--data-dir", dataset, "--model-file", model, "--out", "results")
+    refused(um(*words), "1 class (Ambiguous)")
+    assert um(*words, "--protocol", "thumos14")[0] == 0
+
+
+def test_classes_that_cannot_be_learnt_are_said_in_training(um, dataset, caplog):
+    words = ("train", "--data-dir", dataset, "--out", "model", *options())
+    assert um(*words)[0] == 0
+    assert "cannot be learnt" not in caplog.text
+    relabel(dataset, "test", run="dash")
+    assert um(*words)[0] == 0
+    assert "no training video of 1 class (dash) that are tested, which cannot be learnt" in caplog.text
+
+
+def test_simulated_features_are_named_wherever_a_number_appears(um, dataset, model, caplog):
+    words = ("test", "--data-dir", dataset, "--model-file", model, "--out", "real")
+    assert "SIMULATED" not in um(*words)[1]
+    assert json.loads(Path("real/metrics.json").read_text())["simulated"] is False
+    real = dataset.parent / "real_dataset"
+    shutil.copytree(dataset, real)
+    (dataset / "features/spec.json").write_text('{"simulated": true, "window": 16, "fps": 25}')
+
+    assert um("train", "--data-dir", dataset, "--out", "simulated", *options())[0] == 0
+    assert "SIMULATED" in caplog.text
+    trained = Path("simulated/last.safetensors")
+    # on simulated features, by a model of simulated features, and both
+    for root, file in ((dataset, model), (real, trained), (dataset, trained)):
+        code, printed, _ = um("test", "--data-dir", root, "--model-file", file, "--out", "results")
+        assert code == 0
+        assert "SIMULATED features" in printed
+        assert json.loads(Path("results/metrics.json").read_text())["simulated"] is True
+    truth = ("--annotations", dataset / "annotations.json")
+    _, printed, _ = um("evaluate", *truth, "--predictions", "results/predictions.json")
+    assert "SIMULATED features" in printed
+    assert json.loads(Path("metrics.json").read_text())["simulated"] is True
+    _, printed, _ = um("compare", "real", "results", *truth, "--resamples", 100)
+    (a,) = (line for line in printed.splitlines() if "A: real" in line)
+    (b,) = (line for line in printed.splitlines() if "B: results" in line)
+    assert "SIMULATED" in b
+    assert "SIMULATED" not in a
+    assert um("localize", dataset / "features/test", "--model-file", trained, "--out", "found.json")[0] == 0
+    assert json.loads(Path("found.json").read_text())["external_data"]["simulated"] is True
+
+
+def test_the_selection_of_the_model_is_printed(um, dataset, model):
+    test = ("test", "--data-dir", dataset, "--out", "results", "--model-file")
+    truth = ("--annotations", dataset / "annotations.json", "--predictions", "results/predictions.json")
+    assert "model: last (iteration 6, seed 0)" in um(*test, model)[1]
+    assert "model: last (iteration 6, seed 0)" in um("evaluate", *truth)[1]
+    assert "model: best_on_test (iteration " in um(*test, model.with_name("best_on_test.safetensors"))[1]
+    torch.manual_seed(0)
+    state = {
+        "cas_module.conv.0.weight": torch.randn(4, 6, 3),
+        "cas_module.conv.0.bias": torch.zeros(4),
+        "cas_module.classifier.0.weight": torch.randn(3, 4, 1),
+    }
+    torch.save(state, "published.pkl")
+    assert "model: selection unknown (published checkpoint)" in um(*test, "published.pkl")[1]
+    assert json.loads(Path("results/metrics.json").read_text())["model"] == {"selection": "unknown"}
+    Path("results/predictions.json").write_text('{"results": {"video_06": []}, "external_data": {"used": false}}')
+    assert "model: selection unknown" in um("evaluate", *truth)[1]
+    assert "model" not in json.loads(Path("metrics.json").read_text())
+
+
+@pytest.mark.parametrize(("policy", "become", "videos"), [("drop", "left out", 3), ("error", "counted as misses", 4)])
+def test_videos_without_an_entry_are_counted_by_evaluate(um, dataset, caplog, policy, become, videos):
+    results = {f"video_0{number}": [] for number in (6, 8, 9)}
+    Path("predictions.json").write_text(json.dumps({"results": results}))
+    words = ("--annotations", dataset / "annotations.json", "--predictions", "predictions.json", "--missing", policy)
+    _, printed, _ = um("evaluate", *words)
+    metrics = json.loads(Path("metrics.json").read_text())
+    assert (metrics["num_videos"], metrics["num_missing"], metrics["missing"]) == (videos, 1, ["video_07"])
+    assert f"1 missing, {become}" in printed
+    assert "no entry for 1 video (video_07)" in caplog.text

@@ -155,9 +155,12 @@ def test_missing_videos_may_be_left_out_as_in_the_evaluation(um):
         first = next(iter(content["results"]))
         content["results"].pop(first)
         write_json(path, content)
-    code, _, printed = um("compare", "good", "bad", "--annotations", "gt.json", "--missing", "drop", "--out", "d.json")
+    words = ("--annotations", "gt.json", "--missing", "drop", "--out", "d.json")
+    code, table, printed = um("compare", "good", "bad", *words)
     assert code == 0, printed
-    assert json.loads(Path("d.json").read_text())["num_videos"] == 11
+    found = json.loads(Path("d.json").read_text())
+    assert (found["num_videos"], found["num_missing"]) == (11, 1)
+    assert "1 without an entry, left out" in table
     scored = ("evaluate", "--annotations", "gt.json", "--predictions", "good/seed0/predictions.json")
     counts = []
     for policy in ("error", "drop"):
@@ -165,3 +168,58 @@ def test_missing_videos_may_be_left_out_as_in_the_evaluation(um):
         assert code == 0, printed
         counts.append(json.loads(Path("m.json").read_text())["num_videos"])
     assert counts == [12, 11]
+
+
+@pytest.fixture
+def selections(um):
+    """Every seed's model in the places of the workflow; returns the function that runs um."""
+    for file in sorted(Path().glob("*/seed*/predictions.json")):
+        content = json.loads(file.read_text())
+        for selection in ("last", "selected", "best_on_test"):
+            content["external_data"] = {"model": {"selection": selection, "iteration": 3, "seed": 0}}
+            write_json(file.parent / ("" if selection == "last" else selection) / "predictions.json", content)
+    return um
+
+
+@pytest.mark.parametrize("selection", ["last", "selected", "best_on_test"])
+def test_models_of_one_selection_are_pooled_over_seeds(selections, selection):
+    words = ("compare", "good", "bad", "--annotations", "gt.json", "--resamples", "100")
+    code, printed, error = selections(*words, "--selection", selection, "--out", "found.json")
+    assert code == 0, error
+    found = json.loads(Path("found.json").read_text())
+    inner = "" if selection == "last" else f"{selection}/"
+    assert found["a"]["predictions"] == [f"good/seed{seed}/{inner}predictions.json" for seed in (0, 1)]
+    assert found["b"]["selection"] == [selection]
+    for system in ("A: good", "B: bad"):
+        (line,) = (line for line in printed.splitlines() if system in line)
+        assert selection in line
+
+
+def test_the_selection_is_stated_or_unknown(selections, um):
+    words = ("--annotations", "gt.json", "--resamples", "100", "--out", "found.json")
+    content = json.loads(Path("bad/seed0/predictions.json").read_text())
+    write_json(Path("bad/seed0/predictions.json"), content | {"external_data": ["of others"]})
+    assert selections("compare", "good/seed0/selected", "bad/seed0", *words)[0] == 0
+    found = json.loads(Path("found.json").read_text())
+    assert (found["a"]["selection"], found["b"]["selection"]) == (["selected"], ["unknown"])
+    assert selections("compare", "good/seed0", "bad/seed0", *words, "--selection", "last")[0] == 0
+    found = json.loads(Path("found.json").read_text())
+    assert (found["a"]["selection"], found["b"]["selection"]) == (["last"], ["last"])
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["good", "bad", "--selection", "first"], "--selection first; expected last or selected or best_on_test"),
+        (
+            ["good/seed0/predictions.json", "bad", "--selection", "selected"],
+            "good/seed0/predictions.json: found predictions of the model 'last'; expected 'selected'",
+        ),
+        (["good/seed0/selected", "bad", "--selection", "selected"], "neither selected/predictions.json nor seed*/sel"),
+    ],
+)
+def test_another_selection_than_asked_for_is_refused(selections, words, expected):
+    code, _, error = selections("compare", *words, "--annotations", "gt.json")
+    assert code == 2
+    assert expected in error
+    assert error.count("\n") == 1

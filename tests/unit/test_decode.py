@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rendering import SIDE, constant, number, picture, render
+from rendering import SIDE, constant, expected, number, picture, render
 
 from um.errors import BadInput
 from um.video.decode import centre, snippets
@@ -19,13 +19,6 @@ SMALL = {"short_side": SIDE}
 
 def shown(path: Path, **options: object) -> list[int]:
     return [number(frame) for snippet in snippets(path, **(SMALL | options)) for frame in snippet]
-
-
-def expected(times: list[Fraction], end: Fraction, fps: int = 25) -> list[int]:
-    """The definition, frame by frame: the last source frame whose rounded time is not later."""
-    starts = [floor(time * fps + Fraction(1, 2)) for time in times]
-    total = floor(end * fps + Fraction(1, 2))
-    return [max(i for i, start in enumerate(starts) if start <= j) for j in range(total // 16 * 16)]
 
 
 def test_constant_25_fps_passes_unchanged(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pandas as pd
 import pytest
 
 from um.datasets import demo
@@ -13,6 +14,7 @@ from um.errors import BadInput
 from um.files import sha256
 from um.params import Download
 
+ROOT = Path(__file__).parents[2]
 SEEDS = [0, 1, 2, 12345]
 
 
@@ -60,7 +62,15 @@ def test_every_class_is_in_enough_videos(seed, subset, least):
     count = Counter(label for video in videos for label in labels(video))
     assert set(count) == set(demo.CLASSES)
     assert min(count.values()) >= least
-    assert sum(len(labels(video)) == 2 for video in videos) >= len(videos) / 5
+    assert sum(len(labels(video)) == 2 for video in videos) == round(0.22 * len(videos))  # a fifth, of few
+
+
+def test_videos_differ_in_number_and_length_of_instances():
+    videos = database().values()
+    assert {len(video["annotations"]) for video in videos} == {1, 2, 3, 4, 5, 6}
+    lengths = [end - start for video in videos for start, end in seconds(video)]
+    assert min(lengths) < 1.5
+    assert max(lengths) > 6.5
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -74,6 +84,13 @@ def test_instances_are_short_apart_and_inside(seed):
         assert 0.25 <= sum(end - start for start, end in seconds(video)) / video["duration"] <= 0.5
         for edge in edges:
             assert edge == round(round(edge * demo.FPS) / demo.FPS, 2), "a time that is no frame's"
+
+
+def test_the_recorded_scores_are_at_least_twice_the_whole_videos():
+    table = pd.read_csv(ROOT / "results/benchmark.csv")
+    average = table[table["metric"] == "average_mAP"].set_index("method")["mean"]
+    assert average["Ours (last)"] >= 2 * average["Whole video"]
+    assert average["Ours (selected)"] >= 2 * average["Whole video"]
 
 
 def test_a_video_depends_on_seed_and_id_only():

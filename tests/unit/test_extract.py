@@ -271,7 +271,6 @@ def test_settings_and_names_that_cannot_be(tmp_path: Path, videos: dict[str, Pat
         (one, TINY, {"rgb": tmp_path / "absent"}, "cpu", "absent: found no such file"),
         (one, TINY.model_copy(update={"backbone": "i3d-r51"}), weights, "cpu", "i3d-r51-rgb; expected one of"),
         (one, TINY, weights, "abacus", "--device: found 'abacus'"),
-        (one, TINY.model_copy(update={"crop": 65}), weights, "cpu", "at most short_side"),
     ]
     for named, settings, file, device, message in cases:
         with pytest.raises(BadInput, match=message):

@@ -92,18 +92,18 @@ def test_scales_of_any_size_are_those_of_opencv(height, width, x, y, seed):
 
 @pytest.fixture(scope="module")
 def pairs() -> tuple[Tensor, Tensor]:
-    """Pairs that settle at different times; the last one does not move at all."""
-    made = [moved(*motion, height=37, width=50, seed=seed)[:2] for seed, motion in enumerate(MOTIONS.values())]
-    first, second = (torch.cat(pictures[:4]) for pictures in zip(*made, strict=True))
+    """Pairs that settle at different times, of which the last does not move; PyTorch may treat three like RGB."""
+    made = [moved(*motion, height=62, width=80, seed=seed)[:2] for seed, motion in enumerate(MOTIONS.values())]
+    first, second = (torch.cat(pictures[:3]) for pictures in zip(*made, strict=True))
     return torch.cat((first, first[:1])), torch.cat((second, first[:1]))
 
 
 def test_bits_do_not_depend_on_the_batch(pairs):
     first, second = pairs
     alone = flow(first, second, at_once=1)
-    for at_once in (3, 5):
+    for at_once in (3, 4):
         assert torch.equal(flow(first, second, at_once=at_once), alone)
-    order = torch.tensor([3, 0, 4])
+    order = torch.tensor([3, 0, 2])
     assert torch.equal(flow(first[order], second[order], at_once=3), alone[order])
     assert torch.equal(flow(first[2:3], second[2:3], "opencv"), flow(first, second, "opencv")[2:3])
 
@@ -123,7 +123,7 @@ def test_bits_do_not_depend_on_the_threads(monkeypatch):
 
 
 def test_a_pair_that_has_settled_is_left_alone(pairs):
-    assert flow(*pairs, at_once=5)[-1].count_nonzero() == 0
+    assert flow(*pairs, at_once=4)[-1].count_nonzero() == 0
 
 
 def test_bits_are_the_same_with_the_median_of_gpus(pairs, monkeypatch):

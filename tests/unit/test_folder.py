@@ -1,6 +1,7 @@
 """A dataset as a folder, in our layout and in the official code's."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -156,3 +157,75 @@ def test_missing_videos_are_an_error_or_dropped_or_counted(tmp_path):
     without(root, "video_06", "video_08", "video_09")
     with pytest.raises(BadInput, match="no features of any test video"):
         Folder(root, missing="drop").load("test")
+
+
+@pytest.mark.parametrize(("policy", "become"), [("drop", "are left out"), ("miss", "count as misses")])
+def test_missing_videos_are_recorded_and_named_for_both_subsets(tmp_path, caplog, policy, become):
+    root = make_dataset(tmp_path / "d")
+    without(root, "video_00", "video_02", "video_07")
+    folder = Folder(root, missing=policy)
+    train, test = folder.load("train"), folder.load("test")
+    assert [video.id for video in train.missing] == ["video_00", "video_02"]
+    assert [video.id for video in test.missing] == ["video_07"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{root}/features: no features of 2 videos (video_00, video_02) annotated for train, which are left out",
+        f"{root}/features: no features of 1 video (video_07) annotated for test, which {become}",
+    ]
+
+
+def test_features_without_annotation_are_fatal_or_ignored_with_one_warning(tmp_path, caplog):
+    root = make_dataset(tmp_path / "d", streams=("rgb", "flow"))
+    plain = [Folder(root).load(role).fingerprint for role in ("train", "test")]
+    for number, stream in enumerate(("rgb", "flow")):
+        np.save(root / f"features/train/{stream}/extra_{number}.npy", np.ones((5, 9), np.float32))
+    with pytest.raises(BadInput, match=r"features of 1 video \(extra_0\) without annotation.*--missing drop or miss"):
+        Folder(root).load("train")
+    for policy in ("drop", "miss"):
+        caplog.clear()
+        folder = Folder(root, missing=policy)
+        assert [folder.load(role).fingerprint for role in ("train", "test")] == plain
+        (said,) = (record.getMessage() for record in caplog.records)
+        assert said == f"{root}/features: features of 2 videos (extra_0, extra_1) without annotation, which are ignored"
+
+
+@pytest.mark.parametrize(
+    ("spec", "simulated"),
+    [(None, False), ('{"simulated": true}', True), ('{"simulated": false}', False), ("{}", False), ("[]", False)],
+)
+def test_simulated_features_are_what_their_specification_says(tmp_path, spec, simulated):
+    root = make_dataset(tmp_path / "d")
+    if spec:
+        (root / "features/spec.json").write_text(spec)
+    assert Folder(root).simulated is simulated
+
+
+@pytest.mark.parametrize("missing", ["error", "drop"])
+def test_a_segment_behind_the_features_is_told(tmp_path, caplog, missing):
+    root = make_dataset(tmp_path / "d")
+    content = json.loads((root / "annotations.json").read_text())
+    entry = next(entry for entry in content["database"].values() if entry["subset"] == "test")
+    entry.pop("duration", None)
+    entry["annotations"][0]["segment"] = [0.5, 99999.0]
+    (root / "annotations.json").write_text(json.dumps(content))
+    message = r"found segment \[0.5, 99999\] of .*; expected an end within its features"
+    if missing == "error":
+        with pytest.raises(BadInput, match=message):
+            Folder(root).load("test")
+    else:
+        Folder(root, missing=missing).load("test")
+        assert re.search(message, caplog.text)
+
+
+def test_videos_that_could_not_be_read_are_left_out(tmp_path, caplog):
+    root = make_dataset(tmp_path / "d")
+    names = [path.stem for path in sorted(root.glob("features/test/rgb/*.npy"))]
+    (root / f"features/test/rgb/{names[0]}.npy").unlink()
+    with pytest.raises(BadInput, match=f"no rgb features of 1 video .{names[0]}."):
+        Folder(root).load("test")
+    (root / "features/missing.tsv").write_text(f"id\treason\ntest/{names[0]}\ta file that cannot be decoded\n")
+    subset = Folder(root).load("test")
+    assert [video.id for video in subset.videos] == [video.id for video in subset.population] == names[1:]
+    assert [video.id for video in subset.missing] == names[:1]
+    assert "are left out" in caplog.text
+    population = Folder(root, missing="miss").load("test").population
+    assert [video.id for video in population] == names

@@ -98,3 +98,20 @@ def test_a_package_of_all_videos_is_read_once(tmp_path, monkeypatch):
     bring(root, tmp_path / "features")
     assert len(opened) == 1
     assert len(list((tmp_path / "features").glob("*/*/*.npy"))) == 20
+
+
+def test_videos_that_cannot_be_brought_are_named(project, caplog):
+    for path in project.glob("features/*/rgb/video_0[17].npy"):
+        path.unlink()
+    build()
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert "no features of 2 videos (video_01, video_07) that are annotated" in said
+
+
+def test_ambiguous_segments_come_along(project, tmp_path):
+    root = convert.wtalc(convert.Dataset(convert.make_official(tmp_path / "official")), tmp_path / "elsewhere/package")
+    (root / "Thumos14reduced-Annotations/Ambiguous_test.txt").write_text("abcdefghi06 0.5 1.5\n")
+    (tmp_path / "datasets/mine/dataset.yaml").write_text("provider: features\nsource: $UM_FEATURES/package\n")
+    ours, theirs = Folder(build()), Folder(root)
+    assert [video.ambiguous for video in ours.described()] == [video.ambiguous for video in theirs.described()]
+    assert sum(len(video.ambiguous) for video in ours.described()) == 1

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from um.errors import BadInput
 from um.features.backbones import build
-from um.features.inception import InceptionI3D, MaxPool, Unit3D, same_padding
+from um.features.inception import POOLS, InceptionI3D, MaxPool, Triple, Unit3D, same_padding
 from um.features.network import Network, fold_batch_norm
 from um.params import Features
 from um.video.decode import centre, snippets
@@ -43,6 +43,25 @@ def test_padding_of_layers() -> None:
     assert (MaxPool((1, 3, 3), (1, 2, 2))(torch.full((1, 1, 1, 8, 8), -3.0)) == -3).all()
 
 
+@given(st.tuples(*[st.integers(1, 12)] * 3), st.sampled_from(sorted(POOLS.values())))
+def test_pools_are_those_of_what_is_padded(size: tuple[int, int, int], pool: tuple[Triple, Triple]) -> None:
+    kernel, stride = pool
+    x = torch.randn(1, 2, *size)
+    padded = torch.nn.functional.pad(x, same_padding(size, kernel, stride), value=float("-inf"))
+    assert torch.equal(MaxPool(kernel, stride)(x), torch.nn.functional.max_pool3d(padded, kernel, stride))
+
+
+@pytest.mark.parametrize("to_rgb", [False, True])
+def test_inputs_are_the_preprocessors(to_rgb: bool) -> None:
+    network = Network.__new__(Network)
+    network.device, network.recognizer = torch.device("cpu"), build("i3d-r50", None)
+    network.recognizer.data_preprocessor.to_rgb = to_rgb
+    frames = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 5, 3), dtype=np.uint8)
+    clips = list(torch.from_numpy(frames).permute(0, 4, 1, 2, 3))
+    expected = network.recognizer.data_preprocessor({"inputs": clips, "data_samples": None})["inputs"]
+    assert torch.equal(network.inputs(frames), expected)
+
+
 @pytest.mark.parametrize("channels", [2, 3])
 @pytest.mark.parametrize(("frames", "side"), [(16, 224), (15, 97), (8, 32)])
 def test_output_shape(channels: int, frames: int, side: int) -> None:
@@ -69,7 +88,7 @@ def test_built_through_mmaction2() -> None:
     assert (data["inputs"] == 1).all()
     assert build("i3d-inception", None, "flow").backbone.Conv3d_1a_7x7.conv3d.in_channels == 2
     for backbone, stream in (("resnet", "rgb"), ("i3d-r50", "flow")):
-        with pytest.raises(BadInput, match="expected one of i3d-inception-flow, i3d-inception-rgb, i3d-r50-rgb"):
+        with pytest.raises(BadInput, match="expected one of i3d-inception-flow, i3d-inception-rgb, i3d-r50-32x2-rgb, "):
             build(backbone, None, stream)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,3 +119,64 @@ def test_nothing_to_inspect(um, tmp_path):
         code, _, errors = um("features", "inspect", folder)
         assert code == 2
         assert errors.count("\n") == 1
+
+
+def test_split_lists_are_what_counts(um, official):
+    (official / "split_train.txt").write_text("abcdefghi00 abcdefghi01 abcdefghi02")
+    for path in official.glob("features/train/*/abcdefghi0[35].npy"):
+        path.unlink()
+    code, printed, _ = um("features", "inspect", official)
+    assert code == 0
+    assert "annotations   gt.json: test 4, train 6 videos; train on 3, test on 4" in printed
+    assert "with features train 3 of 3, test 4 of 4 videos" in printed
+    assert "no rgb" not in printed
+    (official / RGB.format(2)).unlink()
+    code, printed, errors = um("features", "inspect", official)
+    assert code == 2
+    assert "with features train 2 of 3, test 4 of 4 videos" in printed
+    assert "no rgb        1 video (abcdefghi02)" in printed
+    assert "no flow" not in printed
+    assert "abcdefghi02" in errors
+
+
+def test_what_a_policy_accepts_is_not_refused(um, official):
+    (official / RGB.format(2)).unlink()
+    np.save(official / "features/test/rgb/abcdefghi99.npy", np.ones((4, 6), np.float32))
+    Path("params.yaml").write_text("overrides: {mine: {evaluate: {missing: drop}}}\n")
+    for words, accepted in (
+        ((), False),
+        (("--missing", "error"), False),
+        (("--missing", "drop"), True),
+        (("--missing", "miss"), True),
+        (("--dataset", "mine"), True),
+        (("--dataset", "mine", "--missing", "error"), False),
+    ):
+        code, printed, errors = um("features", "inspect", official, *words)
+        assert code == (0 if accepted else 2), errors
+        assert "no rgb        1 video (abcdefghi02)" in printed
+        assert "unannotated   1 video (abcdefghi99)" in printed
+    code, _, errors = um("features", "inspect", official, "--missing", "ignore")
+    assert code == 2
+    assert "evaluate.missing = 'ignore'" in errors
+
+
+def test_classes_that_cannot_be_learnt_are_named(um, official):
+    assert "not in train" not in um("features", "inspect", official)[1]
+    relabel(official, "test", run="swim", jump="dive")
+    code, printed, _ = um("features", "inspect", official)
+    assert code == 0
+    assert "not in train  2 classes (dive, swim) of test videos, which cannot be learnt" in printed
+
+
+def relabel(root, subset, **names):
+    content = json.loads((root / "gt.json").read_text())
+    for entry in content["database"].values():
+        for item in entry["annotations"] if entry["subset"] == subset else ():
+            item["label"] = names.get(item["label"], item["label"])
+    (root / "gt.json").write_text(json.dumps(content))
+
+
+def test_simulated_features_are_called_so(um, official):
+    assert "SIMULATED" not in um("features", "inspect", official)[1]
+    (official / "features/spec.json").write_text('{"simulated": true, "window": 16, "fps": 25}')
+    assert "SIMULATED" in um("features", "inspect", official)[1]

@@ -13,6 +13,7 @@ import torch
 from convert import LAYOUTS, Dataset, make_official, procl, save_objects, seed_activitynet, wtalc
 from tiny import make_dataset
 
+from um.datasets import annotations
 from um.datasets.folder import Folder
 from um.datasets.layouts import recognise
 from um.datasets.objects import read_objects
@@ -213,8 +214,8 @@ MISMATCHES = {
     ),
     "NaN in a package": (
         "wtalc",
-        lambda root: save_objects(root / "Thumos14reduced-I3D-JOINTFeatures.npy", [np.full((5, 12), np.nan)] * 10),
-        "60 of 60 values NaN",
+        lambda root: save_objects(root / "Thumos14reduced-I3D-JOINTFeatures.npy", [np.full((31, 12), np.nan)] * 10),
+        "372 of 372 values NaN",
     ),
     "HDF5 that is none": (
         "procl",
@@ -345,4 +346,37 @@ def test_a_folder_without_features(tmp_path):
     root = make_dataset(tmp_path / "d")
     shutil.rmtree(root / "features")
     with pytest.raises(BadInput, match="no features in a known layout"):
+        Folder(root)
+
+
+def test_ambiguous_segments_of_a_package_count_for_the_thumos14_protocol_alone(data, official, tmp_path):
+    """W-TALC's THUMOS14 package has the official file of them, which names other videos too."""
+    from um.evaluation.metrics import evaluate
+    from um.params import Evaluate
+
+    root = wtalc(data, tmp_path / "other")
+    (root / "Thumos14reduced-Annotations/Ambiguous_test.txt").write_text(
+        "abcdefghi06  10000.0 10010.0\nabcdefghi06 20000 20020\nvideo_test_9999999 1 2\n"
+    )
+    plain, folder = Folder(official), Folder(root)
+    assert folder.classes == plain.classes  # Ambiguous is no class
+    videos, expected = folder.load("test").videos, plain.load("test").videos
+    assert [video.instances for video in videos] == [video.instances for video in expected]
+    assert {video.id: [(s.start, s.end) for s in video.ambiguous] for video in videos if video.ambiguous} == {
+        "abcdefghi06": [(10000, 10010), (20000, 20020)]
+    }
+    label = videos[0].labels[0]
+    rows = annotations.frame(videos).assign(score=0.5)
+    rows.loc[len(rows)] = ["abcdefghi06", label, 10000.0, 10010.0, 0.9]  # a hit on what may or may not be an action
+    scores = {protocol: evaluate(videos, rows, Evaluate(protocol=protocol)) for protocol in ("thumos14", "activitynet")}
+    assert (scores["thumos14"]["average_mAP"], scores["thumos14"]["num_ambiguous"]) == (1, 2)
+    assert scores["activitynet"]["average_mAP"] < 1
+    without = evaluate(expected, rows, Evaluate(protocol="thumos14"))
+    assert without["average_mAP"] < 1  # it is the file that makes the difference
+
+
+def test_a_package_with_a_damaged_file_of_ambiguous_segments(data, tmp_path):
+    root = wtalc(data, tmp_path / "other")
+    (root / "Thumos14reduced-Annotations/Ambiguous_test.txt").write_text("abcdefghi06 5 x\n")
+    with pytest.raises(BadInput, match=r"Ambiguous_test\.txt:1"):
         Folder(root)

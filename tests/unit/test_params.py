@@ -1,6 +1,9 @@
 """Typed parameters."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -50,6 +53,23 @@ def test_what_is_no_range_is_refused(text):
 def test_ranges_are_finite(text):
     with pytest.raises(ValueError, match="expected"):
         threshold_range(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seeds: [0]\ntrain:\n  lr: 1.0e-3\n  lr: 1.0e-4\n", "found key lr twice at line 4; expected a YAML mapping"),
+        ("seeds: [0\n", "found invalid YAML at line 2"),
+        ("features: {crop: 300}\n", r"features = .*; expected crop \(300\) to be at most short_side \(256\)"),
+        ("evaluate: {tiou: '1'}\n", "evaluate.tiou = '1'; expected start:stop:step"),
+    ],
+)
+def test_a_wrong_file_is_told_in_one_line(tmp_path, text, message):
+    file = tmp_path / "params.yaml"
+    file.write_text(text)
+    with pytest.raises(BadInput, match=message) as error:
+        params.load(file)
+    assert "\n" not in str(error.value)
 
 
 def test_values_are_frozen():
@@ -126,6 +146,25 @@ def test_the_forms_of_the_method_are_what_the_literature_says():
         "train": {"background": "masked", "uncertainty": "channels"},
         "localize": {"nms_plus_one": False},
     }
+
+
+@pytest.mark.parametrize("variant", ["official", "paper", "seed"])
+@pytest.mark.parametrize("dataset", ["demo", "ucf6", "activitynet1.3"])
+def test_the_published_forms_have_the_methods_constants_on_every_dataset(dataset, variant):
+    """Whatever a dataset changes for itself, as the demo does with r_act."""
+    chosen = params.load().of(dataset, variant)
+    constants = chosen.train.r_act, chosen.train.r_bkg, chosen.train.margin, chosen.train.alpha, chosen.localize.upscale
+    assert constants == (9, 4, 100, 5e-4, 24)
+
+
+def test_what_the_official_form_leaves_to_a_dataset_is_its_size_and_its_way_of_training():
+    """A setting that is new here has to be thought of there."""
+    written = yaml.safe_load(Path("params.yaml").read_text())["variants"]["official"]
+    assert set(Train.model_fields) - set(written["train"]) == {
+        *("streams", "num_segments", "embedding_dim", "lr", "iterations"),
+        *("eval_every", "held_out", "resident", "precision"),
+    }
+    assert set(Localize.model_fields) - set(written["localize"]) == {"max_segments", "nms_sigma"}
 
 
 def difference(a: params.Settings, b: params.Settings) -> dict:

@@ -177,6 +177,8 @@ def test_the_command_line(um, gt, tmp_path, monkeypatch):
     words = ("simulate", "--dataset", "thumos14", "--dims", DIMS, "--videos", 4)
     assert um(*words, "--annotations", gt.parent, "--out", "here")[0] == 0
     assert len(Folder(tmp_path / "here").load("train").videos) == 3
+    assert um(*words, "--annotations", gt)[0] == 0
+    assert len(Folder(tmp_path / "data/simulated/thumos14").load("train").videos) == 3
     for wrong in ((), ("--annotations", "nowhere.json"), ("--annotations", gt, "--dims", 3)):
         code, _, printed = um(*words, *wrong, "--out", "there")
         assert code == 2

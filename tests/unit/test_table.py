@@ -41,9 +41,10 @@ def make_annotations(path: Path) -> None:
     write_json(path, {"database": database})
 
 
-def make_run(dataset: str, values: Params, seed: int, selection: str, run: str = "") -> None:
+def make_run(dataset: str, values: Params, seed: int, selection: str, run: str = "", left_out: str = "") -> None:
     """Real predictions and metrics: the ground truth moved at random."""
     videos = annotations.load(Path("data") / dataset / "annotations.json").subset("test")
+    videos = [video for video in videos if video.id != left_out]
     rng = np.random.default_rng([seed, len(selection), len(run)])
     rows = annotations.frame(videos)
     rows["start"] += rng.normal(0, 1.0, len(rows))
@@ -73,6 +74,8 @@ def project(tmp_path, monkeypatch):
         data = Path("data") / dataset
         make_annotations(data / "annotations.json")
         write_json(data / "features" / "spec.json", SPEC)
+        there = annotations.load(data / "annotations.json").subset("test")
+        write_json(data / "features" / "index.json", {"files": {f"test/rgb/{video.id}.npy": {} for video in there}})
         folder = Path("datasets") / dataset
         folder.mkdir(parents=True)
         (folder / "dataset.yaml").write_text(json.dumps({"title": title, "provider": "local", "source": "/nowhere"}))
@@ -258,6 +261,8 @@ def test_whole_video_is_exact_where_one_instance_fills_the_video(project):
         for i in range(4)
     }
     write_json(Path("data/clips/annotations.json"), {"database": database})
+    there = {f"test/rgb/clip{i}.npy": {} for i in (1, 3)}
+    write_json(Path("data/clips/features/index.json"), {"files": there})
     for seed in SEEDS:
         for selection in ("last", "best_on_test"):
             make_run("clips", project, seed, selection)
@@ -370,3 +375,32 @@ def test_the_ablation_stands_beside_the_papers(project):
         assert averages[name] == statistics.fmean(file["average_mAP"] for file in files)
     with pytest.raises(BadInput, match="--variant seed"):
         benchmark.ablation(Path("results"), "thumos14", ["seed"], values, Path("results/thumos14-ablation"))
+
+
+@pytest.mark.parametrize(
+    ("policy", "become"), [("error", "left out"), ("drop", "left out"), ("miss", "counted as misses")]
+)
+def test_videos_without_features_are_counted_in_the_notes(project, policy, become):
+    videos = annotations.load(Path("data/clips/annotations.json")).subset("test")
+    there = [f"test/rgb/{video.id}.npy" for video in videos[1:]]
+    write_json(Path("data/clips/features/index.json"), {"files": {path: {} for path in there}})
+    evaluation = {"evaluate": {"tiou": "0.5:0.95:0.05", "missing": policy}}
+    values = project.model_copy(update={"overrides": {"clips": evaluation}})
+    for seed in SEEDS:
+        for selection in ("last", "best_on_test"):
+            make_run("clips", values, seed, selection, left_out="" if policy == "miss" else videos[0].id)
+    text = write(values, ["clips"])["md"]
+    assert f"annotated videos without features, {become}: 1." in text
+    assert f"{len(videos) - (policy != 'miss')} videos and" in text
+    assert "without features" not in write(project, ["thumos14"])["md"]
+
+
+def test_the_title_of_simulated_features_says_so(project, capsys):
+    write_json(Path("data/clips/features/spec.json"), SPEC | {"simulated": True, "seed": 0, "dims": 8})
+    forms = write(project, ["clips"])
+    titles = Cells(forms["html"]).rows[0]
+    assert titles[1][0] == "A & B_c <50 %> (SIMULATED features)"
+    assert "SIMULATED features" in capsys.readouterr().out
+    described = {"title": "Clips (SIMULATED features)", "provider": "local", "source": "/nowhere"}
+    Path("datasets/clips/dataset.yaml").write_text(json.dumps(described))
+    assert Cells(write(project, ["clips"])["html"]).rows[0][1][0] == "Clips (SIMULATED features)"

@@ -26,6 +26,7 @@ from um.test import test as score
 from um.train import Run, fit, held_out, open_run
 
 CPU = torch.device("cpu")
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 PRODUCTS = ["best_on_test.safetensors", "history.csv", "last.safetensors"]
 # A network wide enough for a run of some seconds, which leaves room to be killed in.
 VALUES = {"num_segments": 20, "embedding_dim": 32, "iterations": 60, "eval_every": 4, "batch_size": 4, "lr": 0.01}
@@ -122,30 +123,71 @@ def test_a_damaged_state_is_an_error(root, tmp_path, size):
         fit(run, tmp_path, CPU)
 
 
-def command(root: Path, out: Path) -> list[str]:
+def command(root: Path, out: Path, **values) -> list[str]:
     words = [str(Path(sys.executable).with_name("um")), "train", "--data-dir", str(root), "--out", str(out)]
-    return words + [w for name, value in VALUES.items() for w in (f"--{name.replace('_', '-')}", str(value))]
+    return words + [w for name, value in values.items() for w in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def kill(words: list[str], state: Path, delay: float) -> bool:
+    """SIGKILL a process some time after its next look; whether it was still running."""
+    before = time.time_ns()
+    process = subprocess.Popen(words, cwd=state.parents[1], env=ONE_THREAD, stderr=subprocess.PIPE)
+    while process.poll() is None and not (state.exists() and state.stat().st_mtime_ns > before):
+        time.sleep(0.002)
+    time.sleep(delay)
+    running = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return running
 
 
 def test_a_process_killed_at_any_moment_goes_on_to_the_same_bytes(root, straight, tmp_path):
     """SIGKILL, again and again: at a look at the test subset, and at random moments after one."""
     rng = random.Random(0)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    killed = 0
-    for delay in (0.0, rng.uniform(0, 0.2), rng.uniform(0, 0.2)):
-        before = time.time_ns()
-        process = subprocess.Popen(command(root, tmp_path / "m"), cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
-        state = tmp_path / "m/state.pt"
-        while process.poll() is None and not (state.exists() and state.stat().st_mtime_ns > before):
-            time.sleep(0.002)
-        time.sleep(delay)
-        killed += process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    assert killed
+    words = command(root, tmp_path / "m", **VALUES)
+    delays = (0.0, rng.uniform(0, 0.2), rng.uniform(0, 0.2))
+    assert sum(kill(words, tmp_path / "m/state.pt", delay) for delay in delays) > 0
     (tmp_path / "m/.state.pt.1.part.pt").write_bytes(b"torn")  # a kill while it saved
-    subprocess.run(command(root, tmp_path / "m"), cwd=tmp_path, env=environment, check=True, capture_output=True)
+    subprocess.run(words, cwd=tmp_path, env=ONE_THREAD, check=True, capture_output=True)
     assert products(tmp_path / "m") == straight
+
+
+def test_a_process_killed_in_its_second_training_goes_on_to_the_same_bytes_in_half_precision(root, tmp_path):
+    values = VALUES | {"held_out": 0.34, "resident": "float16"}
+    fit(open_run(Folder(root), settings(**values), 0), tmp_path / "straight", CPU)
+    words = command(root, tmp_path / "m", **values)
+    assert kill(words, tmp_path / "m/state_selected.pt", 0.0)
+    assert (tmp_path / "m/state_selected.pt").exists()
+    subprocess.run(words, cwd=tmp_path, env=ONE_THREAD, check=True, capture_output=True)
+    assert products(tmp_path / "m") == products(tmp_path / "straight")
+    assert "selected.safetensors" in products(tmp_path / "m")
+
+
+def other_threads(state: Path) -> str:
+    """As if a state had been saved under two threads; what it says then."""
+    saved = torch.load(state, weights_only=True)
+    saved["arithmetic"] = saved["arithmetic"].replace("1 threads", "2 threads")
+    torch.save(saved, state)
+    return saved["arithmetic"]
+
+
+def test_going_on_under_other_threads_or_another_torch_is_said(root, tmp_path, caplog):
+    run = open_run(Folder(root), settings(), 0)
+    stop_at(10, run, tmp_path)
+    assert other_threads(tmp_path / "state.pt") == f"2 threads and PyTorch {torch.__version__}"
+    fit(run, tmp_path, CPU)
+    (said,) = caplog.messages
+    assert f"goes on with 1 threads and PyTorch {torch.__version__} after 2 threads" in said
+    assert list(products(tmp_path)) == PRODUCTS
+
+
+def test_going_on_under_the_same_threads_says_nothing(root, tmp_path, caplog):
+    """Nor does a first training that was done with others: only the second goes on."""
+    run = open_run(Folder(root), with_selected(), 0)
+    stop_at(30, run, tmp_path)
+    other_threads(tmp_path / "state.pt")
+    fit(run, tmp_path, CPU)
+    assert caplog.messages == []
 
 
 def test_history_holds_every_look_and_the_best_is_its_maximum(root, straight, tmp_path):
@@ -196,7 +238,9 @@ def test_videos_of_one_snippet(tmp_path):
         np.save(path, np.load(path)[:1])
     annotated = json.loads((root / "annotations.json").read_text())
     for video in annotated["database"].values():
-        video.pop("duration")
+        video["duration"] = 0.64
+        for item in video["annotations"]:
+            item["segment"] = [0.0, 0.5]
     (root / "annotations.json").write_text(json.dumps(annotated))
     fit(open_run(Folder(root), settings(iterations=4), 0), tmp_path / "m", CPU)
     assert list(products(tmp_path / "m")) == PRODUCTS
@@ -338,7 +382,9 @@ def test_missing_test_videos_lower_the_score_only_where_they_count(root, straigh
         written = json.loads((tmp_path / policy / "predictions.json").read_text())["results"]
         assert (len(written), written.get("video_07")) == ((3, None) if policy == "drop" else (4, []))
     assert (scores["drop"]["num_videos"], scores["miss"]["num_videos"]) == (3, 4)
-    assert (scores["drop"]["num_missing"], scores["miss"]["num_missing"]) == (0, 1)
+    for policy, score_of in scores.items():
+        told = [score_of[key] for key in ("num_missing", "missing", "missing_policy")]
+        assert told == [1, ["video_07"], policy]
     assert scores["miss"]["average_mAP"] < scores["drop"]["average_mAP"]
     assert scores["miss"]["accuracy"] < scores["drop"]["accuracy"]
 

@@ -29,6 +29,7 @@ ASIDE = {  # imports for other verbs: `um localize`; a dataset's title; annotati
     ("um.datasets.source", "um.datasets.folder"),
     ("um.test", "um.features.extract"),
     ("um.test", "um.datasets.source"),
+    ("um.test", "um.report.timeline"),
     ("um.benchmark", "um.datasets.source"),
 }
 

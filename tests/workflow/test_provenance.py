@@ -75,6 +75,29 @@ def test_record_refuses_models_of_other_seeds(workspace, monkeypatch):
         provenance.record()
 
 
+@pytest.mark.parametrize("name", ["results/benchmark.md", "models/demo/seed0/history.csv"])
+def test_record_refuses_what_was_changed_by_hand(workspace, monkeypatch, name):
+    monkeypatch.chdir(workspace.root)
+    ledger = (workspace / "dvc.lock").read_bytes()
+    with (workspace / name).open("a") as file:
+        file.write("99.9")
+    with pytest.raises(BadInput, match=f"{name}: found changes after it was made"):
+        provenance.record()
+    assert (workspace / "dvc.lock").read_bytes() == ledger
+
+
+def test_record_refuses_files_that_no_rule_makes(workspace, monkeypatch):
+    monkeypatch.chdir(workspace.root)
+    (workspace / "models/demo/seed0/stray.bin").write_bytes(b"by hand")
+    with pytest.raises(BadInput, match=r"models/demo/seed0/stray.bin: found a file that no rule makes"):
+        provenance.record()
+
+
+def test_the_table_may_be_printed_before_the_record(workspace):
+    workspace.done("um", "table")
+    workspace.done("um", "record")
+
+
 def test_restore_refuses_what_dvc_did_not_record(workspace, monkeypatch):
     monkeypatch.chdir(workspace.root)
     (workspace / "results/demo/seed0/metrics.json").write_text("{}")

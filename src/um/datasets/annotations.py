@@ -1,7 +1,7 @@
 """ActivityNet-style annotations: one form for every dataset, ids and subset names normalised."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Video:
     subset: str  # as the file calls it
     duration: float | None
     instances: tuple[Instance, ...]
-    ambiguous: tuple[Instance, ...] = ()  # of THUMOS'14's own files: neither an instance nor background
+    ambiguous: tuple[Instance, ...] = ()  # neither an instance nor background, as THUMOS'14 knows them
 
     @property
     def labels(self) -> list[str]:
@@ -82,6 +82,8 @@ def video_id(name: str) -> str:
 def load(path: Path) -> Annotations:
     """Read `{"database": {id: {"subset", "duration"?, "annotations": [{"label", "segment": [start, end]}]}}}`.
 
+    A video may also have `"ambiguous": [[start, end]]`: segments that are neither an instance nor background.
+
     A folder is read as that of THUMOS'14's own files: `<class>_<subset>.txt` with lines of video, start and end.
 
     Raises:
@@ -115,7 +117,8 @@ def _video(path: Path, name: str, entry: Any) -> Video:
             Instance(str(item["label"]), *(float(second) for second in item["segment"]))
             for item in entry["annotations"]
         )
-        video = Video(video_id(name), str(entry["subset"]), duration, instances)
+        ambiguous = tuple(Instance(AMBIGUOUS, float(start), float(end)) for start, end in entry.get("ambiguous", []))
+        video = Video(video_id(name), str(entry["subset"]), duration, instances, ambiguous)
     except (KeyError, TypeError, ValueError) as error:
         found = f"{type(error).__name__} {error}"
         raise BadInput(where, found, form, "compare the entry with docs/datasets.md") from None
@@ -125,6 +128,9 @@ def _video(path: Path, name: str, entry: Any) -> Video:
             found = f"segment [{instance.start:g}, {instance.end:g}] of {instance.label}"
             within = f"0 <= start <= end <= {'the end' if duration is None else f'{duration:g} s'}"
             raise BadInput(where, found, within, "segments are seconds from the start of the video")
+    if reversed_ := [segment for segment in ambiguous if not 0 <= segment.start <= segment.end < float("inf")]:
+        found = f"ambiguous segment [{reversed_[0].start:g}, {reversed_[0].end:g}]"
+        raise BadInput(where, found, "0 <= start <= end", "segments are seconds from the start of the video")
     return video
 
 
@@ -134,7 +140,9 @@ def database(videos: Iterable[Video]) -> dict[str, Any]:
     for video in videos:
         listed = [{"label": i.label, "segment": [i.start, i.end]} for i in video.instances]
         known = {} if video.duration is None else {"duration": video.duration}
-        entries[video.id] = {"subset": SUBSETS.get(video.subset, video.subset)} | known | {"annotations": listed}
+        doubtful = {"ambiguous": [[i.start, i.end] for i in video.ambiguous]} if video.ambiguous else {}
+        subset = SUBSETS.get(video.subset, video.subset)
+        entries[video.id] = {"subset": subset} | known | {"annotations": listed} | doubtful
     return {"database": entries}
 
 
@@ -155,10 +163,8 @@ def _official(folder: Path) -> Annotations:
     found: dict[tuple[str, str], list[Instance]] = {}
     files = sorted(path for path in folder.glob("*_*.txt") if path.stem.rpartition("_")[2] in SUBSETS)
     for path in files:
-        label, _, subset = path.stem.rpartition("_")
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-            if words := line.split():
-                found.setdefault((words[0], subset), []).append(_official_segment(path, number, label, words))
+        for name, segment in official_file(path):
+            found.setdefault((name, path.stem.rpartition("_")[2]), []).append(segment)
     if not found:
         hint = "name the folder of THUMOS'14's per-class files, or a JSON file"
         raise BadInput(folder, "no file <class>_test.txt or <class>_val.txt", "annotations", hint)
@@ -169,6 +175,14 @@ def _official(folder: Path) -> Annotations:
         kept, doubtful = (tuple(i for i in listed if (i.label == AMBIGUOUS) == wanted) for wanted in (False, True))
         videos[name] = Video(name, subset, None, kept, doubtful)
     return Annotations(folder, videos)
+
+
+def official_file(path: Path) -> Iterator[tuple[str, Instance]]:
+    """Video ids and segments of one of THUMOS'14's files, `<class>_<subset>.txt`."""
+    label = path.stem.rpartition("_")[0]
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        if words := line.split():
+            yield words[0], _official_segment(path, number, label, words)
 
 
 def _official_segment(path: Path, number: int, label: str, words: list[str]) -> Instance:

@@ -26,10 +26,10 @@ from um.params import Download
 FPS = 25
 WIDTH, HEIGHT = 128, 96
 MARGIN = 48  # pixels of scenery beyond each edge of the frame, for the camera to drift over
-DURATION = 12 * FPS, 20 * FPS  # frames
+DURATION = 12 * FPS, 22 * FPS  # frames
 ACTION_SHARE = 0.31, 0.46  # of the frames of a video
-INSTANCE = 45, 150  # frames, the shortest instance and the longest mean of a video's instances
-GAP = 40  # frames, the shortest background before, between and after instances
+INSTANCE = 26, 200  # frames, the shortest instance and the longest mean of a video's instances
+GAP = 33  # frames, the shortest background before, between and after instances
 
 ENCODER = {
     "preset": "veryfast",
@@ -75,7 +75,7 @@ def _instances(video_id: str, seed: int) -> tuple[int, list[tuple[str, int, int]
     rng = _random(seed, video_id, "plan")
     group, first = divmod(int(video_id.rpartition("_")[2]) - 1, len(CLASSES))
     labels = [CLASSES[first]]
-    if (group + first) % 3 == 0:
+    if (group + first) % 5 == 0:  # a fifth of the videos, over all classes
         labels.append(CLASSES[(first + rng.integers(1, len(CLASSES))) % len(CLASSES)])
     frames = int(rng.integers(*DURATION, endpoint=True))
     action = int(frames * rng.uniform(*ACTION_SHARE))

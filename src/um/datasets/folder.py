@@ -5,7 +5,8 @@ features/spec.json                  how the features were made, when we made the
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from um.datasets import layouts
-from um.datasets.annotations import Annotations, Video, video_id
+from um.datasets.annotations import SLACK, Annotations, Video, video_id
 from um.errors import BadInput, some
 from um.features import store
 from um.files import read_json
+
+log = logging.getLogger(__name__)
 
 Features = NDArray[np.float32]  # (T, F), one row per snippet
 SNIPPET_SECONDS = 16 / 25  # of public features: 16 frames at 25 fps
@@ -34,19 +37,25 @@ class Subset:
         packed_NF: features of all snippets, one video after the other, in single or half precision.
         offset_V: first row of each video.
         length_V: snippets of each video, at least 1.
-        absent: annotated videos without features, where they count as misses.
+        missing: annotated videos without features, sorted by id.
+        misses: whether these count, as videos in which nothing was found.
     """
 
     videos: list[Video]
     packed_NF: Tensor
     offset_V: Tensor
     length_V: Tensor
-    absent: tuple[Video, ...] = ()
+    missing: tuple[Video, ...] = ()
+    misses: bool = False
 
     @property
     def population(self) -> list[Video]:
         """The videos that an evaluation is about, sorted by id."""
-        return sorted([*self.videos, *self.absent], key=lambda video: video.id)
+        return sorted([*self.videos, *self._counted], key=lambda video: video.id)
+
+    @property
+    def _counted(self) -> tuple[Video, ...]:
+        return self.missing if self.misses else ()
 
     def to(self, device: torch.device) -> "Subset":
         """The same with the features on a device; the indices stay on the CPU, where sampling happens."""
@@ -60,7 +69,7 @@ class Subset:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of ids, labels and features: equal for equal data wherever it lies."""
-        digest = hashlib.sha256(repr([(video.id, video.labels) for video in [*self.videos, *self.absent]]).encode())
+        digest = hashlib.sha256(repr([(video.id, video.labels) for video in [*self.videos, *self._counted]]).encode())
         digest.update(self.length_V.numpy().data)
         digest.update(self.packed_NF.cpu().numpy().data)
         return digest.hexdigest()
@@ -88,7 +97,8 @@ class Folder:
     Args:
         root: the folder.
         streams: `rgb`, `flow`, `rgb,flow`, or `auto` for those that are there, rgb first.
-        missing: annotated videos without features: `error`; `drop` them; or count test videos as a `miss`.
+        missing: annotated videos without features: `error`; `drop` them; or count test videos as a `miss`. Features
+            without annotation are an error too, or else ignored.
 
     Raises:
         BadInput: no annotations or features in a known layout.
@@ -103,11 +113,25 @@ class Folder:
         self.streams = list(self.files) if streams == "auto" else streams.split(",")
         if absent := [stream for stream in self.streams if stream not in self.files]:
             raise BadInput(root, f"no {absent[0]} features", " and ".join(self.streams), "choose with --streams")
+        if missing != "error":
+            self._ignore_unannotated()
 
     @cached_property
     def classes(self) -> list[str]:
         """Class names of the train and test subsets, sorted: their order is the order of the network's outputs."""
         return sorted({label for video in self.described() for label in video.labels})
+
+    @cached_property
+    def unreadable(self) -> set[str]:
+        """Ids of the videos that `um extract` could not read: they are left out, or misses, but no error."""
+        listed = self.features / "missing.tsv"
+        lines = listed.read_text("utf-8").splitlines()[1:] if listed.is_file() else []
+        return {video_id(line.split("\t")[0].rpartition("/")[2]) for line in lines}
+
+    @cached_property
+    def simulated(self) -> bool:
+        """Whether spec.json says that the features are simulated."""
+        return is_simulated(self.features)
 
     @cached_property
     def snippet_seconds(self) -> float:
@@ -150,7 +174,9 @@ class Folder:
             raise BadInput(self.features, found, "equal lengths", "extract both streams again")
         if len(widths := {sum(array.width() for array in arrays) for arrays in arrays_V}) > 1:
             raise BadInput(self.root, f"feature widths {sorted(widths)}", "one width", "extract with one backbone")
-        return videos, [lengths[0] for lengths in lengths_V], widths.pop()
+        lengths = [lengths[0] for lengths in lengths_V]
+        self._check_segments(videos, lengths)
+        return videos, lengths, widths.pop()
 
     def load(self, role: str, dtype: torch.dtype = torch.float32) -> Subset:
         """Read the `train` or the `test` subset, video by video into one tensor.
@@ -172,9 +198,18 @@ class Folder:
             if dtype == torch.float16 and not rows_TF.isfinite().all():
                 found, expected = f"{video.id} with values beyond 65504", "the range of half precision"
                 raise BadInput(self.features, found, expected, "keep the features in single precision")
-        absent = [video for video in self._listed(role) if not self._has_features(video)]
-        counted = tuple(absent) if (role, self.missing) == ("test", "miss") else ()
-        return Subset(videos, packed_NF, offset_V, length_V, counted)
+        missing, misses = self.without_features(role), (role, self.missing) == ("test", "miss")
+        if missing:
+            become = "count as misses" if misses else "are left out"
+            named = some([video.id for video in missing])
+            log.warning("%s: no features of %s annotated for %s, which %s", self.features, named, role, become)
+        return Subset(videos, packed_NF, offset_V, length_V, tuple(missing), misses)
+
+    def without_features(self, role: str) -> list[Video]:
+        """The annotated videos that lack a stream, sorted by id."""
+        return sorted(
+            (video for video in self._listed(role) if not self._has_features(video)), key=lambda video: video.id
+        )
 
     def _has_features(self, video: Video) -> bool:
         return all(video.id in self.files[stream] for stream in self.streams)
@@ -192,21 +227,25 @@ class Folder:
             column += part_TF.shape[1]
 
     def _listed(self, role: str) -> list[Video]:
-        """The role's videos, in the official layout only those of its split list."""
-        split = self.root / f"split_{role}.txt"
-        if not split.exists():
-            return self.annotations.subset(role)
-        ids = [video_id(line) for line in split.read_text("utf-8").split()]
-        if twice := sorted({name for name in ids if ids.count(name) > 1}):
-            raise BadInput(split, f"{some(twice)} twice", "every id once", "remove the repetition")
-        if unknown := [name for name in ids if name not in self.annotations.videos]:
-            raise BadInput(split, f"{some(unknown)} not annotated", "annotated ids", f"see {self.annotations.path}")
-        return [self.annotations.videos[name] for name in ids]
+        return listed(self.root, self.annotations, role)
+
+    def _check_segments(self, videos: list[Video], lengths: list[int]) -> None:
+        """An annotation may leave out the duration, or be of another cut of the video: the features know its length."""
+        for video, length in zip(videos, lengths, strict=True):
+            seconds = length * self.snippet_seconds
+            last = max(video.instances, key=lambda instance: instance.end, default=None)
+            if last and last.end > seconds + self.snippet_seconds + SLACK:
+                where = f"{self.annotations.path}: {video.id}"
+                found = f"segment [{last.start:g}, {last.end:g}] of {last.label}"
+                error = BadInput(where, found, f"an end within its features, {seconds:g} s", "are they of this video?")
+                if self.missing == "error":
+                    raise error
+                log.warning("%s", error)
 
     def _check_coverage(self, videos: list[Video]) -> None:
         for stream in self.streams:
             files = self.files[stream]
-            absent = [video.id for video in videos if video.id not in files]
+            absent = [video.id for video in videos if video.id not in files and video.id not in self.unreadable]
             if absent and self.missing == "error":
                 raise BadInput(
                     self.features,
@@ -219,8 +258,43 @@ class Folder:
                     self.features,
                     f"{stream} features of {some(unknown)} without annotation",
                     "annotated videos",
-                    "annotate them, or move the files away",
+                    "annotate them, move the files away, or ignore them: --missing drop or miss",
                 )
+
+    def _ignore_unannotated(self) -> None:
+        unknown = {name for files in self.files.values() for name in files} - set(self.annotations.videos)
+        if unknown:
+            log.warning(
+                "%s: features of %s without annotation, which are ignored", self.features, some(sorted(unknown))
+            )
+            for stream, files in self.files.items():
+                self.files[stream] = {name: array for name, array in files.items() if name not in unknown}
+
+
+def listed(root: Path, annotations: Annotations, role: str) -> list[Video]:
+    """The `train` or `test` videos of a folder: those of its split list, or without one all of their subset."""
+    split = root / f"split_{role}.txt"
+    if not split.exists():
+        return annotations.subset(role)
+    ids = [video_id(line) for line in split.read_text("utf-8").split()]
+    if twice := sorted({name for name in ids if ids.count(name) > 1}):
+        raise BadInput(split, f"{some(twice)} twice", "every id once", "remove the repetition")
+    if unknown := [name for name in ids if name not in annotations.videos]:
+        raise BadInput(split, f"{some(unknown)} not annotated", "annotated ids", f"see {annotations.path}")
+    return [annotations.videos[name] for name in ids]
+
+
+def is_simulated(features: Path) -> bool:
+    """Whether a folder of features says in its spec.json that they are simulated."""
+    spec = features / "spec.json"
+    made = read_json(spec) if spec.is_file() else {}
+    return isinstance(made, dict) and made.get("simulated") is True
+
+
+def untaught(train: Iterable[Video], test: Iterable[Video]) -> list[str]:
+    """Classes of test videos that no training video has, sorted: they cannot be learnt."""
+    taught, tested = ({label for video in videos for label in video.labels} for videos in (train, test))
+    return sorted(tested - taught)
 
 
 def loose_features(folder: Path, streams: Sequence[str]) -> Iterator[tuple[str, Features]]:

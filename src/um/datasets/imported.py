@@ -1,5 +1,6 @@
 """Features that come from elsewhere, brought from any public layout to ours as they are."""
 
+import logging
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -9,9 +10,12 @@ import numpy as np
 
 from um.datasets.annotations import SUBSETS
 from um.datasets.folder import Folder
+from um.errors import some
 from um.features import store
 from um.features.ledger import Ledger
 from um.files import read_json, sha256
+
+log = logging.getLogger(__name__)
 
 FPS, WINDOW = 25.0, 16  # of public features
 
@@ -29,6 +33,8 @@ def bring(source: Path, out: Path, report: Callable[[str], None] = lambda _: Non
     """
     folder = Folder(source, missing="drop")  # what it means that videos are missing is said by the evaluation
     videos = [video for role in ("train", "test") for video in folder.check(role)[0]]
+    if missing := [video.id for role in ("train", "test") for video in folder.without_features(role)]:
+        log.warning("%s: no features of %s that are annotated; the others are brought", folder.features, some(missing))
     paths = {
         (video.id, stream): f"{SUBSETS.get(video.subset, video.subset)}/{stream}/{video.id}.npy"
         for video in videos

@@ -10,7 +10,7 @@ import numpy as np
 
 from um.datasets import layouts
 from um.datasets.annotations import Annotations, Video
-from um.datasets.folder import Folder
+from um.datasets.folder import Folder, is_simulated, listed, untaught
 from um.datasets.layouts import STREAMS, Layout, Stored
 from um.errors import BadInput, some
 from um.features import store
@@ -41,11 +41,12 @@ class Findings:
     problems: list[tuple[str, BadInput]] = field(default_factory=list)
 
 
-def inspect(root: Path, show: Callable[[str], None] = print) -> None:
+def inspect(root: Path, missing: str = "error", show: Callable[[str], None] = print) -> None:
     """Describe a folder of features, with annotations or without.
 
     Args:
         root: the folder.
+        missing: what annotated videos without features are, as for `Folder`.
         show: gets every line of the description.
 
     Raises:
@@ -54,14 +55,15 @@ def inspect(root: Path, show: Callable[[str], None] = print) -> None:
     layout = layouts.recognise(root)
     found = _read(layout)
     show(f"layout        {layout.name} in {layout.features}")
+    if is_simulated(layout.features):
+        show("made          SIMULATED, as features/spec.json says")
     described = layout.annotated() if layout.annotations else None
-    _annotations(layout, described, show)
+    videos = {role: _role(layout, described, role) for role in ("train", "test")} if described else {}
+    _annotations(layout, described, videos, show)
     ids = {array.id for array in layout.arrays}
     _streams(found, show)
     if described:
-        listed = {video.id for role in ("train", "test") for video in _role(described, role)}
-        for stream in sorted(found.lengths, reverse=True):
-            _ids(show, f"no {stream}", sorted(listed - found.lengths[stream].keys()))
+        _subsets(found, videos, show)
         _ids(show, "unannotated", sorted(ids - described.videos.keys()))
     for title, counts in (("NaN", found.nan), ("infinite", found.infinite)):
         _ids(show, title, sorted(counts), f"{sum(counts.values())} values in ")
@@ -72,7 +74,7 @@ def inspect(root: Path, show: Callable[[str], None] = print) -> None:
     uneven = sorted(name for name in rgb.keys() & flow.keys() if rgb[name] != flow[name])
     _ids(show, "rgb != flow", uneven)
     if described:
-        folder = Folder(root)
+        folder = Folder(root, missing=missing)
         ids = {video.id for role in ("train", "test") for video in folder.check(role)[0]}
     else:
         layout.by_stream()
@@ -111,14 +113,16 @@ def _add(found: Findings, array: Stored) -> None:
     store.check(array.where, values)
 
 
-def _annotations(layout: Layout, described: Annotations | None, show: Callable[[str], None]) -> None:
+def _annotations(
+    layout: Layout, described: Annotations | None, videos: dict[str, list[Video]], show: Callable[[str], None]
+) -> None:
     if described is None:
         show("annotations   none; um train and um test need them")
         return
     subsets = Counter(video.subset for video in described.videos.values())
-    listed = ", ".join(f"{name} {count}" for name, count in sorted(subsets.items()))
-    roles = ", ".join(f"{role} on {len(_role(described, role))}" for role in ("train", "test"))
-    show(f"annotations   {described.path.name}: {listed} videos; {roles}")
+    counts = ", ".join(f"{name} {count}" for name, count in sorted(subsets.items()))
+    roles = ", ".join(f"{role} on {len(chosen)}" for role, chosen in videos.items())
+    show(f"annotations   {described.path.name}: {counts} videos; {roles}")
     if splits := [name for name in ("split_train.txt", "split_test.txt") if (layout.root / name).exists()]:
         show(f"split lists   {', '.join(splits)}")
 
@@ -132,9 +136,24 @@ def _streams(found: Findings, show: Callable[[str], None]) -> None:
         show(f"{stream:<13} {len(lengths)} videos, {spread}, width {columns}, {dtypes}")
 
 
-def _role(described: Annotations, role: str) -> list[Video]:
+def _subsets(found: Findings, videos: dict[str, list[Video]], show: Callable[[str], None]) -> None:
+    """How many of the videos that count have all streams, which have not, and which classes cannot be learnt."""
+    there = {
+        role: [video for video in chosen if all(video.id in lengths for lengths in found.lengths.values())]
+        for role, chosen in videos.items()
+    }
+    counts = ", ".join(f"{role} {len(there[role])} of {len(chosen)}" for role, chosen in videos.items())
+    show(f"with features {counts} videos")
+    for stream in sorted(found.lengths, reverse=True):
+        absent = {video.id for chosen in videos.values() for video in chosen} - found.lengths[stream].keys()
+        _ids(show, f"no {stream}", sorted(absent))
+    if names := untaught(there["train"], videos["test"]):
+        show(f"not in train  {some(names, 'class', 'classes')} of test videos, which cannot be learnt")
+
+
+def _role(layout: Layout, described: Annotations, role: str) -> list[Video]:
     try:
-        return described.subset(role)
+        return listed(layout.root, described, role)
     except BadInput:  # it is said at the end
         return []
 

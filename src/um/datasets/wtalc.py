@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from um.datasets.annotations import AMBIGUOUS, official_file, video_id
 from um.datasets.objects import read_objects
 from um.errors import BadInput, some
 
@@ -68,7 +69,8 @@ def database(folder: Path) -> dict[str, Any]:
     """The annotations in ActivityNet's form, `{"database": …}`.
 
     Segments take their labels from `labels`, which has one per segment. A video whose segments have none (THUMOS14's
-    video_test_0000270 has none in `labels_all` either) has no instance.
+    video_test_0000270 has none in `labels_all` either) has no instance. THUMOS14's package also has the official
+    Ambiguous_test.txt; what it names beyond the package's videos does not matter.
 
     Raises:
         BadInput: arrays of different lengths, an id twice, or labels that do not fit their segments or `classlist`.
@@ -83,6 +85,7 @@ def database(folder: Path) -> dict[str, Any]:
             raise BadInput(folder / f"{kind}.npy", f"{len(values)} entries", f"{len(names)}, one per video", HINT)
     classes = {_text(name) for name in read_objects(folder / "classlist.npy")}
     entries: dict[str, Any] = {}
+    ambiguous = _ambiguous(folder)
     unpaired, uncovered, unknown = [], [], []
     for name, *values in zip(names, *columns.values(), strict=True):
         try:
@@ -99,6 +102,8 @@ def database(folder: Path) -> dict[str, Any]:
         # a duration that is too short for its segments (it may be rounded) ends with the last of them
         end = max([duration, *(segment[1] for segment in segments)])
         entries[name] = {"subset": subset, "duration": end, "annotations": annotated}
+        if doubtful := ambiguous.get(video_id(name)):
+            entries[name]["ambiguous"] = doubtful
     if unpaired:
         raise BadInput(folder, f"{some(unpaired)} with other labels than segments", "a label per segment", HINT)
     if uncovered:
@@ -106,6 +111,14 @@ def database(folder: Path) -> dict[str, Any]:
     if unknown:
         raise BadInput(folder, f"{some(unknown)} with labels outside classlist.npy", "its classes", HINT)
     return {"database": entries}
+
+
+def _ambiguous(folder: Path) -> dict[str, list[tuple[float, float]]]:
+    found: dict[str, list[tuple[float, float]]] = {}
+    path = folder / f"{AMBIGUOUS}_test.txt"
+    for name, segment in official_file(path) if path.is_file() else ():
+        found.setdefault(video_id(name), []).append((segment.start, segment.end))
+    return found
 
 
 def _entry(

@@ -106,6 +106,18 @@ def metrics_of(matched: Matched) -> dict[str, Any]:
     }
 
 
+def missing(videos: Sequence[Video], policy: str) -> dict[str, Any]:
+    """What the metrics file says of annotated videos that nothing could be predicted for.
+
+    Under the policy `drop` they are not among `num_videos`; otherwise they are, as videos without a prediction.
+    """
+    return {
+        "num_missing": len(videos),
+        "missing_policy": policy,
+        "missing": sorted(video.id for video in videos),
+    }
+
+
 def name_of(threshold: float) -> str:
     """`0.10`, or all digits of a threshold that needs more."""
     text = f"{threshold:.2f}"

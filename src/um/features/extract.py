@@ -72,9 +72,6 @@ def extract(
             next run starts from what is done).
     """
     streams = settings.streams.split(",")
-    if settings.crop > settings.short_side:
-        expected = f"at most short_side ({settings.short_side})"
-        raise BadInput("features.crop", str(settings.crop), expected, "reduce crop")
     paths = {key: [relative_path(key, stream) for stream in streams] for key in sorted(videos)}
     if shard:
         paths = {key: paths[key] for key in shard.of(paths)}
@@ -108,9 +105,10 @@ def extract(
                 continue
             for path, stream in zip(paths[key], streams, strict=True):
                 ledger.save(path, result[stream], todo[key][1])
-    for key in sorted(failures):
+    fatal = bool(failures) and (strict or (len(failures) == len(videos) and not shard))
+    for key in sorted(failures)[int(fatal) :]:  # the first of them is told by the error
         log.warning("%s left out: %s", key, failures[key])
-    if failures and (strict or (len(failures) == len(videos) and not shard)):
+    if fatal:
         first = failures[min(failures)]
         more = f" (and {len(failures) - 1} more like it)" if len(failures) > 1 else ""
         raise BadInput(first.where, first.found + more, first.expected, first.hint)

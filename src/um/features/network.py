@@ -2,6 +2,8 @@
 
 # N snippets, C channels, T frames, H × W pixels, D features
 
+import ctypes
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from um.device import choose_device
 from um.features.backbones import build
 from um.params import Features
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
 
 class Network:
     """A recogniser's backbone for one stream, ready for inference on one device.
@@ -24,6 +28,8 @@ class Network:
 
     def __init__(self, settings: Features, weights: Path, device: str = "auto", stream: str = "rgb") -> None:
         self.device = choose_device(device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.bf16 = settings.precision == "bf16"
         recognizer = build(settings.backbone, weights, stream)
         fold_batch_norm(recognizer.backbone)
@@ -35,12 +41,26 @@ class Network:
         features_ND: npt.NDArray[np.float32] = self.launch(frames_NTHWC).cpu().numpy()
         return features_ND
 
-    @torch.inference_mode()
     def launch(self, frames_NTHWC: npt.NDArray[np.uint8]) -> torch.Tensor:
         """The same on the device, which may still be at work when this returns."""
-        clips = list(torch.from_numpy(frames_NTHWC).permute(0, 4, 1, 2, 3))
-        normalised = self.recognizer.data_preprocessor({"inputs": clips, "data_samples": None})["inputs"]
-        inputs = normalised.contiguous(memory_format=torch.channels_last_3d).unsqueeze(1)  # one crop per clip
+        return self.forward(self.inputs(frames_NTHWC))
+
+    @torch.inference_mode()
+    def inputs(self, frames_NTHWC: npt.NDArray[np.uint8]) -> torch.Tensor:
+        """What the recogniser's own preprocessor makes of uint8 frames, to the bit: (N, C, T, H, W) float32.
+
+        The preprocessor stacks channels first, which would have to be undone: the bytes lie channels-last as they come.
+        """
+        preprocessor = self.recognizer.data_preprocessor
+        inputs_NCTHW = torch.from_numpy(frames_NTHWC).to(self.device).permute(0, 4, 1, 2, 3).float()
+        if preprocessor.to_rgb:  # mmaction2's name for the other order of colours
+            inputs_NCTHW = inputs_NCTHW.flip(1)
+        return inputs_NCTHW.sub_(preprocessor.mean).div_(preprocessor.std)
+
+    @torch.inference_mode()
+    def forward(self, inputs_NCTHW: torch.Tensor) -> torch.Tensor:
+        """(N, C, T, H, W) → (N, D), on the device."""
+        inputs = inputs_NCTHW.contiguous(memory_format=torch.channels_last_3d).unsqueeze(1)  # one crop per clip
         # TF32 would change the fourth digit of what is called fp32
         with (
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
@@ -49,6 +69,20 @@ class Network:
             maps_NDTHW, _ = self.recognizer.extract_feat(inputs, stage="backbone")
         features_ND: torch.Tensor = maps_NDTHW.float().mean((2, 3, 4))
         return features_ND
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what this process frees: a sixth to a fifth less time for the network on a CPU.
+
+    Large arrays go back to the system otherwise, and each feature map of each batch comes page by page from it anew.
+    Elsewhere (musl, macOS, Windows) nothing happens.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def fold_batch_norm(network: nn.Module) -> None:

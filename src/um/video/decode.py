@@ -15,19 +15,19 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+from av.codec.context import Flags
+from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import Interpolation
 
 from um.errors import BadInput
+from um.video.damage import REFETCH, Reached, check_length, check_step, whole_frames
 
 log = logging.getLogger(__name__)
 
 Frames = npt.NDArray[np.uint8]
 
-TOLERANCE = Fraction(1)
-"""Seconds that a container may declare beyond its last frame (sound that ends later, dropped frames).
-
-A file that lost less than this at its end may pass, where its container has no other sign of the loss.
-"""
+SLIMMEST = 16
+"""The longer side over the shorter one: beyond it a resized picture may need gigabytes."""
 
 HALF = Fraction(1, 2)
 
@@ -52,15 +52,19 @@ def snippets(
         after: frames after the snippet.
 
     Raises:
-        BadInput: not a video, damaged, cut off, or shorter than one snippet; a file that is cut off
-            raises after its last whole snippet, so use nothing before the iterator ends.
+        BadInput: not a video, damaged, cut off, or shorter than one snippet; what is damaged or cut off
+            raises after the snippets before, so use nothing until the iterator ends.
     """
     rate = Fraction(str(fps))
     shown: list[Frames] = []  # from `before` frames before the next snippet on
     count = 0
     for frame, repeats in _shown(path, rate):
         if repeats:
-            picture = _picture(frame, short_side)
+            picture = _picture(frame, short_side, path)
+            if shown and picture.shape != shown[-1].shape:
+                (height, width), (old_height, old_width) = picture.shape[:2], shown[-1].shape[:2]
+                found = f"a shape that changes, resized from {old_width}x{old_height} to {width}x{height}"
+                raise BadInput(path, found, "pictures of one shape", "split it where the picture changes")
         for _ in range(repeats):
             shown += [picture] * (1 if shown else before + 1)
             count += 1
@@ -87,11 +91,12 @@ def _shown(path: Path, rate: Fraction) -> Iterator[tuple[Any, int]]:
     if not path.is_file():
         raise BadInput(path, "a folder" if path.is_dir() else "no such file", "a video file", "check the path")
     try:
-        with av.open(path) as container:
+        # `file:`, as a colon in a name would be taken for a protocol; old cameras' titles are not UTF-8
+        with av.open(f"file:{path}", metadata_errors="replace") as container:
             yield from _resampled(container, path, rate)
     except av.error.FFmpegError as error:
         found = f"a file that cannot be decoded ({error.strerror or error})"
-        raise BadInput(path, found, "a whole video file", "fetch it again, or play it to see what is wrong") from None
+        raise BadInput(path, found, "a whole video file", REFETCH) from None
 
 
 def _resampled(container: Any, path: Path, rate: Fraction) -> Iterator[tuple[Any, int]]:
@@ -99,32 +104,33 @@ def _resampled(container: Any, path: Path, rate: Fraction) -> Iterator[tuple[Any
     if not streams:
         raise BadInput(path, "no video stream", "a file with moving pictures", "is this a sound file?")
     stream = streams[0]
+    if stream.codec_context is None:
+        found = "pictures in a codec that there is no decoder for"
+        raise BadInput(path, found, "a codec that PyAV's FFmpeg decodes", "convert it to H.264")
     # one thread: frame threads may drop different frames of a damaged file from run to run
     stream.thread_type, stream.codec_context.thread_count = "NONE", 1
-    frame, start, end, shown = None, Fraction(0), Fraction(0), 0
-    for upcoming in _frames(container, stream, path):
-        time = end if upcoming.pts is None else upcoming.pts * upcoming.time_base
+    stream.codec_context.flags |= Flags.output_corrupt  # to be told of them: otherwise they are left out
+    if stream.codec_context.name == "mjpeg":  # which does not mark what it conceals
+        stream.codec_context.options = {"err_detect": "explode"}
+    frame, start, last, end, shown = None, Fraction(0), Fraction(0), Fraction(0), 0
+    reached = Reached()
+    in_order = container.format.name == "avi"  # which says when to decode, and FFmpeg's guess when to show is wrong
+    for upcoming in whole_frames(container, stream, path, reached):
+        stamp = upcoming.dts if in_order else upcoming.pts
+        time = end if stamp is None else stamp * upcoming.time_base
         if frame is None:
             start = time
         else:
+            check_step(last, time, path)
             until = floor((time - start) * rate + HALF)
             yield frame, max(until - shown, 0)
             shown = max(until, shown)
-        frame = upcoming
+        frame, last = upcoming, time
         end = time + _duration(frame, stream)
     if frame is not None:
+        check_step(last, end, path)
         yield frame, max(floor((end - start) * rate + HALF) - shown, 0)
-    declared = _declared(container, stream, start)
-    if declared is not None and end - start < declared - TOLERANCE:
-        found = f"pictures for {float(end - start):.2f} s of the {float(declared):.2f} s that the file declares"
-        raise BadInput(path, found, "a whole video", "the file is cut off: fetch it again")
-
-
-def _frames(container: Any, stream: Any, path: Path) -> Iterator[Any]:
-    for packet in container.demux(stream):
-        if packet.is_corrupt:
-            raise BadInput(path, "a packet that is cut off", "a whole video", "fetch it again")
-        yield from packet.decode()
+    check_length(container, stream, path, end - start, reached)
 
 
 def _duration(frame: Any, stream: Any) -> Fraction:
@@ -133,25 +139,27 @@ def _duration(frame: Any, stream: Any) -> Fraction:
     return 1 / Fraction(stream.average_rate or stream.guessed_rate or 25)
 
 
-def _declared(container: Any, stream: Any, start: Fraction) -> Fraction | None:
-    """Seconds of pictures that the container promises; None where it does not say (a live recording).
-
-    What FFmpeg estimates from the bytes that are there (AVI, MPEG-TS) shrinks with a file that is cut
-    off, so the header's frame count is asked as well.
-    """
-    promises = []
-    if stream.duration is not None:
-        promises.append(Fraction(stream.duration * stream.time_base))
-    elif container.duration is not None:  # Matroska and Flash count from zero, not from the first frame
-        promises.append(Fraction(container.duration, av.time_base) - start)
-    if stream.frames and stream.average_rate:
-        promises.append(stream.frames / Fraction(stream.average_rate))
-    return max(promises, default=None)
-
-
-def _picture(frame: Any, short_side: int) -> Frames:
+def _picture(frame: Any, short_side: int, path: Path) -> Frames:
     """Turn as the file asks for and resize the shorter side to `short_side`: (H, W, 3) uint8 RGB."""
-    scale = Fraction(short_side, min(frame.width, frame.height))
+    short, long = sorted((frame.width, frame.height))
+    if long > SLIMMEST * short:
+        expected = f"sides of at most {SLIMMEST}:1"
+        raise BadInput(path, f"pictures of {frame.width}x{frame.height}", expected, "remove it from the list of videos")
+    scale = Fraction(short_side, short)
     width, height = round(frame.width * scale), round(frame.height * scale)
     image: Frames = frame.reformat(width, height, "rgb24", interpolation=EXACT_BILINEAR, threads=1).to_ndarray()
-    return np.rot90(image, round(frame.rotation / 90))  # a telephone's display matrix, counter-clockwise
+    return _turned(image, frame, path)
+
+
+def _turned(image: Frames, frame: Any, path: Path) -> Frames:
+    """The picture as it is to be shown: a telephone's display matrix takes (x, y) to (ax + cy, bx + dy)."""
+    matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+    if matrix is None:
+        return image
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    if min(max(abs(a), abs(d)), max(abs(b), abs(c))) * 100 > max(map(abs, (a, b, c, d))):
+        found = f"pictures turned by {frame.rotation} degrees"
+        raise BadInput(path, found, "quarter turns", "turn it and write it anew: ffmpeg -i IN OUT")
+    if abs(b) > abs(a):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

@@ -1,0 +1,239 @@
+"""A picture of what was found in one video: a lane of segments per class, and the curves that they were cut from.
+
+A picture cannot show all that thresholds at many heights give. A lane shows the segments that score at least `CUT` of
+the best one of its class, best first, as far as `ROWS` rows hold them without overlap; a picture has at most `LANES`
+lanes. How many that are, of how many, stands beside and above them, and the predictions' file has them all.
+"""
+
+# T sampled snippets, C classes
+
+from bisect import bisect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+from um.datasets.annotations import Instance
+from um.files import atomic
+from um.localize import Curves, Floats
+
+CUT = 0.5
+ROWS = 3
+LANES = 10
+SCORES = 8  # printed in a lane, of its best segments
+TEXT = 0.03  # width of a printed score, of the picture's
+GAP = 0.002  # between neighbours in a row, of the picture's width
+
+# Okabe and Ito's colours, which people with any colour vision can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+TRUTH = "#222222"
+LEGEND = "bars: predicted, the darker the higher their score;  areas: curve of the class, 0 to 1"
+STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)  # seconds between ticks
+# Whatever the user's matplotlibrc says, equal predictions give equal bytes.
+STYLE: list[str | Path | dict[str, Any]] = [
+    "default",
+    {"font.family": "DejaVu Sans", "font.size": 8, "text.parse_math": False},
+]
+
+
+class Bar(NamedTuple):
+    """A segment of a lane."""
+
+    start: float  # seconds
+    end: float
+    score: float
+    row: int  # from the top
+    text: float | None  # seconds at which its printed score is centred; None: not printed
+
+
+class Lane(NamedTuple):
+    """A class: one that is predicted, annotated, or both."""
+
+    label: str
+    bars: list[Bar]  # best first
+    found: int  # segments of the class, those without a bar too
+    truth: list[tuple[float, float]]
+
+
+def lanes(found: pd.DataFrame, truth: Sequence[Instance], duration: float) -> list[Lane]:
+    """Lay out the segments of one video, the class with the best segment first.
+
+    Args:
+        found: label, score, start and end of its segments.
+        truth: its annotated instances, if any.
+        duration: seconds that the picture spans.
+    """
+    ordered = found.sort_values("score", ascending=False, kind="stable")
+    annotated = sorted({instance.label for instance in truth})
+    labels = list(dict.fromkeys([*ordered["label"], *annotated]))
+    kept = sorted(labels, key=lambda label: label not in annotated)[:LANES]
+    made = []
+    for label in (label for label in labels if label in kept):
+        segments = ordered[ordered["label"] == label]
+        instances = [(instance.start, instance.end) for instance in truth if instance.label == label]
+        made.append(Lane(label, _packed(segments, duration), len(segments), instances))
+    return made
+
+
+def _packed(segments: pd.DataFrame, duration: float) -> list[Bar]:
+    """The bars of segments that come best first; the best ones get room for their printed score."""
+    if segments.empty:
+        return []
+    best = segments["score"].iloc[0]
+    least = min(best, CUT * best)  # scores may be below 0
+    bars: list[Bar] = []
+    taken: list[list[tuple[float, float]]] = [[] for _ in range(ROWS)]  # sorted
+    gap = GAP * duration
+
+    def row_for(first: float, last: float) -> int | None:
+        for row, spans in enumerate(taken):
+            at = bisect(spans, (first, last))
+            if (at == 0 or spans[at - 1][1] + gap <= first) and (at == len(spans) or last + gap <= spans[at][0]):
+                spans.insert(at, (first, last))
+                return row
+        return None
+
+    for score, start, end in segments[["score", "start", "end"]].itertuples(index=False, name=None):
+        if score < least:
+            break
+        places: list[tuple[float, float, float | None]] = [(start, end, None)]
+        if len(bars) < SCORES:
+            places.insert(0, _with_text(start, end, duration))
+        for first, last, text in places:
+            if (row := row_for(first, last)) is not None:
+                bars.append(Bar(start, end, score, row, text))
+                break
+    return bars
+
+
+def _with_text(start: float, end: float, duration: float) -> tuple[float, float, float]:
+    """Where a bar and its score begin and end, and where the score is centred: inside, or beside a short bar."""
+    room = TEXT * duration
+    if end - start >= room:
+        return start, end, (start + end) / 2
+    return (start, end + room, end + room / 2) if end + room <= duration else (start - room, end, start - room / 2)
+
+
+def draw(
+    path: Path,
+    name: str,
+    found: pd.DataFrame,
+    video: Curves,
+    classes: Sequence[str],
+    duration: float,
+    truth: Sequence[Instance] = (),
+) -> None:
+    """Write the picture of one video as PNG; equal arguments give equal bytes.
+
+    Args:
+        path: of the PNG.
+        name: of the video, its title.
+        found: label, score, start and end of its segments.
+        video: its curves.
+        classes: C names of the curves.
+        duration: seconds that the curves span.
+        truth: annotated instances, drawn above the segments of their class.
+    """
+    with style.context(STYLE), atomic(path) as temporary:
+        figure = picture(name, found, video, classes, duration, truth)
+        figure.savefig(temporary, dpi=100, metadata={"Software": None})
+
+
+def picture(
+    name: str,
+    found: pd.DataFrame,
+    video: Curves,
+    classes: Sequence[str],
+    duration: float,
+    truth: Sequence[Instance] = (),
+) -> Figure:
+    """The figure that `draw` writes."""
+    listed = lanes(found, truth, duration)
+    top = max((bar.score for lane in listed for bar in lane.bars), default=0.0)
+    figure = Figure(layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    ticks, y = {}, 0.0  # y grows downwards, in rows
+    for number, lane in enumerate(listed):
+        colour = COLOURS[number % len(COLOURS)]
+        begin = y
+        if truth:
+            axes.broken_barh([(a, b - a) for a, b in lane.truth], (y + 0.1, 0.5), color=TRUTH, linewidth=0.5)
+            y += 0.7
+        for row in range(ROWS):
+            _draw_row(axes, [bar for bar in lane.bars if bar.row == row], y + row, colour, top)
+        y += max((bar.row + 1 for bar in lane.bars), default=0)
+        if lane.label in classes:
+            _draw_curve(axes, video.fused_TC[:, classes.index(lane.label)], duration, y, 1.2, colour)
+            y += 1.3
+        shown = f"{len(lane.bars)} of {lane.found}" if lane.found else "not predicted"
+        ticks[(begin + y) / 2] = f"{_short(lane.label)}\n{shown}"
+        y += 0.3
+        axes.axhline(y, color="#BBBBBB", linewidth=0.6)
+        y += 0.3
+    _draw_curve(axes, video.magnitude_T, duration, y, 1.8, "#666666")
+    ticks[y + 0.9] = "probability\nof action"
+    y += 1.9
+    figure.set_size_inches(12, 1.0 + 0.2 * y)
+    axes.set(xlim=(0, duration), ylim=(y, -0.2), yticks=list(ticks), yticklabels=list(ticks.values()))
+    axes.tick_params(axis="y", length=0)
+    step = next((step for step in STEPS if duration / step <= 14), duration / 14)
+    axes.xaxis.set_major_locator(MultipleLocator(step))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda second, _: clock(second, duration)))
+    axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_title(_short(name, 60), loc="left", fontsize=10, fontweight="bold")
+    axes.set_title(_caption(listed, found), loc="right", fontsize=8)
+    axes.set_xlabel("black: annotated;  " * bool(truth) + LEGEND)
+    return figure
+
+
+def _draw_row(axes: Axes, bars: Sequence[Bar], y: float, colour: str, top: float) -> None:
+    """Bars whose alpha grows with the score, up to `top`; edges too, as short bars of long videos are little else."""
+    alphas = [0.25 + 0.75 * min(max(bar.score / top, 0.0), 1.0) if top > 0 else 1.0 for bar in bars]
+    colours = [(colour, alpha) for alpha in alphas]
+    spans = [(bar.start, bar.end - bar.start) for bar in bars]
+    axes.broken_barh(spans, (y + 0.08, 0.84), facecolors=colours, edgecolors=colours, linewidth=0.8)
+    for bar, alpha in zip(bars, alphas, strict=True):
+        if bar.text is not None:
+            dark = alpha * (1 - np.dot(to_rgb(colour), (0.299, 0.587, 0.114))) > 0.5
+            ink = "white" if dark and bar.start <= bar.text <= bar.end else "black"
+            axes.text(bar.text, y + 0.52, f"{bar.score:.2f}", ha="center", va="center", fontsize=7, color=ink)
+
+
+def _draw_curve(axes: Axes, curve_T: Floats, duration: float, y: float, height: float, colour: str) -> None:
+    """A curve from 0, at y + height, up to 1, at y; localisation joins its values at the starts of the snippets."""
+    time_T = np.arange(len(curve_T) + 1) * (duration / len(curve_T))
+    level_T = y + height * (1 - np.append(curve_T, curve_T[-1]))
+    axes.fill_between(time_T, level_T, y + height, facecolor=(colour, 0.3), edgecolor=colour, linewidth=0.6)
+
+
+def _short(text: str, most: int = 28) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2) + 1 :]}"
+
+
+def _caption(listed: Sequence[Lane], found: pd.DataFrame) -> str:
+    bars = sum(len(lane.bars) for lane in listed)
+    if bars == len(found):
+        return f"{bars} segments"
+    more = found["label"].nunique() - sum(lane.found > 0 for lane in listed)
+    classes = f"; {more} more classes" if more else ""
+    return f"{bars} of {len(found)} segments: the best that fit, from {CUT:g} × the best of their class{classes}"
+
+
+def clock(second: float, duration: float) -> str:
+    """A time as people read it in a video of that length: `7 s`, `1:07`, `1:02:07`."""
+    if duration < 120:
+        return f"{second:g} s"
+    minutes, seconds = divmod(round(second), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if duration >= 3600 else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,40 @@
+"""Scoring a file of predictions (`um evaluate`)."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from um.datasets import annotations
+from um.errors import some
+from um.evaluation.metrics import evaluate, missing
+from um.params import Evaluate
+from um.submission import read_submission
+
+log = logging.getLogger(__name__)
+
+
+def score(truth: Path, predictions: Path, subset: str | None, settings: Evaluate) -> dict[str, Any]:
+    """Score predictions against annotations.
+
+    Args:
+        truth: annotations, as `um.datasets.annotations.load` reads them.
+        predictions: a submission.
+        subset: of the videos; the one that the layout tests on by default.
+        settings: protocol, thresholds, and whether videos without an entry count.
+
+    Returns:
+        The metrics, and what the submission says of its model and features.
+    """
+    listed = annotations.load(truth)
+    videos = listed.named(subset) if subset else listed.subset("test")
+    submitted = read_submission(predictions)
+    there = set(submitted.videos)
+    absent = [video for video in videos if video.id not in there]
+    if absent:
+        become = "are left out" if settings.missing == "drop" else "count as videos without a prediction"
+        log.warning("%s: no entry for %s, which %s", predictions, some([video.id for video in absent]), become)
+    if settings.missing == "drop":
+        videos = [video for video in videos if video.id in there]
+    metrics = evaluate(videos, submitted.predictions, settings) | missing(absent, settings.missing)
+    stated = {"model": submitted.model} if submitted.model else {}
+    return metrics | stated | {"simulated": submitted.simulated}

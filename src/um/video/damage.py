@@ -1,0 +1,139 @@
+"""What tells a damaged video from a whole one; FFmpeg itself reads on and shows what it has.
+
+Damage that leaves a valid stream behind is not seen: most codecs carry no checksum.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from heapq import heappop, heappush
+from pathlib import Path
+from typing import Any
+
+import av
+
+from um.errors import BadInput
+
+TOLERANCE = Fraction(1)
+"""Seconds that a container may declare beyond its last frame (sound that ends later, dropped frames).
+
+A file that lost less than this at its end may pass, where its container has no other sign of the loss.
+"""
+
+LONGEST_STILL = Fraction(3600)
+"""Seconds that one frame may stand: a damaged time stamp can ask for years."""
+
+JITTER = Fraction(1, 4)
+"""Seconds that time stamps may run back, or that B-frames put off what is shown."""
+
+HEADER_BYTES, HOLE_BYTES = 64, 256
+"""What Matroska has before a packet; what lies between two packets and is more than padding."""
+
+REFETCH = "fetch it again, or play it to see what is wrong"
+
+
+@dataclass
+class Reached:
+    """How far a file has been read."""
+
+    any_time: Fraction = Fraction(0)  # of all streams
+    time: Fraction | None = None  # of the pictures
+    position: int | None = None  # in bytes
+    skipped: int = 0  # bytes in no packet since the last one of pictures
+
+    def add(self, packet: Any, stream: Any) -> None:
+        """Go on by a packet of any stream."""
+        pictures = packet.stream_index == stream.index
+        if packet.pts is not None:
+            end = Fraction((packet.pts + (packet.duration or 0)) * packet.time_base)
+            self.any_time = max(self.any_time, end)
+            if pictures:
+                self.time = max(self.time or end, end)
+        if packet.pos is not None and packet.size:
+            if self.position is not None:
+                self.skipped += max(packet.pos - self.position - HEADER_BYTES, 0)
+            self.position = packet.pos + packet.size
+
+
+class Awaited:
+    """Time stamps of packets whose pictures have not been shown yet: a decoder drops what it cannot mend."""
+
+    def __init__(self) -> None:
+        self.stamps: list[int] = []  # a heap
+
+    def expect(self, stamp: int) -> None:
+        """A packet has gone to the decoder."""
+        heappush(self.stamps, stamp)
+
+    def show(self, frame: Any) -> list[int]:
+        """A frame has come from it: the time stamps of those that should have come before."""
+        lost: list[int] = []
+        if frame.pts is None or frame.interlaced_frame:  # whose packets may be half pictures
+            self.stamps.clear()
+        while self.stamps and self.stamps[0] <= frame.pts:
+            lost.append(heappop(self.stamps))
+        return [stamp for stamp in lost if stamp < frame.pts]
+
+
+def whole_frames(container: Any, stream: Any, path: Path, reached: Reached) -> Iterator[Any]:
+    """Decoded frames from the first whole one on: what is before it is the end of a group that begins elsewhere."""
+    begun, awaited = False, Awaited()
+    # there a packet is a picture, and elsewhere some show nothing; AVI does not say when they are shown
+    told = stream.codec_context.name in ("h264", "hevc") and container.format.name != "avi"
+    for packet in container.demux():
+        before = reached.time
+        reached.add(packet, stream)
+        if packet.stream_index != stream.index:
+            continue
+        if packet.is_corrupt:
+            raise BadInput(path, "a packet that is cut off", "a whole video", "fetch it again")
+        if packet.pts is not None and before is not None and "matroska" in container.format.name:
+            _check_hole(packet.pts * packet.time_base, before, reached.skipped, path)
+        reached.skipped = 0
+        if told and packet.size and packet.pts is not None and not packet.is_discard:
+            awaited.expect(packet.pts)
+        for frame in packet.decode():
+            if frame.is_corrupt and begun:
+                at = "" if frame.time is None else f" at {frame.time:.2f} s"
+                raise BadInput(path, f"a damaged picture{at}", "a whole video", REFETCH)
+            if frame.is_corrupt:
+                continue
+            lost = awaited.show(frame)
+            if lost and begun:
+                time = float(lost[0] * stream.time_base)
+                raise BadInput(path, f"{len(lost)} pictures missing at {time:.2f} s", "a whole video", REFETCH)
+            begun = True
+            yield frame
+
+
+def _check_hole(time: Fraction, before: Fraction, skipped: int, path: Path) -> None:
+    """Refuse a Matroska file of which FFmpeg has skipped damaged bytes, and pictures with them."""
+    if skipped > HOLE_BYTES and time - before > JITTER:
+        found = f"{skipped} damaged bytes instead of pictures from {float(before):.2f} to {float(time):.2f} s"
+        raise BadInput(path, found, "a whole video", "fetch it again")
+
+
+def check_step(time: Fraction, following: Fraction, path: Path) -> None:
+    """Refuse time stamps that would leave out pictures or show one for ever."""
+    if not -JITTER <= following - time <= LONGEST_STILL:
+        found = f"time stamps that jump from {float(time):.2f} to {float(following):.2f} s"
+        raise BadInput(path, found, "pictures in the order of their time", "split it there, or write it anew")
+
+
+def check_length(container: Any, stream: Any, path: Path, length: Fraction, reached: Reached) -> None:
+    """Refuse a file that holds less than its header promises; a live recording promises nothing.
+
+    What FFmpeg estimates from the bytes that are there (AVI, MPEG-TS) shrinks with a file that is cut
+    off, so the header's frame count is asked as well; not that of MP4, which counts what its edit list hides.
+    """
+    promises = []
+    if stream.duration is not None:
+        promises.append((length, Fraction(stream.duration * stream.time_base)))
+    elif container.duration is not None:  # of all streams, and Matroska and Flash count from zero
+        promises.append((reached.any_time, Fraction(container.duration, av.time_base)))
+    if stream.frames and stream.average_rate and "mp4" not in container.format.name:
+        promises.append((length, stream.frames / Fraction(stream.average_rate)))
+    for held, declared in promises:
+        if held < declared - TOLERANCE:
+            found = f"pictures for {float(held):.2f} s of the {float(declared):.2f} s that the file declares"
+            raise BadInput(path, found, "a whole video", "the file is cut off: fetch it again")

@@ -1,0 +1,53 @@
+"""The scripts of benchmarks/ on a tiny dataset: what they print, not how fast it is."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import make_dataset
+
+ROOT = Path(__file__).parents[2]
+
+
+def printed(script: str, *words: object) -> str:
+    command = [sys.executable, ROOT / "benchmarks" / script, *words]
+    ended = subprocess.run(
+        [str(word) for word in command],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stdout
+    return ended.stdout
+
+
+def test_memory_is_that_of_a_training_of_the_presets_sizes(tmp_path):
+    root = make_dataset(tmp_path / "d")
+    words = ("--parts", "memory", "--dataset", "activitynet1.2", "--threads", 1)
+    text = printed("method.py", root, *words)
+    assert "1 of " in text.splitlines()[0]
+    assert "float16: features" in text
+    assert "3 steps of 64 x 50 x 6, D 2048 and a look" in text
+
+
+def test_bf16_is_compared_with_fp32_over_seeds(tmp_path):
+    text = printed("method.py", make_dataset(tmp_path / "d"), "--parts", "bf16", "--seeds", 2, "--threads", 1)
+    for precision in ("fp32", "bf16"):
+        assert f"{precision}: average mAP " in text
+    assert "of 2 seeds" in text
+    assert re.search(r"means \d+\.\d\d apart: (within|MORE THAN) the seeds", text)
+
+
+@pytest.mark.parametrize("arms", [["scaled"], ["official", "ours"]])
+def test_the_loss_scale_trains_the_arms_that_are_asked_for(tmp_path, arms):
+    sizes = ("--iterations", 2, "--looks", 1, "--embedding-dim", 8)
+    root, out = make_dataset(tmp_path / "d"), tmp_path / "out"
+    printed("loss_scale.py", root, "--dataset", "activitynet1.2", "--out", out, "--arms", *arms, *sizes)
+    assert sorted(path.name for path in out.iterdir()) == sorted(arms)
+    # float32 kernels and a bias of 8 outputs, and the classifier: far from the preset's 2048
+    assert (out / arms[0] / "last.safetensors").stat().st_size < 10_000
