@@ -9,6 +9,7 @@ REQUIRED INPUTS:
 
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 from um import params as choices
@@ -18,6 +19,19 @@ from um.errors import BadInput
 
 STAGES = ("weights", "download", "features", "train", "evaluate", "table")
 WEIGHTS = "data/weights/i3d-inception-rgb.safetensors"
+
+
+# Into how many jobs an extraction is split is the machine's: `--set-scatter shards=K`, or `set-scatter` in a profile.
+scattergather:
+    shards=1,
+
+
+SHARDS = len(gather.shards("{scatteritem}"))
+
+
+# The same for all jobs of a plan, which may be thousands.
+has_videos = cache(source.has_videos)
+code_of = cache(provenance.code)
 
 
 def stop(error):
@@ -108,7 +122,14 @@ def dataset_of(wildcards):
 
 def weights_of(wildcards):
     """The backbone's weights, for a dataset whose features are extracted."""
-    return earlier(WEIGHTS) if source.has_videos(wildcards.dataset) else []
+    return earlier(WEIGHTS) if has_videos(wildcards.dataset) else []
+
+
+def shards_of(wildcards):
+    """The marks of the jobs that share a dataset's extraction, if there are several."""
+    if SHARDS < 2 or not has_videos(wildcards.dataset):
+        return []
+    return gather.shards("data/{dataset}/features/shards/{scatteritem}", dataset=wildcards.dataset)
 
 
 def rows_of(wildcards):
@@ -135,6 +156,6 @@ def code(stage):
     """Hash of the code and the committed facts that the stage depends on."""
 
     def of_dataset(wildcards):
-        return provenance.code(stage, wildcards.get("dataset", ""))
+        return code_of(stage, wildcards.get("dataset", ""))
 
     return of_dataset
