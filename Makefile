@@ -19,7 +19,7 @@ run: .venv/.ready ## build everything that is not up to date, and print the benc
 	um table
 
 test: .venv/.ready ## run the tests; UM_REFERENCE_DATA=<folder> adds those that need reference data
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadgroup
 
 lint: .venv/.ready ## check style, types and rules
 	ruff check

@@ -26,7 +26,8 @@ import torch
 
 from um import checkpoint, params
 from um.datasets import annotations
-from um.datasets.folder import Folder, Subset
+from um.datasets.folder import Folder
+from um.datasets.subset import Subset, load_subset
 from um.evaluation.metrics import evaluate
 from um.localize import curves, localize
 from um.loss import um_loss
@@ -42,7 +43,7 @@ import oracle
 CPU = torch.device("cpu")
 WARM_UP = Train(num_segments=100, iterations=100, eval_every=100, lr=1e-3)  # enough for curves like a trained model's
 # What um simulate was calibrated with, at 512 dimensions (docs/simulation.md): trainings that find the actions.
-CALIBRATED = {"embedding_dim": 256, "margin": 25.0, "alpha": 2e-3, "iterations": 500, "eval_every": 500}
+CALIBRATED = {"embedding_dim": 256, "margin": 25.0, "alpha": 2e-3}
 SMALL = WARM_UP.model_copy(update=CALIBRATED)
 
 
@@ -67,7 +68,7 @@ def evaluation(folder: Folder, _: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         fit(open_run(folder, settings, 0), Path(scratch), CPU)
         model, _ = checkpoint.read(Path(scratch) / "last.safetensors", settings.train)
-    test, chosen = folder.load("test"), settings.localize
+    test, chosen = load_subset(folder, "test"), settings.localize
     names, tious = np.array(folder.classes), threshold_range(settings.evaluate.tiou)
     seconds = [int(length) * folder.snippet_seconds for length in test.length_V]
 
@@ -105,7 +106,7 @@ def evaluation(folder: Folder, _: argparse.Namespace) -> None:
 
 def sampling(folder: Folder, _: argparse.Namespace) -> None:
     """Choosing 16 x 750 snippets and bringing them together, from memory and (plain) from files."""
-    train, settings = folder.load("train"), Train()
+    train, settings = load_subset(folder, "train"), Train()
     batches = Batches(train.length_V, settings.batch_size, settings.num_segments, 0)
     batch_NF = train.packed_NF.new_empty(settings.batch_size * settings.num_segments, train.packed_NF.shape[1])
     files = [[folder.files[stream][video.id].file for stream in folder.streams] for video in train.videos]
@@ -122,7 +123,7 @@ def sampling(folder: Folder, _: argparse.Namespace) -> None:
 
 def training(folder: Folder, _: argparse.Namespace) -> None:
     """A step of the official size: the share of the network, and bf16 where the processor has AMX."""
-    train = folder.load("train")
+    train = load_subset(folder, "train")
     step_s, batch_s = _step(folder, train, Train())
     print(f"training step, batch 16 x 750 x {train.packed_NF.shape[1]}: {step_s:.2f} s")
     print(f"share of the network: {100 * (1 - batch_s / step_s):.2f} %")
@@ -177,11 +178,12 @@ def memory(folder: Folder, chosen: argparse.Namespace) -> None:
 def bf16(folder: Folder, chosen: argparse.Namespace) -> None:
     """Final average mAP of trainings in fp32 and in bf16, on any processor: whether they differ more than seeds do."""
     scores: dict[str, list[float]] = {}
+    length = {"iterations": chosen.steps, "eval_every": chosen.steps}
     for precision in ("fp32", "bf16"):
-        settings = Settings(train=SMALL.model_copy(update={"precision": precision}))
+        settings = Settings(train=SMALL.model_copy(update=length | {"precision": precision}))
         scores[precision] = [_final_map(folder, settings, seed) for seed in range(chosen.seeds)]
         mean, sd = (100 * figure for figure in (fmean(scores[precision]), stdev(scores[precision])))
-        print(f"{precision}: average mAP {mean:.2f} ± {sd:.2f} of {chosen.seeds} seeds, {SMALL.iterations} steps")
+        print(f"{precision}: average mAP {mean:.2f} ± {sd:.2f} of {chosen.seeds} seeds, {chosen.steps} steps")
     apart = abs(fmean(scores["bf16"]) - fmean(scores["fp32"]))
     noise = max(stdev(of_seeds) for of_seeds in scores.values())
     print(f"means {100 * apart:.2f} apart: {'within' if apart <= noise else 'MORE THAN'} the seeds' {100 * noise:.2f}")
@@ -210,6 +212,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
     parser.add_argument("--dataset", default="activitynet1.3", help="memory: the preset of params.yaml")
     parser.add_argument("--seeds", type=int, default=3, help="bf16: trainings per precision, at least 2")
+    parser.add_argument("--steps", type=int, default=500, help="bf16: of each training")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     print(f"{chosen.folder}, {chosen.threads} of {os.cpu_count()} cores")

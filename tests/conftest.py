@@ -4,6 +4,14 @@ from pathlib import Path
 import pytest
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes share the tests: those of a file stay together, and those of workflow/, which build one demo."""
+    for item in items:
+        group = item.path.parent if item.path.parent.name == "workflow" else item.path
+        item.add_marker(pytest.mark.xdist_group(str(group)))
+
+
 @pytest.fixture(scope="session")
 def reference_data() -> Path:
     path = os.environ.get("UM_REFERENCE_DATA")

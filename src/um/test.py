@@ -14,8 +14,9 @@ from torch import Tensor
 from um import checkpoint
 from um.checkpoint import Header
 from um.datasets.annotations import AMBIGUOUS, Annotations, load, video_id
-from um.datasets.folder import Folder, Subset, loose_features
+from um.datasets.folder import Folder, loose_features
 from um.datasets.source import by_id
+from um.datasets.subset import Subset, load_subset
 from um.errors import BadInput, some
 from um.evaluation.metrics import accuracy, evaluate, missing
 from um.features.extract import extract
@@ -47,7 +48,7 @@ def test(root: Path, model_file: Path, out: Path, settings: Settings, device: to
     streams = ",".join(header.streams) if header else settings.train.streams
     folder = Folder(root, streams, settings.evaluate.missing)
     classes = header.classes if header else folder.classes
-    subset = folder.load("test")
+    subset = load_subset(folder, "test")
     _check_width(root, subset.packed_NF.shape[1], model, model_file)
     outputs = model.classifier.out_channels
     if len(classes) != outputs:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from um import checkpoint
 from um.checkpoint import Header
-from um.datasets.folder import Folder, Subset, untaught
+from um.datasets.folder import Folder, untaught
+from um.datasets.subset import Subset, load_subset
 from um.errors import BadInput, some
 from um.evaluation.metrics import accuracy, evaluate
 from um.files import atomic, make_folder, sweep
@@ -65,7 +66,7 @@ class Run(NamedTuple):
 def open_run(folder: Folder, settings: Settings, seed: int) -> Run:
     """Load both subsets of a folder; training videos of fewer than `min_snippets` are left out."""
     dtype = getattr(torch, settings.train.resident)
-    train, test = folder.load("train", dtype), folder.load("test", dtype)
+    train, test = load_subset(folder, "train", dtype), load_subset(folder, "test", dtype)
     if train.packed_NF.shape[1] != test.packed_NF.shape[1]:
         widths = f"{train.packed_NF.shape[1]} and {test.packed_NF.shape[1]}"
         raise BadInput(folder.root, f"feature widths {widths} in train and test", "one width", "extract again")

@@ -15,6 +15,7 @@ from um import checkpoint
 from um.cli import main
 from um.datasets import annotations
 from um.datasets.folder import Folder
+from um.datasets.subset import load_subset
 from um.evaluation.metrics import accuracy, evaluate
 from um.loss import um_loss
 from um.model import UM
@@ -87,7 +88,7 @@ def predicted(reference_data):
     folder = Folder(reference_data / "golden" / "dataset")
     model, header = checkpoint.read(reference_data / "golden" / "model_seed_11.pkl", Train())
     assert header is None
-    test = folder.load("test")
+    test = load_subset(folder, "test")
     videos = ((video.id, test.features(i)) for i, video in enumerate(test.videos))
     predictions, labels = predict(model, videos, folder.classes, Localize(), folder.snippet_seconds)
     return test.videos, predictions, labels

@@ -36,10 +36,11 @@ def test_memory_is_that_of_a_training_of_the_presets_sizes(tmp_path):
 
 
 def test_bf16_is_compared_with_fp32_over_seeds(tmp_path):
-    text = printed("method.py", make_dataset(tmp_path / "d"), "--parts", "bf16", "--seeds", 2, "--threads", 1)
+    words = ("--parts", "bf16", "--seeds", 2, "--steps", 3, "--threads", 1)
+    text = printed("method.py", make_dataset(tmp_path / "d"), *words)
     for precision in ("fp32", "bf16"):
         assert f"{precision}: average mAP " in text
-    assert "of 2 seeds" in text
+    assert "of 2 seeds, 3 steps" in text
     assert re.search(r"means \d+\.\d\d apart: (within|MORE THAN) the seeds", text)
 
 

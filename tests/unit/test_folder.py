@@ -10,6 +10,7 @@ import torch
 from tiny import CLASSES, SNIPPET, make_dataset
 
 from um.datasets.folder import Folder, loose_features
+from um.datasets.subset import load_subset
 from um.errors import BadInput
 
 
@@ -21,7 +22,7 @@ def test_both_layouts_give_every_video_its_own_features(tmp_path, official, stre
     assert folder.classes == list(CLASSES)
     assert folder.streams == list(streams)
     for role, count in (("train", 6), ("test", 4)):
-        subset = folder.load(role)
+        subset = load_subset(folder, role)
         assert [video.id for video in subset.videos] == sorted(video.id for video in subset.videos)
         assert len(subset.videos) == count
         for position, video in enumerate(subset.videos):
@@ -33,24 +34,24 @@ def test_both_layouts_give_every_video_its_own_features(tmp_path, official, stre
 def test_the_two_layouts_are_the_same_data(tmp_path):
     ours, official = (Folder(make_dataset(tmp_path / str(flag), official=flag)) for flag in (False, True))
     for role in ("train", "test"):
-        assert ours.load(role).fingerprint == official.load(role).fingerprint
+        assert load_subset(ours, role).fingerprint == load_subset(official, role).fingerprint
 
 
 def test_split_lists_choose_the_videos(tmp_path):
     root = make_dataset(tmp_path / "d", official=True)
     (root / "split_test.txt").write_text("video_08\nvideo_06\n")
-    assert [video.id for video in Folder(root).load("test").videos] == ["video_06", "video_08"]
+    assert [video.id for video in load_subset(Folder(root), "test").videos] == ["video_06", "video_08"]
     (root / "split_test.txt").write_text("video_08 video_08")
     with pytest.raises(BadInput, match="twice"):
-        Folder(root).load("test")
+        load_subset(Folder(root), "test")
     (root / "split_test.txt").write_text("video_77")
     with pytest.raises(BadInput, match="not annotated"):
-        Folder(root).load("test")
+        load_subset(Folder(root), "test")
 
 
 def test_prefixes_and_subset_names_do_not_matter(tmp_path):
     root = make_dataset(tmp_path / "d")
-    plain = Folder(root).load("train").fingerprint
+    plain = load_subset(Folder(root), "train").fingerprint
     text = (root / "annotations.json").read_text()
     for number in range(10):
         new = f"abcdefghi{number:02d}"
@@ -60,30 +61,30 @@ def test_prefixes_and_subset_names_do_not_matter(tmp_path):
     text = text.replace('"train"', '"training"').replace('"test"', '"validation"')
     (root / "annotations.json").write_text(text)
     (root / "features/test").rename(root / "features/val")
-    renamed = Folder(root).load("train")
+    renamed = load_subset(Folder(root), "train")
     assert [video.id for video in renamed.videos] == [f"abcdefghi{number:02d}" for number in range(6)]
     assert plain != renamed.fingerprint  # ids count
 
 
 def test_a_fingerprint_changes_with_one_value_and_with_one_label(tmp_path):
     root = make_dataset(tmp_path / "d")
-    before = Folder(root).load("train").fingerprint
+    before = load_subset(Folder(root), "train").fingerprint
     annotated = json.loads((root / "annotations.json").read_text())
     annotated["database"]["video_00"]["annotations"][0]["label"] = "run"
     (root / "annotations.json").write_text(json.dumps(annotated))
-    relabelled = Folder(root).load("train").fingerprint
+    relabelled = load_subset(Folder(root), "train").fingerprint
     path = root / "features/train/rgb/video_00.npy"
     features = np.load(path)
     features[0, 0] += 1
     np.save(path, features)
-    assert len({before, relabelled, Folder(root).load("train").fingerprint}) == 3
+    assert len({before, relabelled, load_subset(Folder(root), "train").fingerprint}) == 3
 
 
 def test_half_precision_is_read_as_single(tmp_path):
     root = make_dataset(tmp_path / "d")
     for path in root.rglob("*.npy"):
         np.save(path, np.load(path).astype(np.float16))
-    assert Folder(root).load("train").packed_NF.dtype == torch.float32
+    assert load_subset(Folder(root), "train").packed_NF.dtype == torch.float32
 
 
 def test_the_length_of_a_snippet_comes_from_the_specification(tmp_path):
@@ -103,11 +104,11 @@ def test_a_specification_that_is_none(tmp_path, text):
 
 def test_streams_are_chosen_or_all(tmp_path):
     root = make_dataset(tmp_path / "d", streams=("rgb", "flow"))
-    assert Folder(root).load("train").packed_NF.shape[1] == 12
-    assert Folder(root, "flow").load("train").packed_NF.shape[1] == 6
+    assert load_subset(Folder(root), "train").packed_NF.shape[1] == 12
+    assert load_subset(Folder(root, "flow"), "train").packed_NF.shape[1] == 6
     shutil.rmtree(root / "features/test/flow")
     with pytest.raises(BadInput, match="no flow features of 4 videos"):
-        Folder(root).load("test")
+        load_subset(Folder(root), "test")
 
 
 def test_two_annotation_files_are_ambiguous(tmp_path):
@@ -146,17 +147,17 @@ def test_missing_videos_are_an_error_or_dropped_or_counted(tmp_path):
     root = make_dataset(tmp_path / "d")
     without(root, "video_00", "video_07")
     with pytest.raises(BadInput, match=r"no rgb features of 1 video \(video_07\).*--missing drop or miss"):
-        Folder(root).load("test")
-    dropped, counted = (Folder(root, missing=policy).load("test") for policy in ("drop", "miss"))
+        load_subset(Folder(root), "test")
+    dropped, counted = (load_subset(Folder(root, missing=policy), "test") for policy in ("drop", "miss"))
     assert [v.id for v in dropped.population] == [v.id for v in dropped.videos] == ["video_06", "video_08", "video_09"]
     assert [v.id for v in counted.videos] == ["video_06", "video_08", "video_09"]
     assert [v.id for v in counted.population] == ["video_06", "video_07", "video_08", "video_09"]
     for policy in ("drop", "miss"):
-        train = Folder(root, missing=policy).load("train")
+        train = load_subset(Folder(root, missing=policy), "train")
         assert [v.id for v in train.population] == [f"video_{n:02d}" for n in range(1, 6)]
     without(root, "video_06", "video_08", "video_09")
     with pytest.raises(BadInput, match="no features of any test video"):
-        Folder(root, missing="drop").load("test")
+        load_subset(Folder(root, missing="drop"), "test")
 
 
 @pytest.mark.parametrize(("policy", "become"), [("drop", "are left out"), ("miss", "count as misses")])
@@ -164,7 +165,7 @@ def test_missing_videos_are_recorded_and_named_for_both_subsets(tmp_path, caplog
     root = make_dataset(tmp_path / "d")
     without(root, "video_00", "video_02", "video_07")
     folder = Folder(root, missing=policy)
-    train, test = folder.load("train"), folder.load("test")
+    train, test = load_subset(folder, "train"), load_subset(folder, "test")
     assert [video.id for video in train.missing] == ["video_00", "video_02"]
     assert [video.id for video in test.missing] == ["video_07"]
     assert [record.getMessage() for record in caplog.records] == [
@@ -175,15 +176,15 @@ def test_missing_videos_are_recorded_and_named_for_both_subsets(tmp_path, caplog
 
 def test_features_without_annotation_are_fatal_or_ignored_with_one_warning(tmp_path, caplog):
     root = make_dataset(tmp_path / "d", streams=("rgb", "flow"))
-    plain = [Folder(root).load(role).fingerprint for role in ("train", "test")]
+    plain = [load_subset(Folder(root), role).fingerprint for role in ("train", "test")]
     for number, stream in enumerate(("rgb", "flow")):
         np.save(root / f"features/train/{stream}/extra_{number}.npy", np.ones((5, 9), np.float32))
     with pytest.raises(BadInput, match=r"features of 1 video \(extra_0\) without annotation.*--missing drop or miss"):
-        Folder(root).load("train")
+        load_subset(Folder(root), "train")
     for policy in ("drop", "miss"):
         caplog.clear()
         folder = Folder(root, missing=policy)
-        assert [folder.load(role).fingerprint for role in ("train", "test")] == plain
+        assert [load_subset(folder, role).fingerprint for role in ("train", "test")] == plain
         (said,) = (record.getMessage() for record in caplog.records)
         assert said == f"{root}/features: features of 2 videos (extra_0, extra_1) without annotation, which are ignored"
 
@@ -210,9 +211,9 @@ def test_a_segment_behind_the_features_is_told(tmp_path, caplog, missing):
     message = r"found segment \[0.5, 99999\] of .*; expected an end within its features"
     if missing == "error":
         with pytest.raises(BadInput, match=message):
-            Folder(root).load("test")
+            load_subset(Folder(root), "test")
     else:
-        Folder(root, missing=missing).load("test")
+        load_subset(Folder(root, missing=missing), "test")
         assert re.search(message, caplog.text)
 
 
@@ -221,11 +222,11 @@ def test_videos_that_could_not_be_read_are_left_out(tmp_path, caplog):
     names = [path.stem for path in sorted(root.glob("features/test/rgb/*.npy"))]
     (root / f"features/test/rgb/{names[0]}.npy").unlink()
     with pytest.raises(BadInput, match=f"no rgb features of 1 video .{names[0]}."):
-        Folder(root).load("test")
+        load_subset(Folder(root), "test")
     (root / "features/missing.tsv").write_text(f"id\treason\ntest/{names[0]}\ta file that cannot be decoded\n")
-    subset = Folder(root).load("test")
+    subset = load_subset(Folder(root), "test")
     assert [video.id for video in subset.videos] == [video.id for video in subset.population] == names[1:]
     assert [video.id for video in subset.missing] == names[:1]
     assert "are left out" in caplog.text
-    population = Folder(root, missing="miss").load("test").population
+    population = load_subset(Folder(root, missing="miss"), "test").population
     assert [video.id for video in population] == names

@@ -12,6 +12,7 @@ from tiny import make_dataset
 from um.datasets import source, wtalc
 from um.datasets.folder import Folder
 from um.datasets.imported import bring
+from um.datasets.subset import load_subset
 from um.errors import BadInput
 from um.params import Download
 
@@ -38,7 +39,7 @@ def test_the_data_are_the_same_and_the_folder_says_where_they_are_from(project):
     assert not source.has_videos("mine")
     ours, theirs = Folder(root), Folder(project)
     for role in ("train", "test"):
-        assert ours.load(role).fingerprint == theirs.load(role).fingerprint
+        assert load_subset(ours, role).fingerprint == load_subset(theirs, role).fingerprint
     assert (ours.classes, ours.streams, ours.snippet_seconds) == (theirs.classes, ["rgb", "flow"], 0.64)
     spec = json.loads((root / "features/spec.json").read_text())
     assert spec == {"fps": 25.0, "window": 16, "imported": "{rgb,flow}/<id>.npy", "streams": "rgb,flow"}
@@ -57,7 +58,7 @@ def test_a_second_time_copies_nothing_and_a_change_only_itself(project):
     build()
     again = {path for path, when in before.items() if path.stat().st_mtime_ns != when}
     assert again == {root / "features/test/rgb/video_07.npy"}
-    assert Folder(root).load("test").fingerprint == Folder(project).load("test").fingerprint
+    assert load_subset(Folder(root), "test").fingerprint == load_subset(Folder(project), "test").fingerprint
 
 
 def test_half_precision_stays_half(project):
@@ -65,7 +66,7 @@ def test_half_precision_stays_half(project):
         np.save(path, np.load(path).astype(np.float16))
     root = build()
     assert {np.load(path).dtype for path in root.rglob("*.npy")} == {np.dtype(np.float16)}
-    assert torch.equal(Folder(root).load("test").packed_NF, Folder(project).load("test").packed_NF)
+    assert torch.equal(load_subset(Folder(root), "test").packed_NF, load_subset(Folder(project), "test").packed_NF)
 
 
 def test_what_a_simulation_says_of_itself_comes_along(project):
@@ -80,8 +81,8 @@ def test_videos_without_features_stay_in_the_annotations(project):
     root = build()
     assert "video_07" in json.loads((root / "annotations.json").read_text())["database"]
     with pytest.raises(BadInput, match=r"no rgb features of 1 video \(video_07\)"):
-        Folder(root).load("test")
-    assert len(Folder(root, missing="miss").load("test").population) == 4
+        load_subset(Folder(root), "test")
+    assert len(load_subset(Folder(root, missing="miss"), "test").population) == 4
 
 
 def test_a_source_that_is_not_set_is_one_line(project, monkeypatch):

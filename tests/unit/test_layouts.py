@@ -17,6 +17,7 @@ from um.datasets import annotations
 from um.datasets.folder import Folder
 from um.datasets.layouts import recognise
 from um.datasets.objects import read_objects
+from um.datasets.subset import load_subset
 from um.errors import BadInput
 from um.params import Settings
 from um.test import test as run_test
@@ -39,20 +40,20 @@ def test_every_layout_is_the_same_data(official, data, tmp_path, layout):
     assert folder.streams == ["rgb", "flow"]
     assert folder.classes == expected.classes
     for role in ("train", "test"):
-        ours, theirs = folder.load(role), expected.load(role)
+        ours, theirs = load_subset(folder, role), load_subset(expected, role)
         assert [video.id for video in ours.videos] == [video.id for video in theirs.videos]
         assert [video.instances for video in ours.videos] == [video.instances for video in theirs.videos]
         assert torch.equal(ours.packed_NF, theirs.packed_NF)
         assert torch.equal(ours.labels(folder.classes), theirs.labels(folder.classes))
         assert ours.fingerprint == theirs.fingerprint
-    assert torch.equal(folder.load("train").packed_NF, expected.load("train").packed_NF)  # once more
+    assert torch.equal(load_subset(folder, "train").packed_NF, load_subset(expected, "train").packed_NF)  # once more
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_single_stream_of_every_layout(official, data, tmp_path, layout):
     root = LAYOUTS[layout](data, tmp_path / "other")
     for stream in ("rgb", "flow"):
-        ours, theirs = (Folder(path, stream).load("test") for path in (root, official))
+        ours, theirs = (load_subset(Folder(path, stream), "test") for path in (root, official))
         assert ours.fingerprint == theirs.fingerprint
 
 
@@ -71,16 +72,16 @@ def test_the_golden_dataset_in_every_layout(reference_data, tmp_path, layout):
 
 
 def test_half_precision_in_memory(official, tmp_path):
-    single, half = (Folder(official).load("train", dtype) for dtype in (torch.float32, torch.float16))
+    single, half = (load_subset(Folder(official), "train", dtype) for dtype in (torch.float32, torch.float16))
     assert half.packed_NF.dtype == torch.float16
     assert half.features(2).dtype == torch.float32
     torch.testing.assert_close(half.features(2), single.features(2), rtol=1e-3, atol=1e-3)
-    assert half.fingerprint == Folder(official).load("train", torch.float16).fingerprint != single.fingerprint
+    assert half.fingerprint == load_subset(Folder(official), "train", torch.float16).fingerprint != single.fingerprint
     path = official / "features/train/rgb/abcdefghi00.npy"
     np.save(path, np.load(path) + 1e5)
-    Folder(official).load("train")
+    load_subset(Folder(official), "train")
     with pytest.raises(BadInput, match="abcdefghi00 with values beyond 65504"):
-        Folder(official).load("train", torch.float16)
+        load_subset(Folder(official), "train", torch.float16)
 
 
 @pytest.mark.parametrize("layout", ["acrnet", "a2cl_pt", "procl"])
@@ -89,7 +90,7 @@ def test_features_are_not_held_twice(tmp_path, data, layout):
         streams.update({stream: np.ones((1000, 64), np.float32) for stream in streams})
     folder = Folder(LAYOUTS[layout](data, tmp_path / "other"))
     tracemalloc.start()  # of numpy's memory; the packed tensor is PyTorch's
-    subset = folder.load("train")
+    subset = load_subset(folder, "train")
     held, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     video = subset.packed_NF.nbytes // 6
@@ -101,19 +102,19 @@ def test_versions_of_one_folder(data, tmp_path):
     root = seed_activitynet(data, tmp_path).with_name("activitynet")
     with pytest.raises(BadInput, match=r"annotations_1\.2\.json and annotations_1\.3\.json.*activitynet1\.2"):
         Folder(root)
-    one, two = (Folder(root.with_name(f"activitynet1.{minor}")).load("test").packed_NF for minor in (2, 3))
+    one, two = (load_subset(Folder(root.with_name(f"activitynet1.{minor}")), "test").packed_NF for minor in (2, 3))
     assert torch.equal(one + 1, two)
     with pytest.raises(BadInput, match=r"features_1\.4: found no features"):
         Folder(root.with_name("activitynet1.4"))
     shutil.rmtree(root / "features_1.3")
     (root / "annotations_1.3.json").unlink()
-    assert torch.equal(Folder(root).load("test").packed_NF, one)
+    assert torch.equal(load_subset(Folder(root), "test").packed_NF, one)
 
 
 def test_official_lists_choose_from_a_package(data, official, tmp_path):
     root = wtalc(data, tmp_path / "other")
     (root / "split_test.txt").write_text("abcdefghi08\nabcdefghi06\n")
-    assert [video.id for video in Folder(root).load("test").videos] == ["abcdefghi06", "abcdefghi08"]
+    assert [video.id for video in load_subset(Folder(root), "test").videos] == ["abcdefghi06", "abcdefghi08"]
 
 
 def test_segments_without_a_class(data, tmp_path):
@@ -125,7 +126,7 @@ def test_segments_without_a_class(data, tmp_path):
     labels[list(data.entries).index("abcdefghi06")] = []
     for kind in ("labels", "labels_all"):
         save_objects(folder / f"{kind}.npy", [sorted(listed) for listed in labels])
-    (video, *others) = Folder(root).load("test").videos
+    (video, *others) = load_subset(Folder(root), "test").videos
     assert video.id == "abcdefghi06"
     assert not video.instances
     assert all(other.instances for other in others)
@@ -255,7 +256,7 @@ def test_a_group_for_a_video(data, tmp_path):
         del file["v_abcdefghi06"]
         file["v_abcdefghi06/features"] = np.ones((5, 6))
     with pytest.raises(BadInput, match=r"v_abcdefghi06: found shape \(\)"):
-        Folder(root).load("test")
+        load_subset(Folder(root), "test")
 
 
 class Malicious:
@@ -327,18 +328,18 @@ def test_damaged_packages(data, tmp_path, damage):
     root = wtalc(data, tmp_path / "other")
     (root / "Thumos14reduced-I3D-JOINTFeatures.npy").write_bytes(damage)
     with pytest.raises(BadInput, match="no readable array"):
-        Folder(root).load("train")
+        load_subset(Folder(root), "train")
 
 
 def test_features_lie_in_the_folder_or_below(tmp_path, official):
     """By subset or not, in features/ or not."""
-    expected = Folder(official).load("train").fingerprint
+    expected = load_subset(Folder(official), "train").fingerprint
     for path in sorted(official.glob("features/*/*")):
         for file in sorted(path.iterdir()):
             (official / path.name).mkdir(exist_ok=True)
             file.rename(official / path.name / file.name)
     shutil.rmtree(official / "features")
-    assert Folder(official).load("train").fingerprint == expected
+    assert load_subset(Folder(official), "train").fingerprint == expected
     assert recognise(official).features == official
 
 
@@ -360,7 +361,7 @@ def test_ambiguous_segments_of_a_package_count_for_the_thumos14_protocol_alone(d
     )
     plain, folder = Folder(official), Folder(root)
     assert folder.classes == plain.classes  # Ambiguous is no class
-    videos, expected = folder.load("test").videos, plain.load("test").videos
+    videos, expected = load_subset(folder, "test").videos, load_subset(plain, "test").videos
     assert [video.instances for video in videos] == [video.instances for video in expected]
     assert {video.id: [(s.start, s.end) for s in video.ambiguous] for video in videos if video.ambiguous} == {
         "abcdefghi06": [(10000, 10010), (20000, 20020)]

@@ -11,6 +11,7 @@ import torch
 from um.datasets import benchmarks, simulate
 from um.datasets.folder import Folder
 from um.datasets.simulate import STREAMS, Model, World, fit, snippets
+from um.datasets.subset import load_subset
 from um.errors import BadInput
 from um.evaluation.metrics import evaluate, whole_video
 from um.files import sha256
@@ -114,7 +115,9 @@ def test_the_folder_says_that_it_is_simulated(gt, tmp_path):
 
 
 def test_half_precision(gt, tmp_path):
-    exact, half = (Folder(write(gt, tmp_path / name, half=name == "half")).load("test") for name in ("full", "half"))
+    exact, half = (
+        load_subset(Folder(write(gt, tmp_path / name, half=name == "half")), "test") for name in ("full", "half")
+    )
     assert torch.allclose(exact.packed_NF, half.packed_NF, rtol=1e-3, atol=1e-4)
     assert np.load(next((tmp_path / "half").rglob("*.npy"))).dtype == np.float16
 
@@ -176,9 +179,9 @@ def test_the_command_line(um, gt, tmp_path, monkeypatch):
     monkeypatch.delenv("UM_REFERENCE_DATA", raising=False)
     words = ("simulate", "--dataset", "thumos14", "--dims", DIMS, "--videos", 4)
     assert um(*words, "--annotations", gt.parent, "--out", "here")[0] == 0
-    assert len(Folder(tmp_path / "here").load("train").videos) == 3
+    assert len(load_subset(Folder(tmp_path / "here"), "train").videos) == 3
     assert um(*words, "--annotations", gt)[0] == 0
-    assert len(Folder(tmp_path / "data/simulated/thumos14").load("train").videos) == 3
+    assert len(load_subset(Folder(tmp_path / "data/simulated/thumos14"), "train").videos) == 3
     for wrong in ((), ("--annotations", "nowhere.json"), ("--annotations", gt, "--dims", 3)):
         code, _, printed = um(*words, *wrong, "--out", "there")
         assert code == 2

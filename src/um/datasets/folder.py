@@ -4,17 +4,13 @@ split_train.txt, split_test.txt     the videos that count, where they are listed
 features/spec.json                  how the features were made, when we made them
 """
 
-import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from um.datasets import layouts
 from um.datasets.annotations import SLACK, Annotations, Video, video_id
@@ -25,69 +21,6 @@ log = logging.getLogger(__name__)
 
 Features = NDArray[np.float32]  # (T, F), one row per snippet
 SNIPPET_SECONDS = 16 / 25  # of public features: 16 frames at 25 fps
-
-
-@dataclass(frozen=True)
-class Subset:
-    """Videos with their features packed into one tensor.
-
-    Attributes:
-        videos: V entries, sorted by id.
-        packed_NF: features of all snippets, one video after the other, in single or half precision.
-        offset_V: first row of each video.
-        length_V: snippets of each video, at least 1.
-        missing: annotated videos without features, sorted by id.
-        misses: whether these count, as videos in which nothing was found.
-    """
-
-    videos: list[Video]
-    packed_NF: Tensor
-    offset_V: Tensor
-    length_V: Tensor
-    missing: tuple[Video, ...] = ()
-    misses: bool = False
-
-    @property
-    def population(self) -> list[Video]:
-        """The videos that an evaluation is about, sorted by id."""
-        return sorted([*self.videos, *self._counted], key=lambda video: video.id)
-
-    @property
-    def _counted(self) -> tuple[Video, ...]:
-        return self.missing if self.misses else ()
-
-    def to(self, device: torch.device) -> "Subset":
-        """The same with the features on a device; the indices stay on the CPU, where sampling happens."""
-        return replace(self, packed_NF=self.packed_NF.to(device))
-
-    def where(self, keep_V: Tensor) -> "Subset":
-        """The videos of a boolean mask; the packed features are shared, not copied."""
-        videos = [video for video, keep in zip(self.videos, keep_V.tolist(), strict=True) if keep]
-        return replace(self, videos=videos, offset_V=self.offset_V[keep_V], length_V=self.length_V[keep_V])
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """sha256 of ids, labels and features: equal for equal data wherever it lies."""
-        digest = hashlib.sha256(repr([(video.id, video.labels) for video in [*self.videos, *self._counted]]).encode())
-        digest.update(self.length_V.numpy().data)
-        digest.update(self.packed_NF.cpu().numpy().data)
-        return digest.hexdigest()
-
-    def batch(self, video_B: Tensor, snippet_BT: Tensor, out_NF: Tensor) -> Tensor:
-        """The features (B, T, F) of a batch of snippet indices, in the first B x T rows of `out_NF`."""
-        row_N = (self.offset_V[video_B, None] + snippet_BT).flatten().to(self.packed_NF.device)
-        torch.index_select(self.packed_NF, 0, row_N, out=out_NF[: len(row_N)])
-        return out_NF[: len(row_N)].view(*snippet_BT.shape, -1)
-
-    def features(self, position: int) -> Tensor:
-        """All snippets (T, F) of one video, in single precision."""
-        first = int(self.offset_V[position])
-        return self.packed_NF[first : first + int(self.length_V[position])].float()
-
-    def labels(self, classes: Sequence[str]) -> Tensor:
-        """Multi-hot video-level labels (V, C); labels that are not among the classes are left out."""
-        rows = [[float(name in video.labels) for name in classes] for video in self.videos]
-        return torch.tensor(rows, dtype=torch.float32)
 
 
 class Folder:
@@ -149,7 +82,7 @@ class Folder:
         return self._listed("train") + self._listed("test")
 
     def check(self, role: str) -> tuple[list[Video], list[int], int]:
-        """What `load` reads, as far as it can be told without reading it: videos by id, their lengths, the width.
+        """What a subset holds, as far as it can be told without reading it: videos by id, their lengths, the width.
 
         Raises:
             BadInput: videos without features or without labels, rgb and flow that differ in length, no arrays.
@@ -177,33 +110,6 @@ class Folder:
         self._check_segments(videos, lengths)
         return videos, lengths, widths.pop()
 
-    def load(self, role: str, dtype: torch.dtype = torch.float32) -> Subset:
-        """Read the `train` or the `test` subset, video by video into one tensor.
-
-        Args:
-            role: `train` or `test`.
-            dtype: of the resident features; torch.float16 halves their memory.
-
-        Raises:
-            BadInput: as `check`, and features that are no finite floats, or too large for `dtype`.
-        """
-        videos, lengths, width = self.check(role)
-        length_V = torch.tensor(lengths)
-        offset_V = length_V.cumsum(0) - length_V
-        packed_NF = torch.empty(sum(lengths), width, dtype=dtype)
-        for video, first, length in zip(videos, offset_V.tolist(), lengths, strict=True):
-            rows_TF = packed_NF[first : first + length]
-            self._fill(rows_TF, video.id)
-            if dtype == torch.float16 and not rows_TF.isfinite().all():
-                found, expected = f"{video.id} with values beyond 65504", "the range of half precision"
-                raise BadInput(self.features, found, expected, "keep the features in single precision")
-        missing, misses = self.without_features(role), (role, self.missing) == ("test", "miss")
-        if missing:
-            become = "count as misses" if misses else "are left out"
-            named = some([video.id for video in missing])
-            log.warning("%s: no features of %s annotated for %s, which %s", self.features, named, role, become)
-        return Subset(videos, packed_NF, offset_V, length_V, tuple(missing), misses)
-
     def without_features(self, role: str) -> list[Video]:
         """The annotated videos that lack a stream, sorted by id."""
         return sorted(
@@ -213,7 +119,12 @@ class Folder:
     def _has_features(self, video: Video) -> bool:
         return all(video.id in self.files[stream] for stream in self.streams)
 
-    def _fill(self, rows_TF: Tensor, name: str) -> None:
+    def read_into(self, rows_TF: Features, name: str) -> None:
+        """Write a video's features, the streams side by side, to rows of their shape.
+
+        Raises:
+            BadInput: no finite floats.
+        """
         arrays: dict[str, store.Features] = {}
         column = 0
         for stream in self.streams:
@@ -221,8 +132,8 @@ class Folder:
             if source.where not in arrays:
                 arrays[source.where] = source.read()
             part_TF = source.columns(arrays[source.where], stream)
-            with np.errstate(over="ignore"):  # `load` says it
-                rows_TF.numpy()[:, column : column + part_TF.shape[1]] = part_TF
+            with np.errstate(over="ignore"):  # in half precision: inf, which the reader looks for
+                rows_TF[:, column : column + part_TF.shape[1]] = part_TF
             column += part_TF.shape[1]
 
     def _listed(self, role: str) -> list[Video]:

@@ -1,0 +1,111 @@
+"""The videos of one subset in memory: their features packed into one tensor.
+
+Apart from `um.datasets.folder`, so that planning the workflow does not load PyTorch.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from um.datasets.annotations import Video
+from um.datasets.folder import Folder
+from um.errors import BadInput, some
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Videos with their features.
+
+    Attributes:
+        videos: V entries, sorted by id.
+        packed_NF: features of all snippets, one video after the other, in single or half precision.
+        offset_V: first row of each video.
+        length_V: snippets of each video, at least 1.
+        missing: annotated videos without features, sorted by id.
+        misses: whether these count, as videos in which nothing was found.
+    """
+
+    videos: list[Video]
+    packed_NF: Tensor
+    offset_V: Tensor
+    length_V: Tensor
+    missing: tuple[Video, ...] = ()
+    misses: bool = False
+
+    @property
+    def population(self) -> list[Video]:
+        """The videos that an evaluation is about, sorted by id."""
+        return sorted([*self.videos, *self._counted], key=lambda video: video.id)
+
+    @property
+    def _counted(self) -> tuple[Video, ...]:
+        return self.missing if self.misses else ()
+
+    def to(self, device: torch.device) -> "Subset":
+        """The same with the features on a device; the indices stay on the CPU, where sampling happens."""
+        return replace(self, packed_NF=self.packed_NF.to(device))
+
+    def where(self, keep_V: Tensor) -> "Subset":
+        """The videos of a boolean mask; the packed features are shared, not copied."""
+        videos = [video for video, keep in zip(self.videos, keep_V.tolist(), strict=True) if keep]
+        return replace(self, videos=videos, offset_V=self.offset_V[keep_V], length_V=self.length_V[keep_V])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of ids, labels and features: equal for equal data wherever it lies."""
+        digest = hashlib.sha256(repr([(video.id, video.labels) for video in [*self.videos, *self._counted]]).encode())
+        digest.update(self.length_V.numpy().data)
+        digest.update(self.packed_NF.cpu().numpy().data)
+        return digest.hexdigest()
+
+    def batch(self, video_B: Tensor, snippet_BT: Tensor, out_NF: Tensor) -> Tensor:
+        """The features (B, T, F) of a batch of snippet indices, in the first B x T rows of `out_NF`."""
+        row_N = (self.offset_V[video_B, None] + snippet_BT).flatten().to(self.packed_NF.device)
+        torch.index_select(self.packed_NF, 0, row_N, out=out_NF[: len(row_N)])
+        return out_NF[: len(row_N)].view(*snippet_BT.shape, -1)
+
+    def features(self, position: int) -> Tensor:
+        """All snippets (T, F) of one video, in single precision."""
+        first = int(self.offset_V[position])
+        return self.packed_NF[first : first + int(self.length_V[position])].float()
+
+    def labels(self, classes: Sequence[str]) -> Tensor:
+        """Multi-hot video-level labels (V, C); labels that are not among the classes are left out."""
+        rows = [[float(name in video.labels) for name in classes] for video in self.videos]
+        return torch.tensor(rows, dtype=torch.float32)
+
+
+def load_subset(folder: Folder, role: str, dtype: torch.dtype = torch.float32) -> Subset:
+    """Read the `train` or the `test` subset of a folder, video by video into one tensor.
+
+    Args:
+        folder: the dataset.
+        role: `train` or `test`.
+        dtype: of the resident features; torch.float16 halves their memory.
+
+    Raises:
+        BadInput: as `Folder.check`, and features that are no finite floats, or too large for `dtype`.
+    """
+    videos, lengths, width = folder.check(role)
+    length_V = torch.tensor(lengths)
+    offset_V = length_V.cumsum(0) - length_V
+    packed_NF = torch.empty(sum(lengths), width, dtype=dtype)
+    for video, first, length in zip(videos, offset_V.tolist(), lengths, strict=True):
+        rows_TF = packed_NF[first : first + length]
+        folder.read_into(rows_TF.numpy(), video.id)
+        if dtype == torch.float16 and not rows_TF.isfinite().all():
+            found, expected = f"{video.id} with values beyond 65504", "the range of half precision"
+            raise BadInput(folder.features, found, expected, "keep the features in single precision")
+    missing, misses = folder.without_features(role), (role, folder.missing) == ("test", "miss")
+    if missing:
+        become = "count as misses" if misses else "are left out"
+        named = some([video.id for video in missing])
+        log.warning("%s: no features of %s annotated for %s, which %s", folder.features, named, role, become)
+    return Subset(videos, packed_NF, offset_V, length_V, tuple(missing), misses)
