@@ -41,7 +41,14 @@ class Unit3D(nn.Module):
         """(B, C, T, H, W) → (B, out, ⌈T/stride⌉, ⌈H/stride⌉, ⌈W/stride⌉)."""
         if self.stride != (1, 1, 1):
             x_BCTHW = F.pad(x_BCTHW, same_padding(x_BCTHW.shape[2:], self.kernel, self.stride))
-        return F.relu(self.bn(self.conv3d(x_BCTHW)), inplace=True)
+        return F.relu(self.bn(self._convolve(x_BCTHW)), inplace=True)
+
+    def _convolve(self, x_BCTHW: Tensor) -> Tensor:
+        if self.kernel != (1, 1, 1):
+            return self.conv3d(x_BCTHW)
+        # a matrix product stays channels-last with one thread, too, where PyTorch's convolution does not
+        weight_OC = self.conv3d.weight.flatten(1)
+        return F.linear(x_BCTHW.permute(0, 2, 3, 4, 1), weight_OC, self.conv3d.bias).permute(0, 4, 1, 2, 3)
 
 
 class MaxPool(nn.Module):
