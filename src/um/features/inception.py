@@ -44,11 +44,12 @@ class Unit3D(nn.Module):
         return F.relu(self.bn(self._convolve(x_BCTHW)), inplace=True)
 
     def _convolve(self, x_BCTHW: Tensor) -> Tensor:
-        if self.kernel != (1, 1, 1):
-            return self.conv3d(x_BCTHW)
-        # a matrix product stays channels-last with one thread, too, where PyTorch's convolution does not
-        weight_OC = self.conv3d.weight.flatten(1)
-        return F.linear(x_BCTHW.permute(0, 2, 3, 4, 1), weight_OC, self.conv3d.bias).permute(0, 4, 1, 2, 3)
+        if self.kernel == (1, 1, 1):
+            # as a matrix product it stays channels-last with one thread, too, where PyTorch's convolution does not
+            weight_OC = self.conv3d.weight.flatten(1)
+            return F.linear(x_BCTHW.permute(0, 2, 3, 4, 1), weight_OC, self.conv3d.bias).permute(0, 4, 1, 2, 3)
+        convolved: Tensor = self.conv3d(x_BCTHW)
+        return convolved
 
 
 class MaxPool(nn.Module):
