@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from um.device import choose_device
 from um.features.backbones import build
+from um.features.winograd import replace_convolutions
 from um.params import Features
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
@@ -22,8 +23,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 class Network:
     """A recogniser's backbone for one stream, ready for inference on one device.
 
-    Batch norm is folded into the convolutions (10-15 % faster on a CPU; features move by 3e-6), and the
-    arrays lie channels-last (1.5 times faster on a CPU).
+    Batch norm is folded into the convolutions (10-15 % faster on a CPU; features move by 3e-6), the arrays lie
+    channels-last (1.5 times faster on a CPU), and on a CPU the 3 x 3 x 3 convolutions are Winograd's (1.25 times).
     """
 
     def __init__(self, settings: Features, weights: Path, device: str = "auto", stream: str = "rgb") -> None:
@@ -34,6 +35,8 @@ class Network:
         recognizer = build(settings.backbone, weights, stream)
         fold_batch_norm(recognizer.backbone)
         recognizer.backbone.to(memory_format=torch.channels_last_3d)
+        if self.device.type == "cpu" and not self.bf16:
+            replace_convolutions(recognizer.backbone)
         self.recognizer = recognizer.to(self.device)
 
     def __call__(self, frames_NTHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
