@@ -59,12 +59,15 @@ def check_ledger(values: Params) -> None:
 
 
 def check_leftovers(values: Params) -> None:
-    """DVC hashes whole folders: what is there besides the seeds of params.yaml could not be built again."""
+    """DVC hashes whole folders: what is there besides what params.yaml asks for could not be built again."""
     built = {f"seed{seed}" for seed in values.seeds}
     for dataset in values.datasets:
         for folder in (Path("models") / dataset, Path("results") / dataset):
-            if unknown := sorted(path.name for path in folder.glob("*") if path.name not in built):
-                found = f"{', '.join(unknown)}, not of the seeds {', '.join(map(str, values.seeds))}"
+            unknown = sorted(path.name for path in folder.glob("*") if path.name not in built)
+            if not values.of(dataset).train.held_out:
+                unknown += sorted(str(path.relative_to(folder)) for path in folder.glob("seed*/selected"))
+            if unknown:
+                found = f"{', '.join(unknown)}, not of the seeds {', '.join(map(str, values.seeds))} and `held_out`"
                 raise BadInput(
                     folder,
                     found,

@@ -29,6 +29,12 @@ def test_same_padding_is_tensorflows(n: int, k: int, s: int) -> None:
         assert before + after == max(k - s, 0)
 
 
+@torch.inference_mode()
+def test_pointwise_units_are_convolutions() -> None:
+    unit, x = Unit3D(5, 7, (1, 1, 1)).eval(), torch.randn(2, 5, 3, 4, 6)
+    torch.testing.assert_close(unit(x), unit.bn(unit.conv3d(x)).relu())
+
+
 def test_padding_of_layers() -> None:
     # TensorFlow: the first 7×7×7 convolution pads an even input by 2 before and 3 behind
     unit = Unit3D(1, 1, (7, 7, 7), (2, 2, 2)).eval()

@@ -1,11 +1,17 @@
 """Winograd's convolution is the convolution."""
 
+import copy
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from um.features import winograd
+from um.features.inception import InceptionI3D
+from um.features.network import Network, fold_batch_norm
 from um.features.winograd import WinogradConv3d, replace_convolutions
+from um.params import Features
 
 
 @pytest.fixture(autouse=True)
@@ -44,9 +50,39 @@ def test_a_clip_does_not_depend_on_its_batch() -> None:
     assert torch.equal(tried(x)[2], tried(x.flip(0))[1])
 
 
+def test_i3d_is_the_same_network() -> None:
+    torch.manual_seed(0)
+    plain = InceptionI3D().eval()
+    fold_batch_norm(plain)
+    faster = copy.deepcopy(plain)
+    replace_convolutions(faster)
+    replaced = [name for name, module in faster.named_modules() if isinstance(module, WinogradConv3d)]
+    assert len(replaced) == 19
+    x = torch.randn(1, 3, 8, 64, 64)
+    with torch.inference_mode():
+        theirs, ours = plain(x), faster(x)
+    assert not torch.equal(ours, theirs)
+    assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
+
+
+@torch.inference_mode()
+def test_a_network_on_a_cpu_uses_it_from_a_size_on(
+    tmp_path: Path, kinetics_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    for precision, crop, expected in (("fp32", 224, 9), ("fp32", 80, 1), ("bf16", 80, 0)):
+        network = Network(Features(crop=crop, precision=precision), kinetics_weights, "cpu")
+        if precision == "fp32":
+            network.forward(torch.zeros(1, 3, 16, crop, crop))
+        used = [module for module in network.recognizer.modules() if "kernels" in vars(module)]
+        assert len(used) == expected
+
+
 def test_others_are_not_replaced() -> None:
     kept = [nn.Conv3d(2, 2, 1), nn.Conv3d(2, 2, 3), nn.Conv3d(2, 2, 3, 2, 1), nn.Conv3d(2, 2, 3, padding=1, groups=2)]
     network = nn.Sequential(*kept, nn.Sequential(nn.Conv3d(2, 2, 3, padding=1)))
     replace_convolutions(network)
+    replace_convolutions(network)  # changes nothing more
     assert list(network)[:4] == kept
     assert isinstance(network[4][0], WinogradConv3d)
+    assert isinstance(network[4][0].convolution, nn.Conv3d)

@@ -75,6 +75,13 @@ def test_record_refuses_models_of_other_seeds(workspace, monkeypatch):
         provenance.record()
 
 
+def test_record_refuses_selected_models_that_are_not_asked_for(workspace, monkeypatch):
+    monkeypatch.chdir(workspace.root)
+    workspace.change("overrides.demo.train.held_out", 0.0)
+    with pytest.raises(BadInput, match="results/demo: found seed0/selected, seed1/selected, not of"):
+        provenance.record()
+
+
 @pytest.mark.parametrize(
     "name", ["results/benchmark.md", "models/demo/seed0/history.csv", "results/demo/seed1/metrics.json"]
 )

@@ -44,7 +44,7 @@ class Unit3D(nn.Module):
         return F.relu(self.bn(self._convolve(x_BCTHW)), inplace=True)
 
     def _convolve(self, x_BCTHW: Tensor) -> Tensor:
-        if self.kernel == (1, 1, 1):
+        if (self.kernel, self.stride, x_BCTHW.device.type) == ((1, 1, 1), (1, 1, 1), "cpu"):
             # as a matrix product it stays channels-last with one thread, too, where PyTorch's convolution does not
             weight_OC = self.conv3d.weight.flatten(1)
             return F.linear(x_BCTHW.permute(0, 2, 3, 4, 1), weight_OC, self.conv3d.bias).permute(0, 4, 1, 2, 3)

@@ -24,7 +24,7 @@ class Network:
     """A recogniser's backbone for one stream, ready for inference on one device.
 
     Batch norm is folded into the convolutions (10-15 % faster on a CPU; features move by 3e-6), the arrays lie
-    channels-last (1.5 times faster on a CPU), and on a CPU the 3 x 3 x 3 convolutions are Winograd's (1.25 times).
+    channels-last (1.5 times faster on a CPU), and on a CPU the larger 3 x 3 x 3 convolutions are Winograd's.
     """
 
     def __init__(self, settings: Features, weights: Path, device: str = "auto", stream: str = "rgb") -> None:

@@ -6,6 +6,8 @@ section 4 and its transforms for 4 × 4 outputs. Time is summed as it is.
 
 # N clips, C channels in, K channels out, T frames, H × W pixels; 36 = 6 × 6 inputs of a tile of 4 × 4 outputs
 
+from functools import cached_property
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,32 +27,43 @@ _OUT = torch.tensor(
 )
 
 
+PLAIN = {
+    "kernel_size": (3, 3, 3),
+    "stride": (1, 1, 1),
+    "padding": (1, 1, 1),
+    "dilation": (1, 1, 1),
+    "groups": 1,
+    "padding_mode": "zeros",
+}
+
+
 def replace_convolutions(network: nn.Module) -> None:
     """Take `WinogradConv3d` for every convolution that it can stand for, in place."""
-    for module in list(network.modules()):
+    for module in [module for module in network.modules() if not isinstance(module, WinogradConv3d)]:
         for name, child in module.named_children():
-            if isinstance(child, nn.Conv3d) and child.groups == 1 and child.padding_mode == "zeros":
-                shape = child.kernel_size, child.stride, child.padding, child.dilation
-                if shape == ((3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1)):
-                    setattr(module, name, WinogradConv3d(child))
+            if isinstance(child, nn.Conv3d) and all(getattr(child, key) == value for key, value in PLAIN.items()):
+                setattr(module, name, WinogradConv3d(child))
 
 
 class WinogradConv3d(nn.Module):
     """In place of a convolution, which still does what is too small: equal to about 1e-5 of the largest output.
 
-    A clip's output does not depend on the others of its batch.
+    For inference on a CPU, with weights that change no more. What else is in a batch changes nothing.
     """
 
     def __init__(self, convolution: nn.Conv3d) -> None:
         super().__init__()
         self.convolution = convolution
-        kernels_KC333 = convolution.weight.detach().double()
-        kernels = torch.einsum("ai,bj,kctij->tabck", _KERNEL, _KERNEL, kernels_KC333).flatten(1, 2)
-        self.kernels_3_36_CK = kernels.to(convolution.weight.dtype)
-        self.into_36_36 = torch.kron(_IN, _IN).to(convolution.weight.dtype)
-        self.out_of_16_36 = torch.kron(_OUT, _OUT).to(convolution.weight.dtype)
-        bias = convolution.bias
-        self.bias_K = kernels.new_zeros(convolution.out_channels).float() if bias is None else bias.detach()
+        weight, bias = convolution.weight.detach(), convolution.bias
+        self.bias_K = weight.new_zeros(len(weight)) if bias is None else bias.detach()
+        self.into_36_36, self.out_of_16_36 = (torch.kron(one, one).to(weight) for one in (_IN, _OUT))
+
+    @cached_property
+    def kernels(self) -> Tensor:
+        """The transformed kernels (3, 36, C, K), by frame; made when asked for, as they take 4 times the memory."""
+        weight_KC333 = self.convolution.weight.detach()
+        transformed = torch.einsum("ai,bj,kctij->tabck", _KERNEL, _KERNEL, weight_KC333.double())
+        return transformed.flatten(1, 2).to(weight_KC333.dtype)
 
     def forward(self, x_NCTHW: Tensor) -> Tensor:
         """(N, C, T, H, W) → (N, K, T, H, W), channels-last."""
@@ -62,15 +75,16 @@ class WinogradConv3d(nn.Module):
         rows, columns = -(-H // 4), -(-W // 4)
         padding = (0, 0, 1, 4 * columns + 1 - W, 1, 4 * rows + 1 - H, 1, 1)
         tiles = F.pad(x_NCTHW.permute(0, 2, 3, 4, 1), padding).unfold(2, 6, 4).unfold(3, 6, 4)
+        kernels_3_36_CK = self.kernels
         out = x_NCTHW.new_empty(N, T, rows, 4, columns, 4, K)
         step = max(1, TILES // (T * columns))
         for n in range(N):
             for first in range(0, rows, step):
                 part = tiles[n, :, first : first + step].permute(4, 5, 0, 1, 2, 3)
                 inputs = (self.into_36_36 @ part.reshape(36, -1)).view(36, T + 2, -1, C)
-                products = torch.bmm(inputs[:, :T].flatten(1, 2), self.kernels_3_36_CK[0])
+                products = torch.bmm(inputs[:, :T].flatten(1, 2), kernels_3_36_CK[0])
                 for t in (1, 2):
-                    products.baddbmm_(inputs[:, t : T + t].flatten(1, 2), self.kernels_3_36_CK[t])
+                    products.baddbmm_(inputs[:, t : T + t].flatten(1, 2), kernels_3_36_CK[t])
                 outputs = (self.out_of_16_36 @ products.view(36, -1)).view(4, 4, T, -1, columns, K)
                 target = out[n, :, first : first + step]
                 torch.add(outputs.permute(2, 3, 0, 4, 1, 5), self.bias_K, out=target)
