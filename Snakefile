@@ -3,6 +3,7 @@ From raw videos to the benchmark table.
 
 snakemake --cores all                                        everything, for the datasets of params.yaml
 snakemake --cores all --config dataset=NAME                  another dataset of datasets/
+snakemake --cores all --config dataset=NAME what=videos      from its videos, where params.yaml says published features
 snakemake --cores all --config variant=NAME                  another form of the method, one of params.yaml's variants
 snakemake --cores all ablation                               the paper's ablation, on the same datasets
 snakemake --cores all --config only=STAGE -- STAGE           one stage on what is there (this is what dvc.yaml does)

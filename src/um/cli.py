@@ -1,5 +1,6 @@
 """The command line: one verb per arrow of the way of the data, no logic."""
 
+import datetime
 import inspect
 import logging
 import sys
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 features = typer.Typer(no_args_is_help=True, help="Look at features, in any public layout.")
 app.add_typer(features, name="features")
+data = typer.Typer(no_args_is_help=True, help="Look at annotations, and at what there is of a dataset.")
+app.add_typer(data, name="data")
 
 Changed = dict[str, dict[str, Any]]
 DatasetName = Annotated[Optional[str], typer.Option("--dataset", help="dataset of params.yaml, in data/<dataset>")]  # noqa: UP045
@@ -29,6 +32,10 @@ Seeds = Annotated[Optional[list[int]], typer.Option(help="default: those of para
 Out = Annotated[Path, typer.Option(help="where the results go")]
 Device = Annotated[str, typer.Option(help="auto (CUDA, else CPU), cpu, cuda, cuda:1, …")]
 Weights = Annotated[Path, typer.Option(help="pretrained weights of the backbone; the default is fetched when missing")]
+Cookies = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(envvar="UM_COOKIES", exists=True, dir_okay=False, help="a browser's cookies.txt, for YouTube"),
+]
 FlowWeights = Annotated[Optional[Path], typer.Option(help="the same of its flow network")]  # noqa: UP045
 AS_PUBLISHED = ("official", "paper", "seed")  # variants that are what they are
 SHARD = "one of K processes that share the videos and the folder; when all have ended, one run without it"
@@ -101,16 +108,63 @@ def weights(out: Annotated[Path, typer.Option(help="safetensors file to write")]
 def download(
     dataset: Annotated[str, typer.Option(help="a folder of datasets/")],
     out: Annotated[Optional[Path], typer.Option(help="default: data/<dataset>")] = None,  # noqa: UP045
+    connections: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="files that are fetched at the same time; default: 4, of YouTube 1"),
+    ] = None,
+    cookies: Cookies = None,
+    keep_archives: Annotated[bool, typer.Option(help="do not delete them when they are unpacked")] = False,
+    retry: Annotated[bool, typer.Option(help="look again for videos that missing.tsv says were looked for")] = False,
+    date: Annotated[Optional[str], typer.Option(help="of this run, for missing.tsv; default: today")] = None,  # noqa: UP045
+    shard: Annotated[Optional[str], typer.Option(metavar="I-of-K", help=SHARD)] = None,  # noqa: UP045
     *,
     changed: Changed,
 ) -> None:
-    """Bring a dataset's annotations and videos to data/."""
+    """Bring a dataset's annotations, and its videos or published features, to data/."""
     from um.datasets import source
+    from um.download.bring import Machine
+    from um.download.obtain import Ways, mirrors
+    from um.features.shard import Shard
     from um.progress import progress
 
     settings = _settings(dataset, changed).download
+    machine = Machine(
+        Ways(mirrors(settings.mirrors), cookies),
+        connections,
+        keep_archives,
+        retry,
+        date or datetime.date.today().isoformat(),
+        Shard.parse(shard) if shard else None,
+    )
     with progress("videos") as step:
-        source.download(dataset, settings, out or Path("data") / dataset, step)
+        source.download(dataset, settings, out or Path("data") / dataset, step, machine)
+
+
+@data.command()
+def status(
+    dataset: DatasetName = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Say what is there of a dataset, what is missing, and which population of the literature that is."""
+    from um.datasets.source import DATASETS
+    from um.download import sources
+    from um.download.status import status as describe
+
+    facts = DATASETS / (dataset or "")
+    table = sources.read(facts / "sources.yaml") if (facts / "sources.yaml").is_file() else None
+    lock = sources.Lock(facts / "sources.lock.json") if table else None
+    describe(dataset, _root(dataset, data_dir), table, lock, typer.echo)
+
+
+@data.command()
+def check(
+    annotations: Annotated[str, typer.Argument(help="dataset in data/, JSON file, or THUMOS'14's folder of txt files")],
+) -> None:
+    """List everything that is wrong with annotations, and their labels by subset; errors are exit code 1."""
+    from um.datasets.check import report
+
+    if report(annotations, typer.echo):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -151,27 +205,30 @@ def extract(
 ) -> None:
     """Extract snippet features of videos, or of all videos of a dataset; bring them where it comes as features."""
     from um.datasets import source
+    from um.datasets.annotations import load
     from um.datasets.imported import bring
     from um.features.extract import extract as run_extract
     from um.features.shard import Shard
     from um.progress import progress
 
     settings, share = _settings(dataset, changed).features, Shard.parse(shard) if shard else None
+    missing: dict[str, str] = {}
     if dataset and not videos:
-        out = out or Path("data") / dataset / "features"
-        if not source.has_videos(dataset):
+        root = Path("data") / dataset
+        out = out or root / "features"
+        if folder := source.features_of(dataset, root):
             if share:
                 raise BadInput("--shard", f"{dataset}, which comes as features", "a dataset of videos", "leave it out")
             with progress("features") as step:
-                bring(source.location(dataset), out, step)
+                bring(folder, out, step, load(root / "annotations.json"))
             return
-        named = source.downloaded(Path("data") / dataset)
+        named, missing = source.downloaded(root), source.not_downloaded(root)
     elif videos and not dataset and out:
         named = source.by_id(videos)
     else:
         raise BadInput("command line", "neither --dataset nor videos with --out", "one of them", "see --help")
     files = _weights(settings, weights, flow_weights)
-    run_extract(named, out, settings, files, device, strict=strict, decoders=decoders, shard=share)
+    run_extract(named, out, settings, files, device, strict=strict, decoders=decoders, shard=share, missing=missing)
 
 
 @features.command("inspect")

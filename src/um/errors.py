@@ -12,6 +12,10 @@ class BadInput(Exception):
         super().__init__(" ".join(f"{where}: found {found}; expected {expected}; hint: {hint}".split()))
 
 
+class Gone(BadInput):
+    """What is not to be had from there, however often it is tried: deleted, private, or never there."""
+
+
 def some(names: Sequence[str], one: str = "video", more: str = "videos") -> str:
     """`5 videos (a, b, c, …)`: how errors name many videos, or many of anything else."""
     return f"{len(names)} {one if len(names) == 1 else more} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"

@@ -1,5 +1,6 @@
 """Files that are whole or absent, and how they are told apart."""
 
+import fcntl
 import filecmp
 import gc
 import hashlib
@@ -30,6 +31,15 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Let one thread or process at a time do what it does to `path`; the lock is an empty hidden file beside it."""
+    make_folder(path.parent)
+    with path.with_name(f".{path.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def sweep(files: Iterable[Path]) -> None:

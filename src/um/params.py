@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.functional_validators import AfterValidator
+from pydantic.functional_validators import AfterValidator, BeforeValidator
 
 from um.errors import BadInput
 
@@ -36,6 +36,11 @@ def _check_odd(value: int) -> int:
     return value
 
 
+def _words(value: Any) -> Any:
+    return value.split() if isinstance(value, str) else value
+
+
+Mirrors = Annotated[list[str], BeforeValidator(_words)]  # one option on the command line
 Odd = Annotated[int, AfterValidator(_check_odd)]
 Range = Annotated[str, AfterValidator(_check_range)]
 Streams = Literal["rgb", "flow", "rgb,flow"]
@@ -48,8 +53,16 @@ class Section(BaseModel):
 
 
 class Download(Section):
-    """How the rendered demo is drawn; other providers have no scientific choices."""
+    """What is brought of a dataset of sources.yaml, and how the rendered demo is drawn."""
 
+    what: Literal["videos", "features", "annotations"] = Field(
+        "videos",
+        description="of a dataset of sources.yaml: videos to extract from, features as published, or annotations alone",
+    )
+    source: str = Field(
+        "auto", description="one version of these by its name in sources.yaml; auto: the first to be had"
+    )
+    mirrors: Mirrors = Field([], description="folders or URLs of copies, tried in this order before the table's links")
     render_seed: int = Field(0, ge=0, description="seed of the rendered demo")
     train_videos: int = Field(36, ge=1, description="rendered training videos")
     test_videos: int = Field(18, ge=1, description="rendered test videos")
@@ -289,8 +302,8 @@ def options(*sections: Section) -> list[str]:
             option = name.replace("_", "-")
             if isinstance(value, bool):
                 result.append(f"--{option}" if value else f"--no-{option}")
-            else:
-                result += [f"--{option}", str(value)]
+            elif value != []:
+                result += [f"--{option}", " ".join(value) if isinstance(value, list) else str(value)]
     return result
 
 

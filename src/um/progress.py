@@ -2,10 +2,13 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+TENTHS = 10  # lines that a log gets of one long file
+LONG_FILE = 100_000_000  # bytes
 
 
 @contextmanager
@@ -37,3 +40,44 @@ def progress(title: str, total: int | None = None) -> Iterator[Callable[..., Non
             bars.update(task, description=f"{title} {text}", completed=done, advance=1 if done is None else None)
 
         yield step
+
+
+Bytes = Callable[[int, int | None], None]  # so far, in all
+
+
+@contextmanager
+def transfers(title: str, total: int) -> Iterator[Callable[[str], AbstractContextManager[Bytes]]]:
+    """Yield `begin(name)`, a context that yields `report(bytes, bytes in all)` for one file; several may run at once.
+
+    Args:
+        title: of all files together.
+        total: files.
+    """
+    console, count = Console(file=sys.stderr), 0
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        whole = bars.add_task(title, total=total, state=f"0/{total}")
+
+        @contextmanager
+        def begin(name: str) -> Iterator[Bytes]:
+            nonlocal count
+            task, told = bars.add_task(f"  {name}", total=None, state=""), 0
+
+            def report(done: int, size: int | None) -> None:
+                nonlocal told
+                state = f"{done / 1e6:,.1f}{f'/{size / 1e6:,.1f}' if size else ''} MB"
+                bars.update(task, completed=done, total=size, state=state)
+                if not console.is_terminal and size and size >= LONG_FILE and done * TENTHS // size > told:
+                    told = done * TENTHS // size
+                    print(f"{title}: {name} {state}", file=sys.stderr, flush=True)
+
+            try:
+                yield report
+            finally:
+                bars.remove_task(task)
+            count += 1
+            bars.update(whole, completed=count, state=f"{count}/{total}")
+            if not console.is_terminal and (count % max(1, total // 20) == 0 or count == total):
+                print(f"{title}: {count}/{total} {name}", file=sys.stderr, flush=True)
+
+        yield begin

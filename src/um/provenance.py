@@ -19,13 +19,20 @@ from um.params import Params
 log = logging.getLogger(__name__)
 
 LEDGER = Path("dvc.yaml")
+OF_SHARDS = {"extract_shard", "download_shard"}  # rules whose files do not last
 COMMITTED = ("src/", "datasets/")  # dependencies that git keeps
+RECORDS = ("missing.tsv", "sources.lock.json")  # what a download has found out: no reason to do it again
 
 
 def stages() -> dict[str, dict[str, Any]]:
-    """The stages of dvc.yaml as they are written."""
+    """The stages of dvc.yaml as they are written, of one dataset `${item.dataset}` and one seed `${item.seed}`."""
+    written = _written()["stages"]
+    return {name: stage.get("do", stage) for name, stage in written.items()}
+
+
+def _written() -> dict[str, Any]:
     try:
-        return dict(yaml.safe_load(LEDGER.read_text("utf-8"))["stages"])
+        return dict(yaml.safe_load(LEDGER.read_text("utf-8").replace("${item}", "${item.dataset}")))
     except FileNotFoundError:
         raise BadInput(LEDGER, "no such file", "the project's dvc.yaml", "run from the project's root") from None
 
@@ -39,7 +46,7 @@ def code(stage: str, dataset: str = "") -> str:
             raise BadInput(LEDGER, f"{path}, which does not exist", "dependencies that do", f"correct stage {stage}")
         if dependency.startswith(COMMITTED):
             for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-                if "__pycache__" not in file.parts:
+                if "__pycache__" not in file.parts and file.name not in RECORDS and not file.name.startswith("."):
                     digest.update(f"{file.as_posix()} {sha256(file)}\n".encode())
     return digest.hexdigest()
 
@@ -52,7 +59,11 @@ def _dependencies(stage: str, dataset: str) -> list[str]:
 def check_ledger(values: Params) -> None:
     """dvc.yaml cannot loop over the dependencies of one stage: table must name every dataset's results."""
     listed = stages()["table"]["deps"]
+    ours, theirs = (next(v[name] for v in _written()["vars"] if name in v) for name in ("ours", "theirs"))
     for dataset in values.datasets:
+        if (dataset in ours) + (dataset in theirs) != 1:
+            found, expected = f"{dataset} not in one of the lists `ours` and `theirs`", "every one of `datasets` in one"
+            raise BadInput(LEDGER, found, expected, "may `dvc push` pass on its videos? Then they are `ours`")
         if f"results/{dataset}" not in listed:
             found = f"stage table without results/{dataset}"
             raise BadInput(LEDGER, found, "the results of all `datasets`", "repeat demo's lines there for it")
@@ -131,7 +142,7 @@ def plan() -> list[str]:
     """
     report = run("snakemake", "--dry-run", "--quiet", "rules")
     named = re.search(r"Rules with missing metadata: (.+)", report)
-    if unknown := sorted(set(named[1].split() if named else ()) - {"extract_shard"}):  # whose files do not last
+    if unknown := sorted(set(named[1].split() if named else ()) - OF_SHARDS):
         hint = "`um restore` if they come from `dvc pull`, else delete them and run snakemake"
         raise BadInput("snakemake", f"no record of how files of {' '.join(unknown)} were made", "its own record", hint)
     if "Nothing to be done" in report:

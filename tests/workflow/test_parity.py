@@ -15,7 +15,8 @@ from .conftest import ROOT, Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # pygtrie, through DVC
 
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+WRITTEN = yaml.safe_load((ROOT / "dvc.yaml").read_text().replace("${item}", "${item.dataset}"))["stages"]
+STAGES = {name: stage.get("do", stage) for name, stage in WRITTEN.items() if name != "fetch"}
 MODULES = {  # the module behind each stage's verb
     "weights": "um.features.weights",
     "download": "um.datasets.source",
@@ -25,7 +26,12 @@ MODULES = {  # the module behind each stage's verb
     "table": "um.benchmark",
 }
 PLUMBING = {"um.errors", "um.files", "um.params", "um.progress"}  # carry values, and make none
-ASIDE = {  # imports for other verbs: `um localize`; a dataset's title; annotations of datasets that come as features
+ASIDE = {  # imports for other verbs: `um localize`; a dataset's title; annotations of datasets that come as features;
+    # and what a download finds its way by
+    ("um.download.bring", "um.datasets.folder"),
+    ("um.download.bring", "um.datasets.layouts"),
+    ("um.download.bring", "um.features.shard"),
+    ("um.download.videos", "um.video.probe"),
     ("um.datasets.source", "um.datasets.folder"),
     ("um.test", "um.features.extract"),
     ("um.test", "um.datasets.source"),
@@ -41,6 +47,14 @@ def test_stages_are_the_rules_files():
         assert stage["cmd"].startswith("snakemake ")
         assert f"only={name}" in stage["cmd"]
         assert stage["cmd"].endswith(f" -- {name}")
+
+
+def test_others_videos_are_recorded_but_not_pushed():
+    ours, theirs = WRITTEN["download"], WRITTEN["fetch"]
+    assert (ours["foreach"], theirs["foreach"]) == ("${ours}", "${theirs}")
+    videos = theirs["do"]["outs"][1]["data/${item.dataset}/videos"]
+    assert videos.pop("push") is False
+    assert theirs["do"] == ours["do"]
 
 
 def source(module: str) -> Path | None:

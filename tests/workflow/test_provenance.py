@@ -42,6 +42,29 @@ def test_round_trip_through_a_remote(workspace, tmp_path):
     assert "train_model" in other.done("snakemake", "-n")
 
 
+def test_features_alone_are_enough_to_train(workspace, tmp_path):
+    """Others' videos are recorded, stay out of the remote, and nobody needs them."""
+    ledger = workspace / "dvc.yaml"
+    ledger.write_text(ledger.read_text().replace("ours: [demo]", "ours: []").replace("theirs: []", "theirs: [demo]"))
+    workspace.done("um", "record")
+    workspace.done("dvc", "remote", "add", "--quiet", "-d", "storage", str(tmp_path / "remote"))
+    workspace.commit()
+    workspace.done("dvc", "push")
+    subprocess.run(["git", "clone", "--quiet", str(workspace.root), str(tmp_path / "other")], check=True)
+    other = Workspace(tmp_path / "other")
+    other.done("dvc", "pull", "data/demo/annotations.json", "data/demo/features")
+    assert not (other / "data/demo/videos").exists()
+    other.done("um", "train", "--dataset", "demo", "--seed", "0", "--out", "models/demo/seed0")
+    model = "models/demo/seed0/last.safetensors"
+    assert (other / model).read_bytes() == (workspace / model).read_bytes()
+    other.done("snakemake", "--config", "only=evaluate", "dataset=demo", "seed=0", "--", "evaluate")
+    scores = "results/demo/seed0/metrics.json"
+    assert (other / scores).read_bytes() == (workspace / scores).read_bytes()
+    assert "data/demo/videos" in other.run("dvc", "pull").stdout
+    other.done("dvc", "pull", "--allow-missing", "--force")
+    assert "not here: data/demo/videos" in other.done("um", "restore")
+
+
 def test_record_refuses_unfinished_work(workspace, monkeypatch):
     monkeypatch.chdir(workspace.root)
     ledger = (workspace / "dvc.lock").read_bytes()

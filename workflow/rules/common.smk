@@ -21,16 +21,18 @@ STAGES = ("weights", "download", "features", "train", "evaluate", "table")
 WEIGHTS = "data/weights/i3d-inception-rgb.safetensors"
 
 
-# Into how many jobs an extraction is split is the machine's: `--set-scatter shards=K`, or `set-scatter` in a profile.
+# Into how many jobs an extraction and a download are split is the machine's: `--set-scatter shards=K downloads=K`, or
+# `set-scatter` in a profile.
 scattergather:
     shards=1,
+    downloads=1,
 
 
 SHARDS = len(gather.shards("{scatteritem}"))
+DOWNLOADS = len(gather.downloads("{scatteritem}"))
 
 
 # The same for all jobs of a plan, which may be thousands.
-has_videos = cache(source.has_videos)
 code_of = cache(provenance.code)
 
 
@@ -42,14 +44,22 @@ def stop(error):
 
 def configured():
     """The values of --config, as text."""
-    if unknown := sorted(set(config) - {"only", "dataset", "variant", "seed"}):
+    if unknown := sorted(set(config) - {"only", "dataset", "variant", "seed", "what"}):
         hint = "scientific choices go to params.yaml"
-        stop(BadInput("--config", f"unknown key {unknown[0]}", "only, dataset, variant or seed", hint))
+        stop(BadInput("--config", f"unknown key {unknown[0]}", "only, dataset, variant, seed or what", hint))
     only = config.get("only")
     if only and only not in STAGES:
         stop(BadInput("--config", f"only = {only!r}", f"one of {', '.join(STAGES)}", "stages are those of dvc.yaml"))
-    values = [None if config.get(key) is None else str(config[key]) for key in ("only", "dataset", "seed")]
+    values = [None if config.get(key) is None else str(config[key]) for key in ("only", "dataset", "seed", "what")]
     return *values, str(config.get("variant", choices.OURS))
+
+
+def of_what(settings):
+    """The settings, with videos or features brought as --config asks for."""
+    if WHAT is None:
+        return settings
+    download = choices.validate(choices.Download, settings.download.model_dump() | {"what": WHAT}, "--config")
+    return settings.model_copy(update={"download": download})
 
 
 def chosen():
@@ -69,11 +79,11 @@ def chosen():
             provenance.check_leftovers(values)
         runs, by_name = {}, {}
         for dataset in datasets:
-            by_name[dataset] = values.of(dataset)
+            by_name[dataset] = of_what(values.of(dataset))
             rows = [row for row in ABLATION if row in (choices.OURS, *values.variants)]
             for variant in [VARIANT] if ONLY else [VARIANT, *rows]:
                 run = choices.run_name(dataset, variant)
-                runs[run], by_name[run] = dataset, values.of(dataset, variant)
+                runs[run], by_name[run] = dataset, of_what(values.of(dataset, variant))
         built = [by_name[choices.run_name(dataset, VARIANT)] for dataset in datasets]
         if len({settings.train.held_out > 0 for settings in built}) > 1:
             found = "train.held_out = 0 for some datasets"
@@ -84,8 +94,9 @@ def chosen():
 
 
 ABLATION = ("softmax", "fusion", "fusion_um", choices.OURS)  # the rows of the paper's table
-ONLY, DATASET, SEED, VARIANT = configured()
-PART = [DATASET, VARIANT != choices.OURS and VARIANT, SEED and not ONLY and f"seed{SEED}"]  # what is built by itself
+ONLY, DATASET, SEED, WHAT, VARIANT = configured()
+# what is built by itself
+PART = [DATASET, VARIANT != choices.OURS and VARIANT, SEED and not ONLY and f"seed{SEED}", WHAT]
 MAIN = not any(PART)  # what the ledger records
 RUNS, SETTINGS, SEEDS = chosen()
 DATASETS = sorted(set(RUNS.values()), key=list(RUNS.values()).index)
@@ -118,6 +129,19 @@ def of_dataset(pattern):
 def dataset_of(wildcards):
     """The dataset that a job's run is of."""
     return RUNS[wildcards.run]
+
+
+@cache
+def has_videos(dataset):
+    """Whether features are extracted from the dataset's videos; asked for by all jobs of a plan."""
+    return source.has_videos(dataset, SETTINGS[dataset].download)
+
+
+def downloads_of(wildcards):
+    """The marks of the jobs that share a dataset's download, if there are several."""
+    if DOWNLOADS < 2 or not source.is_shared(wildcards.dataset, SETTINGS[wildcards.dataset].download):
+        return []
+    return gather.downloads("data/{dataset}/downloads/shards/{scatteritem}", dataset=wildcards.dataset)
 
 
 def weights_of(wildcards):

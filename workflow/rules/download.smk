@@ -1,9 +1,11 @@
 """
-A dataset's annotations and videos, as its datasets/<dataset>/dataset.yaml says.
+A dataset's annotations and its videos or published features, as its datasets/<dataset>/dataset.yaml says; resumable,
+what is there stays. With `--set-scatter downloads=K`, K jobs share the videos; `--resources connections=N` bounds how
+many of them fetch at the same time.
 
 REQUIRED INPUTS:
 
-    datasets/{dataset}/dataset.yaml
+    datasets/{dataset}/dataset.yaml         and sources.yaml, for a dataset that is fetched
 
 OUTPUTS:
 
@@ -18,14 +20,44 @@ rule download:
         expand("data/{dataset}/videos/index.json", dataset=DATASETS),
 
 
+if DOWNLOADS > 1:
+
+    rule download_shard:
+        input:
+            "datasets/{dataset}/dataset.yaml",
+        output:
+            temp(touch("data/{dataset}/downloads/shards/{scatteritem}")),
+        log:
+            "logs/download/{dataset}-{scatteritem}.log",
+        retries: 2
+        conda:
+            "../envs/um.yaml"
+        resources:
+            connections=1,
+        params:
+            settings=options("download"),
+            code=code("download"),
+        shell:
+            r"""
+            um download \
+                --dataset {wildcards.dataset:q} \
+                --shard {wildcards.scatteritem:q} \
+                --connections 1 \
+                {params.settings:q} \
+                2>&1 | tee {log:q}
+            """
+
+
 rule download_dataset:
     input:
-        "datasets/{dataset}/dataset.yaml",
+        downloads_of,  # what they have brought is taken over as it is
+        description="datasets/{dataset}/dataset.yaml",
     output:
         annotations="data/{dataset}/annotations.json",
         videos="data/{dataset}/videos/index.json",
     log:
         "logs/download/{dataset}.log",
+    retries: 2
     conda:
         "../envs/um.yaml"
     params:

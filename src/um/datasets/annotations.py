@@ -13,6 +13,7 @@ from um.files import read_json
 
 SLACK = 1.0  # seconds: how far public annotations reach behind the end of their video (0.85 s in ActivityNet 1.3)
 SUBSETS = {"train": "train", "training": "train", "val": "val", "validation": "val", "test": "test", "testing": "test"}
+VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v"}
 AMBIGUOUS = "Ambiguous"  # THUMOS'14's name for segments that may or may not be an action
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from um.datasets.annotations import SUBSETS
+from um.datasets.annotations import SUBSETS, Annotations
 from um.datasets.folder import Folder
 from um.errors import some
 from um.features import store
@@ -20,18 +20,26 @@ log = logging.getLogger(__name__)
 FPS, WINDOW = 25.0, 16  # of public features
 
 
-def bring(source: Path, out: Path, report: Callable[[str], None] = lambda _: None) -> None:
+def bring(
+    source: Path,
+    out: Path,
+    report: Callable[[str], None] = lambda _: None,
+    annotated: Annotations | None = None,
+) -> None:
     """Copy the features of the train and test videos; what is there already and still true is kept.
 
     Args:
         source: folder in a public layout, or one of `um simulate`.
         out: folder of the features: `<subset>/{rgb,flow}/<id>.npy`, in half precision where they were.
         report: called with every video's id when it is there.
+        annotated: the videos that count; those of the folder's own annotations by default.
 
     Raises:
         BadInput: no such layout, or features that do not fit the annotations (`um features inspect` tells more).
     """
-    folder = Folder(source, missing="drop")  # what it means that videos are missing is said by the evaluation
+    folder = Folder(
+        source, missing="drop", annotated=annotated
+    )  # what it means that videos are missing is said by the evaluation
     videos = [video for role in ("train", "test") for video in folder.check(role)[0]]
     if missing := [video.id for role in ("train", "test") for video in folder.without_features(role)]:
         log.warning("%s: no features of %s that are annotated; the others are brought", folder.features, some(missing))

@@ -5,31 +5,37 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import Field
 
 from um.datasets import annotations, demo
-from um.datasets.annotations import SUBSETS, video_id
+from um.datasets.annotations import SUBSETS, VIDEO_SUFFIXES, video_id
 from um.datasets.folder import Folder
 from um.errors import BadInput, some
 from um.files import atomic, read_json, sha256, write_json
 from um.params import Download, Section, validate
 
-VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v"}
+if TYPE_CHECKING:
+    from um.download.bring import Machine
+
 DATASETS = Path("datasets")
+OWN = "$source"  # the version of published features that is a folder of the user's
 
 
 class Description(Section):
     """`dataset.yaml`."""
 
     title: str = Field("", description="name in the benchmark table")
-    provider: Literal["demo", "local", "features"] = Field(
-        description="demo: videos rendered here; local: videos of yours; features: features in a public layout"
+    provider: Literal["demo", "local", "features", "sources"] = Field(
+        description="demo: videos rendered here; local: videos of yours; features: features in a public layout; "
+        "sources: what the sources.yaml beside it lists"
     )
     source: str | None = Field(
-        None, description="local: folder with annotations.json and the videos; features: folder of both of these"
+        None,
+        description="local: folder with annotations.json and the videos; features: folder of both of these; "
+        "sources: the same, instead of the list's features, where the variables in it are set",
     )
 
 
@@ -54,37 +60,76 @@ def describe(dataset: str) -> Description:
     return validate(Description, values, path)
 
 
+def _expanded(given: str | None) -> str | None:
+    source = os.path.expandvars(given or "")
+    return None if not source or "$" in source else source
+
+
 def location(dataset: str) -> Path:
     """Where a dataset's `source` is, environment variables and `~` expanded."""
     given = describe(dataset).source
-    source = os.path.expandvars(given or "")
-    if not source or "$" in source:
+    if (source := _expanded(given)) is None:
         found = f"source = {given!r}"
         path = DATASETS / dataset / "dataset.yaml"
         raise BadInput(path, found, "a folder (variables must be set)", "write its path")
     return Path(source).expanduser()
 
 
-def has_videos(dataset: str) -> bool:
+def has_videos(dataset: str, settings: Download) -> bool:
     """Whether features are extracted from its videos; otherwise they are brought."""
-    return describe(dataset).provider != "features"
+    provider = describe(dataset).provider
+    return settings.what == "videos" if provider == "sources" else provider != "features"
 
 
-def download(dataset: str, settings: Download, out: Path, report: Callable[[str], None] = lambda _: None) -> None:
+def is_shared(dataset: str, settings: Download) -> bool:
+    """Whether several processes may share its download."""
+    return describe(dataset).provider == "sources" and settings.what == "videos"
+
+
+def features_of(dataset: str, root: Path) -> Path | None:
+    """The folder of the features that `download` brought to `data/<dataset>`; None if it brought videos."""
+    provider = describe(dataset).provider
+    if provider != "sources":
+        return location(dataset) if provider == "features" else None
+    version = read_json(root / "videos" / "index.json").get("features")
+    if version in (None, OWN):
+        return location(dataset) if version else None
+    from um.download import bring
+
+    return bring.inner(bring.features_folder(root, version))
+
+
+def download(
+    dataset: str,
+    settings: Download,
+    out: Path,
+    report: Callable[[str], None] = lambda _: None,
+    machine: "Machine | None" = None,
+) -> None:
     """Bring a dataset's annotations and videos to `out`, and list them in `videos/index.json`.
 
     A dataset that comes as features has no videos: `um.datasets.imported.bring` brings the features.
 
     Args:
         dataset: a folder of `datasets/`.
-        settings: of the rendered demo.
+        settings: of the rendered demo, and which part of a dataset of sources.yaml.
         out: `data/<dataset>`.
         report: called with every video's name when it is there.
+        machine: how a dataset of sources.yaml is fetched.
 
     Raises:
-        BadInput: no such dataset, annotations that are wrong, a video without annotation or the reverse.
+        BadInput: no such dataset, annotations that are wrong, a video without annotation or the reverse; what cannot
+            be fetched.
     """
     description = describe(dataset)
+    own = settings.what == "features" and _expanded(description.source) is not None
+    if description.provider == "sources" and not own:
+        from um.download import bring  # not above: planning the workflow does without the libraries of downloads
+
+        bring.bring(dataset, DATASETS / dataset, settings, out, machine or bring.MACHINE)
+        return
+    if machine and machine.shard:
+        raise BadInput("--shard", f"{dataset}, which is not fetched", "a dataset of sources.yaml", "leave it out")
     sources: list[Source] = []
     if description.provider == "demo":
         plan = demo.plan(settings)
@@ -105,7 +150,8 @@ def download(dataset: str, settings: Download, out: Path, report: Callable[[str]
         source.make(path)
         files[source.file] = {"sha256": sha256(path), "bytes": path.stat().st_size}
         report(source.file)
-    write_json(videos / "index.json", {"files": dict(sorted(files.items()))})
+    brought = {"features": OWN} if description.provider == "sources" else {}
+    write_json(videos / "index.json", {"files": dict(sorted(files.items()))} | brought)
 
 
 def _rendered(plan: dict[str, Any], settings: Download) -> list[Source]:
@@ -151,6 +197,11 @@ def downloaded(root: Path) -> dict[str, Path]:
     """The videos that `download` brought to `data/<dataset>`: `<subset>/<id>` → file."""
     index = read_json(root / "videos" / "index.json")
     return {str(Path(file).with_suffix("")): root / "videos" / file for file in index["files"]}
+
+
+def not_downloaded(root: Path) -> dict[str, str]:
+    """The videos that it found missing: `<subset>/<id>` → why."""
+    return dict(read_json(root / "videos" / "index.json").get("missing", {}))
 
 
 def by_id(videos: Iterable[Path]) -> dict[str, Path]:

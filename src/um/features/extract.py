@@ -50,6 +50,7 @@ def extract(
     strict: bool = False,
     decoders: int = 0,
     shard: Shard | None = None,
+    missing: Mapping[str, str] | None = None,
 ) -> None:
     """Extract every video's features; what is there already and still true is kept.
 
@@ -65,6 +66,7 @@ def extract(
             cores, and up to eight for a GPU.
         shard: do its share of the videos, beside other shards at the same time. There is no index.json until
             they have ended and a run without `shard` has found everything held.
+        missing: `<subset>/<id>` → why, of videos that could not be had: they go to `missing.tsv` too.
 
     Raises:
         BadInput: settings, weights or names that cannot be used; no video that can be decoded; or with
@@ -113,7 +115,8 @@ def extract(
         more = f" (and {len(failures) - 1} more like it)" if len(failures) > 1 else ""
         raise BadInput(first.where, first.found + more, first.expected, first.hint)
     if not shard:
-        ledger.close({key: error.found for key, error in sorted(failures.items())})
+        unread = {key: error.found for key, error in failures.items()}
+        ledger.close(dict(sorted({**(missing or {}), **unread}.items())))
 
 
 def relative_path(key: str, stream: str = "rgb") -> str:

@@ -1,0 +1,453 @@
+"""Archives of the outside world (zip, and tar plain or compressed), unpacked without trusting them.
+
+The list of members is checked as a whole before a byte is written: a name that leaves its folder, a link, a device or
+two members in one place refuse the archive. What is written is whole or absent; what is there already stays.
+"""
+
+import copy
+import lzma
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import stat
+import struct
+import tarfile
+import threading
+import unicodedata
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from multiprocessing.process import BaseProcess
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Literal, Self
+
+from um.errors import BadInput
+from um.files import LEFTOVER, atomic, sweep
+
+MEMBERS = 200_000  # in one archive; those of THUMOS14 and ActivityNet have at most some 20,000
+MARGIN = 100_000_000  # bytes of the disk that stay free
+BLOCK = 2**20  # bytes in memory at a time
+EXTENSIONS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+PASSWORD = "UM_ARCHIVE_PASSWORD"  # noqa: S105 # the name of the variable
+BY_HAND = "unpack it by hand into the mirror's folder of the dataset, see docs/datasets.md"
+AGAIN = "delete it and download it again"
+Kind = Literal["zip", "r:", "r:gz", "r:bz2", "r:xz"]  # zip, or how tarfile opens it
+STARTS: dict[bytes, Kind] = {
+    b"PK\3\4": "zip", b"PK\5\6": "zip", b"\x1f\x8b": "r:gz", b"BZh": "r:bz2", b"\xfd7zXZ\0": "r:xz"
+}  # fmt: skip
+OTHERS = {b"Rar!": "a rar archive", b"7z\xbc\xaf": "a 7z archive", b"\x28\xb5\x2f\xfd": "a zstd file"}
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError)
+UNREADABLE = (*DAMAGE, OSError, ValueError, IndexError, OverflowError, MemoryError, RuntimeError)
+
+Opened = zipfile.ZipFile | tarfile.TarFile
+
+
+@dataclass(frozen=True)
+class Member:
+    """A plain file of an archive."""
+
+    name: str  # / between folders; no . and no .. among them
+    size: int  # bytes, as declared
+    info: Any  # ZipInfo or TarInfo
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether it takes a password."""
+        return isinstance(self.info, zipfile.ZipInfo) and bool(self.info.flag_bits & 1)
+
+
+Job = tuple[Member, Path]
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is a zip, or a tar plain or compressed with gzip, bzip2 or xz: by its content, not its name."""
+    return _kind(path) is not None
+
+
+def names(path: Path) -> list[str]:
+    """The plain files of an archive, in its order.
+
+    Raises:
+        BadInput: as `extract`, as far as the list of members goes.
+    """
+    with opened(path) as (_, members):
+        return [member.name for member in members]
+
+
+def extract(
+    path: Path,
+    place: Callable[[str], Path | None],
+    *,
+    below: Path | None = None,
+    password: str | None = None,
+    report: Callable[[str], None] = lambda _: None,
+    margin: int = MARGIN,
+    processes: int | None = None,
+) -> dict[str, Path]:
+    """Unpack members of an archive. One that is there already with the same content is not written again.
+
+    Args:
+        path: the archive.
+        place: the file that a member becomes, by its name; None: it is not wanted.
+        below: a folder that no file may leave, not by symbolic links that are in it already either.
+        password: of encrypted members (the traditional encryption of zip).
+        report: called with every wanted member's name when it is there.
+        margin: bytes that must stay free on the disk.
+        processes: for encrypted members, whose decryption is slow; by default one per CPU that may be used.
+
+    Returns:
+        Every wanted member's name → its file.
+
+    Raises:
+        BadInput: no archive, a damaged or hostile one, another password, too little space. Nothing has been written
+            then, unless what is wrong are the bytes of a member: those before it are there and whole.
+    """
+    with opened(path) as (file, members):
+        jobs = [(member, target) for member in members if (target := place(member.name)) is not None]
+        _check_targets(path, jobs, below)
+        kept = {job for job in jobs if _is_there(*job)}
+        missing = [job for job in jobs if job not in kept]
+        if isinstance(file, zipfile.ZipFile):
+            _check_zip(path, file, [member for member, _ in missing], password)
+        _check_space(path, missing, margin)
+        _sweep(target for _, target in missing)
+        for member, _ in (job for job in jobs if job in kept):
+            report(member.name)
+        for member in _write_all(file, path, missing, password, processes or len(os.sched_getaffinity(0))):
+            report(member.name)
+    return {member.name: target for member, target in jobs}
+
+
+def unpack(
+    path: Path,
+    folder: Path,
+    *,
+    password: str | None = None,
+    report: Callable[[str], None] = lambda _: None,
+    margin: int = MARGIN,
+) -> dict[str, Path]:
+    """Unpack everything below `folder`, as `extract` does."""
+    return extract(path, lambda name: folder / name, below=folder, password=password, report=report, margin=margin)
+
+
+def _kind(path: Path) -> Kind | None:
+    with path.open("rb") as file:
+        start = file.read(6)
+    kind: Kind = next((kind for magic, kind in STARTS.items() if start.startswith(magic)), "r:")
+    if kind == "zip":
+        return "zip"
+    try:
+        with tarfile.open(path, kind, tarinfo=_Header) as tar:
+            return kind if tar.next() else None  # a file of zeros is an empty tar
+    except UNREADABLE:
+        return None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[Opened, list[Member]]]:
+    """An archive and its plain files, the list of which is safe."""
+    with _reading(path):
+        kind = _kind(path)
+        if kind is None:
+            with path.open("rb") as start:
+                found = OTHERS.get(start.read(4), "another kind of file, or one that is cut near its start")
+            raise BadInput(path, found, "a zip or tar archive", BY_HAND)
+        file: Opened = zipfile.ZipFile(path) if kind == "zip" else tarfile.open(path, kind, tarinfo=_Header)  # noqa: SIM115
+    with file:
+        with _reading(path):
+            members = list(_zip_members(path, file) if isinstance(file, zipfile.ZipFile) else _tar_members(path, file))
+        _check_apart(path, ((member.name, member.name) for member in members))
+        yield file, members
+
+
+@contextmanager
+def _reading(archive: Path, member: Member | None = None) -> Iterator[None]:
+    """Tell what goes wrong with the archive's own bytes in one line."""
+    try:
+        yield
+    except UNREADABLE as error:
+        found = f"{_short(member.name) if member else 'it'} unreadable ({error or type(error).__name__})"
+        if member and member.encrypted:
+            hint = f"check {PASSWORD}; if it is right, {AGAIN}"
+            raise BadInput(archive, found, "the right password and no damage", hint) from None
+        raise BadInput(archive, found, "a whole archive", AGAIN) from None
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= 100 else f"{name[:100]}…")
+
+
+def _refusal(archive: Path, name: str, found: str) -> BadInput:
+    expected = "plain files, each in a place of its own inside one folder"
+    return BadInput(archive, f"member {_short(name)}, {found}", expected, "do not trust it; get it from elsewhere")
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is whole: tarfile would take a damaged one, or none, for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            header = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+                raise  # the block of zeros that ends an archive
+            raise tarfile.ReadError(f"{error}: cut or damaged") from None
+        if header.size < 0 or (header.type in EXTENSIONS and header.size > 2**16):  # these are read into memory
+            raise tarfile.ReadError(f"a header of {header.size} bytes")
+        return header
+
+
+def _zip_members(archive: Path, file: zipfile.ZipFile) -> Iterator[Member]:
+    if len(file.infolist()) > MEMBERS:
+        raise BadInput(archive, f"{len(file.infolist())} members", f"at most {MEMBERS}", BY_HAND)
+    for info in file.infolist():
+        folder = info.orig_filename.endswith("/")  # .filename ends at the first NUL
+        name = _safe(archive, info.orig_filename, folder)
+        mode = info.external_attr >> 16
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise _refusal(archive, name, "a link" if stat.S_ISLNK(mode) else "a device or pipe")
+        if not folder:
+            yield Member(name, info.file_size, info)
+
+
+def _tar_members(archive: Path, file: tarfile.TarFile) -> Iterator[Member]:
+    for number, info in enumerate(file):
+        if number >= MEMBERS:
+            raise BadInput(archive, f"more than {MEMBERS} members", f"at most {MEMBERS}", BY_HAND)
+        name = _safe(archive, info.name, info.isdir())
+        if not info.isdir() and (not info.isreg() or info.issparse()):
+            raise _refusal(archive, name, "a link" if info.issym() or info.islnk() else "a device or special file")
+        if info.size < 0:  # by a pax header; the next one would be looked for before this one
+            raise _refusal(archive, name, f"{info.size} bytes long")
+        if not info.isdir():
+            yield Member(name, info.size, info)
+    while file.fileobj and file.fileobj.read(BLOCK):  # to the end: the compression's checksum comes last
+        pass
+
+
+def _safe(archive: Path, name: str, folder: bool) -> str:
+    """A name whose parts are all folders and files below one folder."""
+    parts = name.split("/")
+    if re.search("[\0-\x1f\x7f-\x9f\ud800-\udfff]", name):
+        raise _refusal(archive, name, "with control characters in its name")
+    if name.startswith("/") or "\\" in name or re.match("[A-Za-z]:", name):
+        raise _refusal(archive, name, "an absolute name or one of Windows")
+    if ".." in parts:
+        raise _refusal(archive, name, "a name that leaves its folder")
+    # room for the temporary name, which repeats the suffix
+    if len(name) > 1000 or any(len(os.fsencode(part + PurePosixPath(part).suffix)) > 220 for part in parts):
+        raise _refusal(archive, name, "a name that is too long")
+    if any(LEFTOVER.fullmatch(part) for part in parts):
+        raise _refusal(archive, name, "a name of a temporary file")
+    pure = str(PurePosixPath(name))
+    if pure == "." and not folder:
+        raise _refusal(archive, name, "an empty name")
+    return pure
+
+
+def _check_apart(archive: Path, places: Iterable[tuple[str, str]]) -> None:
+    """No two members may share a place, nor may one be a folder of another, on any file system.
+
+    Args:
+        archive: what holds them.
+        places: of every member, the place and the name.
+    """
+    taken: dict[str, str] = {}
+    for place, name in places:
+        key = unicodedata.normalize("NFKC", place.casefold())
+        if key in taken:
+            raise _refusal(archive, name, f"in the place of {_short(taken[key])}")
+        taken[key] = name
+    for key, name in taken.items():
+        for match in re.finditer("/", key):
+            if key[: match.start()] in taken:
+                raise _refusal(archive, name, f"below {_short(taken[key[: match.start()]])}, which is a file")
+
+
+def _check_targets(archive: Path, jobs: list[Job], below: Path | None) -> None:
+    _check_apart(archive, ((str(target), member.name) for member, target in jobs))
+    inside = {folder: not below or _is_below(folder, below) for folder in {target.parent for _, target in jobs}}
+    for member, target in jobs:
+        if not inside[target.parent]:
+            raise _refusal(archive, member.name, f"whose folder {target.parent} is a link out of {below}")
+        if target.is_dir() or not _existing(target.parent).is_dir():
+            raise BadInput(target, "a folder, or a file instead of a folder", f"a place for {member.name}", "move it")
+
+
+def _is_below(folder: Path, root: Path) -> bool:
+    return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root))
+
+
+def _existing(folder: Path) -> Path:
+    """The nearest of a path and those above it that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _is_there(member: Member, target: Path) -> bool:
+    """Whether a zip's member has been written already; tar has no checksums that would tell it beforehand."""
+    if not isinstance(member.info, zipfile.ZipInfo) or not _has_size(target, member.size):
+        return False
+    checksum = 0
+    with target.open("rb") as file:
+        while block := file.read(BLOCK):
+            checksum = zlib.crc32(block, checksum)
+    return checksum == member.info.CRC
+
+
+def _check_zip(archive: Path, file: zipfile.ZipFile, members: list[Member], password: str | None) -> None:
+    """Whether these can be read with this password, and no two members of the zip share bytes."""
+    for member in members:
+        info: zipfile.ZipInfo = member.info
+        # bzip2 and xz inside a zip: zipfile decompresses without a bound of memory
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 0x2060:
+            found = f"{_short(member.name)} compressed or encrypted by method {info.compress_type}"
+            raise BadInput(archive, found, "members stored or deflated, with zip's traditional encryption", BY_HAND)
+        if member.encrypted and not password:
+            hint = "whoever publishes the archive tells its password"
+            found = f"an encrypted archive ({_short(member.name)}) and no password"
+            raise BadInput(archive, found, f"the password in the environment variable {PASSWORD}", hint)
+        with _reading(archive, member):
+            _stream(file, member, password).close()
+    wanted = {member.info.header_offset for member in members}
+    end = 0
+    with archive.open("rb") as raw:
+        for info in sorted(file.infolist(), key=lambda info: info.header_offset):
+            if info.header_offset < end:
+                raise _refusal(archive, info.filename, "that overlaps another one")
+            name = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
+            end = info.header_offset + 30 + len(name) + info.compress_size
+            if info.header_offset in wanted:
+                raw.seek(info.header_offset + 28)
+                end += int.from_bytes(raw.read(2), "little")  # the extra field of the header beside the data
+    if end > file.start_dir:
+        raise _refusal(archive, info.filename, "that overlaps the list of members")
+
+
+def _check_space(archive: Path, jobs: list[Job], margin: int) -> None:
+    needed: Counter[Path] = Counter()  # by disk, that is by the first folder seen on it
+    disks: dict[int, Path] = {}
+    for member, target in jobs:
+        if not _has_size(target, member.size):
+            folder = _existing(target.parent)
+            needed[disks.setdefault(folder.stat().st_dev, folder)] += member.size
+    for folder, size in needed.items():
+        free = shutil.disk_usage(folder).free
+        if size + margin > free:
+            expected = f"{(size + margin) / 1e9:.1f} GB for what is in {archive.name}"
+            raise BadInput(folder, f"{free / 1e9:.1f} GB of free space", expected, "make room, or use another disk")
+
+
+def _sweep(targets: Iterable[Path]) -> None:
+    """Delete what an extraction of these files left where it was killed."""
+    wanted = set(targets)
+    for folder in {target.parent for target in wanted}:
+        if folder.is_dir():
+            ending = r"\.\d+\.part(\.[^.]+)?$"
+            sweep(file for file in folder.iterdir() if folder / re.sub(ending, "", file.name[1:]) in wanted)
+
+
+def _write_all(file: Opened, archive: Path, jobs: list[Job], password: str | None, processes: int) -> Iterator[Member]:
+    """Write files, and yield each one's member when it is there."""
+    if processes < 2 or len(jobs) < 2 or not any(member.encrypted for member, _ in jobs):
+        for member, target in jobs:
+            _write(file, archive, member, target, password)
+            yield member
+        return
+    # spawn: a fork would copy the threads' locks of whoever calls
+    pool = ProcessPoolExecutor(min(processes, len(jobs)), multiprocessing.get_context("spawn"), _end_with_parent)
+    try:
+        results = [pool.submit(_write_alone, archive, *job, password) for job in jobs]
+        for (member, _), result in zip(jobs, results, strict=True):
+            if error := result.result():
+                raise BadInput(*error)
+            yield member
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Let a process of the pool end when whoever started it is killed, and quietly on ^C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(process: BaseProcess) -> None:
+    process.join()
+    os._exit(1)
+
+
+def _write_alone(archive: Path, member: Member, target: Path, password: str | None) -> tuple[str, str, str, str] | None:
+    """Write one member of a zip in a process of its own; the parts of a `BadInput`, which cannot be pickled."""
+    try:
+        with zipfile.ZipFile(archive) as file:
+            _write(file, archive, member, target, password)
+    except BadInput as error:
+        return error.where, error.found, error.expected, error.hint
+    return None
+
+
+def _write(file: Opened, archive: Path, member: Member, target: Path, password: str | None) -> None:
+    with _reading(archive, member):
+        stream = _stream(file, member, password)
+    with stream:
+        blocks = _blocks(stream, archive, member)
+        new = _unless_equal(blocks, target) if _has_size(target, member.size) else blocks
+        if new is not None:
+            with atomic(target) as temporary, temporary.open("wb") as out:
+                out.writelines(new)
+
+
+def _stream(file: Opened, member: Member, password: str | None) -> IO[bytes]:
+    if isinstance(file, zipfile.ZipFile):
+        info = copy.copy(member.info)
+        info.file_size += 1  # zipfile would cut off in silence what exceeds the declared size
+        return file.open(info, pwd=password.encode() if password and member.encrypted else None)
+    stream = file.extractfile(member.info)
+    assert stream is not None  # noqa: S101 # a plain file has content
+    return stream
+
+
+def _blocks(stream: IO[bytes], archive: Path, member: Member) -> Iterator[bytes]:
+    """The bytes of a member, as many as it declares."""
+    count = 0
+    while True:
+        with _reading(archive, member):
+            block = stream.read(BLOCK)
+        count += len(block)
+        if count > member.size or (not block and count < member.size):
+            found = f"{_short(member.name)} of {'more' if count > member.size else count} bytes"
+            raise BadInput(archive, found, f"the {member.size} bytes that it declares", AGAIN)
+        if not block:
+            return
+        yield block
+
+
+def _unless_equal(blocks: Iterator[bytes], path: Path) -> Iterator[bytes] | None:
+    """The blocks again, those that a file begins with out of the file; None if it consists of them."""
+    equal = 0
+    with path.open("rb") as file:
+        for block in blocks:
+            if file.read(len(block)) != block:
+                return chain(_start(path, equal), [block], blocks)
+            equal += len(block)
+    return None
+
+
+def _start(path: Path, count: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(min(BLOCK, count)):
+            count -= len(block)
+            yield block

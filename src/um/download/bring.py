@@ -1,0 +1,240 @@
+"""A dataset of sources.yaml, brought to `data/<dataset>`: annotations, published features, or videos.
+
+downloads/annotations/<version>/…      the files as they came, archives included: they are small
+downloads/packed/<version>/…           archives of features and videos, until they are unpacked
+downloads/features/<version>/…         features in their public layout; <version>.json beside it says what came
+"""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from um.datasets import annotations as form
+from um.datasets.annotations import Annotations, Video
+from um.datasets.folder import listed
+from um.datasets.layouts import recognise
+from um.download import archive, sources
+from um.download.obtain import Ways, obtain
+from um.download.sources import Alternative, File, Lock, Table
+from um.errors import BadInput
+from um.features.shard import Shard
+from um.files import make_folder, read_json, sha256, write_json
+from um.params import Download
+from um.progress import transfers
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS = 4
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is the machine's and the user's, not the science's.
+
+    Attributes:
+        ways: to the outside world.
+        connections: files that are fetched at the same time; None: as many as their hosts like.
+        keep: archives, after they are unpacked.
+        retry: videos that an earlier run found missing.
+        date: of this run, for the list of missing videos.
+        shard: this process's share of the videos, beside others at the same time.
+    """
+
+    ways: Ways
+    connections: int | None = None
+    keep: bool = False
+    retry: bool = False
+    date: str = "-"
+    shard: Shard | None = None
+
+
+MACHINE = Machine(Ways())
+
+
+@dataclass(frozen=True)
+class Site:
+    """One dataset on its way from its table to its folder."""
+
+    dataset: str
+    table: Table
+    lock: Lock
+    settings: Download
+    out: Path
+    machine: Machine
+
+    def chosen(self, kind: str, source: str) -> list[Alternative]:
+        """The versions of that kind that may be taken."""
+        known: list[Alternative] = getattr(self.table, kind)
+        chosen = [version for version in known if source in ("auto", version.name)]
+        if not chosen:
+            names = ", ".join(["auto", *(version.name for version in known)])
+            raise BadInput(self.dataset, f"no {kind} called {source}", f"one of {names}", "--source chooses")
+        return chosen
+
+    def first(self, kind: str, get: Callable[[Alternative], T], source: str = "auto") -> T:
+        """What `get` makes of the first version of that kind that can be had."""
+        chosen, failures = self.chosen(kind, source), list[BadInput]()
+        for version in chosen:
+            try:
+                return get(version)
+            except BadInput as error:
+                log.warning("%s %s of %s: %s", self.dataset, kind, version.name, error)
+                failures.append(error)
+        if len(failures) == 1:
+            raise failures[0]
+        names = ", ".join(version.name for version in chosen)
+        hint = "the lines above say why; UM_MIRROR=FOLDER takes copies"
+        raise BadInput(self.dataset, f"none of the {kind} of {names}", "one that is to be had", hint)
+
+    def fetch(self, files: Iterable[File], folder: Path) -> list[Path]:
+        """Files of the table in a folder, several at a time."""
+        wanted = list(files)
+        with transfers("files", len(wanted)) as begin:
+
+            def one(file: File) -> Path:
+                with begin(file.file) as report:
+                    obtain(self.dataset, file, folder / file.file, self.lock, self.machine.ways, report)
+                return folder / file.file
+
+            return in_parallel(one, wanted, self.machine.connections or CONNECTIONS)
+
+
+def in_parallel(work: Callable[[Any], T], items: Sequence[Any], threads: int) -> list[T]:
+    """Results in the items' order; the first error ends it, when what has been begun is done."""
+    pool = ThreadPoolExecutor(max(1, threads))
+    try:
+        return list(pool.map(work, items))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def bring(dataset: str, folder: Path, settings: Download, out: Path, machine: Machine) -> None:
+    """Bring what `settings.what` asks for; what is there already and still true is kept.
+
+    Args:
+        dataset: its name, also below a mirror.
+        folder: of its sources.yaml, sources.lock.json and missing.tsv.
+        settings: which of what.
+        out: `data/<dataset>`.
+        machine: how.
+
+    Raises:
+        BadInput: nothing that was asked for is to be had.
+    """
+    from um.download.videos import bring_videos  # it builds on this module
+
+    table = sources.read(folder / "sources.yaml")
+    site = Site(dataset, table, Lock(folder / "sources.lock.json"), settings, out, machine)
+    only = settings.what == "annotations"
+    annotated = site.first(
+        "annotations", lambda version: _annotations(site, version), settings.source if only else "auto"
+    )
+    if not machine.shard:
+        write_json(out / "annotations.json", annotated)
+    if settings.what == "features" and not machine.shard:
+        version = site.first("features", lambda version: _features(site, version), settings.source)
+        write_json(out / "videos/index.json", {"files": {}, "features": version})
+    if settings.what == "videos":
+        videos = form.parse(out / "annotations.json", annotated).videos.values()
+        bring_videos(site, list(videos), folder / "missing.tsv")
+
+
+def _annotations(site: Site, version: Alternative) -> dict[str, Any]:
+    """The form of `annotations.json`: videos of both subsets by id, those that do not count left out."""
+    files = site.fetch(version.files, site.out / "downloads/annotations" / version.name)
+    videos = []
+    with tempfile.TemporaryDirectory() as scratch:
+        read = _read_annotations(files, Path(scratch))
+        for role, subset in (("train", site.table.train), ("test", site.table.test)):
+            counted = [video for video in listed(files[0].parent, read, role) if video.id not in site.table.exclude]
+            videos += [_named(video, subset) for video in counted]
+    origin = {file.name: sha256(file) for file in sorted(files)}
+    return {"version": version.name, "sources": origin} | form.database(sorted(videos, key=lambda video: video.id))
+
+
+def _named(video: Video, subset: str) -> Video:
+    instances = sorted(video.instances, key=lambda i: (i.start, i.end, i.label))
+    ambiguous = sorted(video.ambiguous, key=lambda i: (i.start, i.end))
+    return Video(video.id, subset, video.duration, tuple(instances), tuple(ambiguous))
+
+
+def _read_annotations(files: Sequence[Path], scratch: Path) -> Annotations:
+    """A JSON file among these, or the text files of archives, whatever folders they are in."""
+    if found := [file for file in files if file.suffix == ".json"]:
+        return form.load(found[0])
+
+    def place(name: str) -> Path | None:
+        base = Path(name).name
+        return scratch / base if base.endswith(".txt") and not base.startswith("._") else None  # a Mac's double
+
+    for file in files:
+        archive.extract(file, place)
+    return form.load(scratch)
+
+
+def _features(site: Site, version: Alternative) -> str:
+    """Bring features in their public layout; return the version's name."""
+    folder = features_folder(site.out, version.name)
+    state = folder.with_name(f"{version.name}.json")
+    done: dict[str, dict[str, int]] = read_json(state) if state.is_file() else {}
+    wanted = [file for file in version.files if not _there(folder, done.get(file.file))]
+    packed = site.out / "downloads/packed" / version.name
+    for file, path in zip(wanted, site.fetch(wanted, packed), strict=True):
+        brought = _unpacked(path, folder)
+        write_json(state, (read_json(state) if state.is_file() else {}) | {file.file: brought})
+        if not site.machine.keep:
+            remove(path)
+    recognise(inner(folder))
+    return version.name
+
+
+def _there(folder: Path, brought: dict[str, int] | None) -> bool:
+    """Whether all that came of a file is still there, with its size."""
+    files = [(folder / name, size) for name, size in (brought or {}).items()]
+    return bool(files) and all(path.is_file() and path.stat().st_size == size for path, size in files)
+
+
+def _unpacked(path: Path, folder: Path) -> dict[str, int]:
+    """Archives' members and loose files below `folder`: name → bytes. A mirror's files are linked."""
+    brought: dict[str, int] = {}
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        if archive.is_archive(file):
+            made = list(archive.unpack(file, folder).values())
+        else:
+            made = [folder / (file.relative_to(path) if path.is_dir() else file.name)]
+            make_folder(made[0].parent)
+            if path.is_symlink():
+                made[0].unlink(missing_ok=True)
+                made[0].symlink_to(file.resolve())
+            else:
+                file.replace(made[0])
+        brought |= {str(target.relative_to(folder)): target.stat().st_size for target in made}
+    return brought
+
+
+def remove(path: Path) -> None:
+    """Delete an archive or folder of ours, or the link to a mirror's."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def features_folder(out: Path, version: str) -> Path:
+    """Where a version of the published features is."""
+    return out / "downloads/features" / version
+
+
+def inner(folder: Path) -> Path:
+    """The folder itself, or the only one in it, where an archive has all its files in one."""
+    inside = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+    if len(inside) == 1 and inside[0].is_dir() and inside[0].name != "features":
+        return inner(inside[0])
+    return folder

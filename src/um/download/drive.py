@@ -1,0 +1,179 @@
+"""Files and folders that are shared on Google Drive.
+
+Drive gives small files at once. Of large ones it first sends a page that says "can't scan this file for viruses", whose
+form leads on to a link that holds for a while only; so it is asked for anew each time that a download goes on.
+`gdown` knows these pages; `um.download.http` brings the bytes.
+"""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+import gdown
+import requests
+from gdown.download import get_url_from_gdrive_confirmation
+
+from um.download import http
+from um.errors import BadInput, Gone
+from um.files import sha256
+
+FILE = re.compile(r"/(file/(u/\d+/)?d/(?P<id>[-\w]+)(/.*)?|uc|open|download)")
+FOLDER = re.compile(r"/(drive/(.*/)?folders/(?P<id>[-\w]+)/?|embeddedfolderview|folderview)")
+HOSTS = {"drive.google.com", "docs.google.com", "drive.usercontent.google.com"}
+PAGES = 3  # that lead on to the file; one is usual
+QUOTA = re.compile(r"quota exceeded|too many users have viewed or downloaded|download quota", re.I)
+REFUSED = re.compile(r"you need access|request access|you need permission|sign in - google|servicelogin", re.I)
+LOST = re.compile(r"(file|item)( that)? you (have )?requested does not exist|file does not exist", re.I)
+PUBLIC = "a file that anyone with the link may read"
+BUSY = re.compile(r"status code (429|5\d\d)")
+
+NAMELESS = 2  # tries of a host whose name is unknown
+
+T = TypeVar("T")
+
+
+def is_folder(url: str) -> bool:
+    """Whether a link is to a shared folder."""
+    return _id(url, FOLDER) is not None
+
+
+def is_drive(url: str) -> bool:
+    """Whether a link is to a file or a folder of Drive: `file/d/…`, `uc?id=…`, `open?id=…`, `drive/folders/…`."""
+    return is_folder(url) or _id(url, FILE) is not None
+
+
+def fetch(
+    url: str,
+    target: Path,
+    *,
+    expected: str | None = None,
+    web: requests.Session | None = None,
+    patience: http.Patience = http.PATIENCE,
+    report: Callable[[int, int | None], None] = lambda _done, _total: None,
+) -> None:
+    """Bring a shared file; what `um.download.http.fetch` says about its arguments holds here.
+
+    Raises:
+        Gone: Drive does not have the file.
+        BadInput: it has been read too often today, is not shared with everybody, or cannot be had otherwise.
+    """
+    if target.is_file() and expected in (None, sha256(target)):
+        return
+    with nullcontext(web) if web else http.session() as web:
+        link = _resolved(url, web, patience)
+        http.fetch(link, target, expected=expected, web=web, patience=patience, report=report)
+
+
+def listing(url: str, *, patience: http.Patience = http.PATIENCE) -> list[tuple[str, str]]:
+    """The files of a shared folder and of those in it: of each a link for `fetch`, and its path inside the folder.
+
+    Raises:
+        Gone: Drive does not have the folder.
+        BadInput: it is empty or not shared with everybody, or its names make no distinct paths inside a folder.
+    """
+
+    folder_id = _id(url, FOLDER)
+    if folder_id is None:
+        raise BadInput(url, "no id of a folder", "a link to a folder of Google Drive", "files are fetched as they are")
+
+    def ask() -> list[tuple[str, str]]:
+        timeout = (patience.connect, patience.silence)
+        files = gdown.download_folder(id=folder_id, skip_download=True, quiet=True, use_cookies=False, timeout=timeout)
+        return [(_link(file.id), file.path) for file in files if not isinstance(file, str)]
+
+    files = _patiently(ask, url, patience)
+    if not files:
+        hint = "is it shared with anyone who has the link? " + http.ELSEWHERE
+        raise BadInput(url, "no files", "a shared folder", hint)
+    number = Counter(path for _, path in files)
+    for _, path in files:
+        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or number[path] > 1:
+            found = f"the file {path!r}" + (" twice" if number[path] > 1 else "")
+            raise BadInput(url, found, "distinct paths inside the folder", "fetch its files by their own links")
+    return files
+
+
+def _id(url: str, form: re.Pattern[str]) -> str | None:
+    parts = urlsplit(url)
+    match = form.fullmatch(parts.path)
+    if parts.hostname not in HOSTS or match is None:
+        return None
+    return match["id"] or parse_qs(parts.query).get("id", [None])[0]
+
+
+def _link(file_id: str, key: str | None = None) -> str:
+    """Where a file is asked for; files shared before September 2021 need the key of their link, too."""
+    return f"https://drive.google.com/uc?export=download&id={file_id}" + (f"&resourcekey={key}" if key else "")
+
+
+def _resolved(url: str, web: requests.Session, patience: http.Patience) -> str:
+    """The link that gives the file's bytes now."""
+    file_id = _id(url, FILE)
+    if file_id is None:
+        raise BadInput(url, "no id of a file", "a link to a file of Google Drive", "folders are listed first")
+    link = _link(file_id, parse_qs(urlsplit(url).query).get("resourcekey", [None])[0])
+    for _ in range(1 + PAGES):
+        following = _patiently(partial(_following, link, url, web, patience), url, patience)
+        if following is None:
+            return link
+        link = following
+    raise BadInput(url, f"{1 + PAGES} pages in a row", "the file", http.ELSEWHERE)
+
+
+def _following(link: str, url: str, web: requests.Session, patience: http.Patience) -> str | None:
+    """The link that a page leads on to; none if there is no page but the file itself."""
+    with web.get(link, stream=True, timeout=(patience.connect, patience.silence)) as answer:
+        if urlsplit(answer.url).hostname == "accounts.google.com" or answer.status_code in (401, 403):
+            raise BadInput(url, "a request to sign in", PUBLIC, "ask its owner to share it, or " + http.ELSEWHERE)
+        if answer.status_code in (404, 410):
+            raise Gone(url, f"HTTP {answer.status_code}", PUBLIC, http.ELSEWHERE)
+        answer.raise_for_status()
+        is_page = answer.headers.get("Content-Type", "").startswith("text/html")
+        if not is_page or "Content-Disposition" in answer.headers:
+            return None
+        page = " ".join(answer.text.split())  # gdown reads line by line
+    if QUOTA.search(page):
+        hint = "try again in a day, or put a copy into a mirror (UM_MIRROR)"
+        raise BadInput(url, "its quota exceeded: too many have downloaded it lately", "the file", hint)
+    if REFUSED.search(page):
+        raise BadInput(url, "a request to sign in", PUBLIC, "ask its owner to share it, or " + http.ELSEWHERE)
+    if LOST.search(page):
+        raise Gone(url, "a page that says that there is no such file", PUBLIC, http.ELSEWHERE)
+    try:
+        return get_url_from_gdrive_confirmation(page)
+    except (gdown.DownloadError, KeyError, AssertionError):
+        title = re.search(r"<title>(.*?)</title>", page, re.I)
+        found = f"a page with the title {title[1].strip()!r}" if title else "a page"
+        raise BadInput(url, found, "the file", "open the link in a browser, or " + http.ELSEWHERE) from None
+
+
+def _patiently(ask: Callable[[], T], url: str, patience: http.Patience) -> T:
+    """What Drive answers, asked again while it is busy or out of reach."""
+    tries = patience.tries
+    for attempt in range(1, tries + 1):
+        try:
+            return ask()
+        except gdown.DownloadError as error:
+            failure = " ".join(str(error).split())
+            if "status code 404" in failure:
+                raise Gone(url, "HTTP 404", "a shared folder", http.ELSEWHERE) from None
+            if not BUSY.search(failure):
+                raise BadInput(url, failure, "a shared folder", http.ELSEWHERE) from None
+        except requests.RequestException as error:
+            failure = str(error)
+            if "NameResolutionError" in failure:  # a machine without the network should not wait for minutes
+                failure, tries = "no such host", min(tries, NAMELESS)
+        except RecursionError:
+            raise BadInput(
+                url, "a folder inside itself", "a tree of folders", "fetch its files by their links"
+            ) from None
+        if attempt >= tries:
+            break
+        time.sleep(min(patience.longest_wait, patience.first_wait * 2 ** (attempt - 1)))
+    raise BadInput(url, f"{failure} ({tries} times)", "an answer", "try again later, or " + http.ELSEWHERE)

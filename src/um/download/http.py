@@ -1,0 +1,433 @@
+"""Files from web servers: cut downloads go on where they stopped, and only whole, checked files get their name.
+
+While `video.zip` is on its way, `.video.zip.partial` holds what has come, written block by block and locked against
+other processes, and `.video.zip.partial.json` says which version of the file that is (RFC 9110, sections 8.8 and 14).
+"""
+
+import fcntl
+import json
+import logging
+import os
+import re
+import shutil
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+
+import um
+from um.errors import BadInput, Gone
+from um.files import make_folder, sha256
+
+log = logging.getLogger(__name__)
+
+BLOCK = 64 * 1024  # bytes; a kill loses less than one
+MARGIN = 100_000_000  # bytes that stay free on the disk
+ELSEWHERE = "try another source, or put the file into a mirror (UM_MIRROR)"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a server is borne with."""
+
+    connect: float = 15.0  # seconds to connect
+    silence: float = 60.0  # seconds without a byte, and for the head of an answer
+    slowest: float = 1024.0  # bytes per second on average over `window`; less counts as a cut
+    window: float = 60.0  # seconds
+    tries: int = 8  # in a row without a new block
+    first_wait: float = 1.0  # seconds; doubles with every try in a row
+    longest_wait: float = 300.0  # seconds; a server that asks for more ends the download
+
+
+PATIENCE = Patience()
+
+
+def session() -> requests.Session:
+    """A session for `fetch`; one per thread is enough."""
+    web = requests.Session()
+    web.headers["User-Agent"] = f"um/{um.__version__}"
+    web.max_redirects = 10
+    web.hooks["response"].append(_without_body)
+    for scheme in ("http://", "https://"):
+        web.mount(scheme, _Adapter())
+    return web
+
+
+def fetch(
+    url: str,
+    target: Path,
+    *,
+    expected: str | None = None,
+    web: requests.Session | None = None,
+    patience: Patience = PATIENCE,
+    report: Callable[[int, int | None], None] = lambda _done, _total: None,
+    margin: int = MARGIN,
+) -> None:
+    """Bring a file, or what is missing of it; one that is there already, with the expected sum, stays as it is.
+
+    Args:
+        url: http or https.
+        target: where the file goes once it is whole.
+        expected: its sha256, if known. A file without it must come with its length, or in chunks.
+        web: from `session`, to keep connections and cookies.
+        patience: with the server.
+        report: called with the bytes so far, and the bytes in all if known, after every block.
+        margin: bytes that must stay free on the disk, where the length is announced.
+
+    Raises:
+        Gone: the server says that it does not have the file.
+        BadInput: it cannot be had for another reason, does not fit the disk, or has another sum.
+    """
+    make_folder(target.parent)
+    if _there(target, expected):
+        return
+    with nullcontext(web) if web else session() as web, _locked(target) as partial:
+        if _there(target, expected):  # another process has brought it meanwhile
+            return
+        download = _Download(url, partial, expected, web, patience, report, margin)
+        for first in (True, False):
+            download.run()
+            found = expected and sha256(partial.path)
+            if found == expected:
+                partial.finish()
+                return
+            patched = partial.resumed
+            partial.restart()
+            if not (first and patched):
+                break
+    hint = f"the file has changed, or this is not the file; {ELSEWHERE}"
+    raise BadInput(_shown(url), f"sha256 {found}", f"sha256 {expected}", hint)
+
+
+def _there(target: Path, expected: str | None) -> bool:
+    if not target.is_file() or (expected is not None and expected != sha256(target)):
+        return False
+    if (notes := _notes(target)).exists():  # killed right after it had renamed the file
+        notes.unlink(missing_ok=True)
+    return True
+
+
+def _notes(target: Path) -> Path:
+    return target.with_name(f".{target.name}.partial.json")
+
+
+@dataclass(frozen=True)
+class _Version:
+    """What tells one state of a file on a server from another."""
+
+    etag: str | None  # a strong one
+    modified: str | None
+    total: int | None  # bytes
+
+    @property
+    def validator(self) -> str | None:
+        return self.etag or self.modified
+
+    def agrees(self, other: "_Version") -> bool:
+        """Whether nothing speaks against both being the same."""
+        if None not in (self.total, other.total) and self.total != other.total:
+            return False
+        if self.etag and other.etag:
+            return self.etag == other.etag
+        return not (self.modified and other.modified) or self.modified == other.modified
+
+
+class _Partial:
+    """The part of a file that has come, and the version of the file that it is part of."""
+
+    def __init__(self, target: Path, file: Any) -> None:
+        self.target, self.file, self.path, self.notes = target, file, Path(file.name), _notes(target)
+        self.size: int = os.fstat(file.fileno()).st_size
+        self.resumed = self.size > 0  # not all of it from one answer
+        try:
+            self.version = _Version(**json.loads(self.notes.read_text("utf-8")))
+        except (OSError, ValueError, TypeError):  # none, or killed while it was written
+            self.restart()
+
+    def restart(self, version: _Version | None = None) -> None:
+        """Forget all bytes; those that come next are of `version`."""
+        self.file.truncate(0)  # first, so that the notes never speak of other bytes
+        if version:
+            self.notes.write_text(json.dumps(asdict(version)), "utf-8")
+        self.size, self.resumed, self.version = 0, False, version or _Version(None, None, None)
+
+    def append(self, piece: bytes) -> None:
+        """Write through to the operating system, which a kill of this process does not harm."""
+        rest = memoryview(piece)
+        try:
+            while rest:
+                rest = rest[self.file.write(rest) :]
+        except OSError as error:
+            raise BadInput(self.path, str(error.strerror), "room for the file", "make room, then start again") from None
+        self.size += len(piece)
+
+    def finish(self) -> None:
+        self.path.replace(self.target)
+        self.notes.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[_Partial]:
+    """The partial file, for this process alone; an empty one does not stay."""
+    path = target.with_name(f".{target.name}.partial")
+    while True:
+        with path.open("ab", buffering=0) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("%s: waiting for another process that fetches it", target)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is(file, path):  # its owner has finished with it meanwhile
+                continue
+            partial = _Partial(target, file)
+            try:
+                yield partial
+            finally:
+                if partial.size == 0 and _is(file, path):
+                    partial.notes.unlink(missing_ok=True)
+                    path.unlink()
+            return
+
+
+def _is(file: Any, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+class _Cut(Exception):
+    """A try that failed, which another may mend: after how many seconds, if the server says so."""
+
+    def __init__(self, found: str, asked: float | None = None, tries: int | None = None) -> None:
+        super().__init__(found)
+        self.asked, self.tries = asked, tries
+
+
+@dataclass
+class _Download:
+    url: str
+    partial: _Partial
+    expected: str | None
+    web: requests.Session
+    patience: Patience
+    report: Callable[[int, int | None], None]
+    margin: int
+
+    def run(self) -> None:
+        """Ask until all bytes are there."""
+        tries, best = 0, self.partial.size
+        while self.partial.version.total != self.partial.size:
+            try:
+                self.ask()
+                return
+            except _Cut as cut:
+                tries += 1
+                if self.partial.size - best >= BLOCK:
+                    tries, best = 0, self.partial.size
+                if tries >= min(self.patience.tries, cut.tries or tries + 1):
+                    found = f"{cut} ({tries} tries, {self.partial.size} bytes came)"
+                    raise BadInput(_shown(self.url), found, "the whole file", f"try later; {ELSEWHERE}") from None
+                self.wait(cut, tries)
+
+    def wait(self, cut: _Cut, tries: int) -> None:
+        """Leave the server alone for as long as it asks, or else longer after every try."""
+        longest, first = self.patience.longest_wait, self.patience.first_wait
+        seconds = min(first * 2 ** max(tries - 1, 0), longest) if cut.asked is None else max(cut.asked, first)
+        if seconds > longest:
+            found = f"{cut}, to be tried again in {seconds:.0f} s"
+            raise BadInput(_shown(self.url), found, f"at most {longest:.0f} s", f"start again then; {ELSEWHERE}")
+        log.info("%s: %s; going on from byte %d in %.0f s", _shown(self.url), cut, self.partial.size, seconds)
+        time.sleep(seconds)
+
+    def ask(self) -> None:
+        """Ask once for what is missing, and store it."""
+        partial = self.partial
+        if partial.size and not (partial.version.validator or self.expected):
+            partial.restart()  # nothing would tell whether the rest is of the same file
+        headers = {"Accept-Encoding": "identity"}
+        if partial.size:
+            headers["Range"] = f"bytes={partial.size}-"
+            if partial.version.validator:
+                headers["If-Range"] = partial.version.validator
+        limits = self.patience.connect, self.patience.silence
+        try:
+            with self.web.get(self.url, headers=headers, stream=True, timeout=limits) as response:
+                _refuse(response, self.url, partial.target)
+                if response.status_code != 416:
+                    self.store(response.raw, self.place(response))
+                elif partial.version.total or response.headers.get("Content-Range") != f"bytes */{partial.size}":
+                    partial.restart()
+                    raise _Cut("HTTP 416: the file has become shorter")
+        except (requests.RequestException, HTTPError, ValueError) as error:
+            raise _meaning(error, _shown(self.url)) from None
+
+    def place(self, response: requests.Response) -> int | None:
+        """Make ready for the bytes of an answer: behind those that are there, if they are of the same version.
+
+        Returns:
+            Bytes of the whole file, if they are known.
+        """
+        partial, headers = self.partial, response.headers
+        start, total = _extent(response)
+        etag = headers.get("ETag", "")
+        version = _Version(None if etag.startswith("W/") else etag or None, headers.get("Last-Modified"), total)
+        if start not in (0, partial.size) or (start and not version.agrees(partial.version)):
+            partial.restart()
+            raise _Cut("another part, or another version, of the file than was asked for")
+        total = partial.version.total if start and total is None else total
+        if total is None and not response.raw.chunked and self.expected is None:
+            raise _Cut("an answer without a length, which may be cut unnoticed")
+        if total is not None:
+            self.check_room(total - (start or 0), reclaimed=0 if start else partial.size)
+        if not start:
+            partial.restart(version)
+        partial.resumed = bool(start)
+        return total
+
+    def check_room(self, missing: int, reclaimed: int) -> None:
+        free = shutil.disk_usage(self.partial.path.parent).free + reclaimed
+        if missing + self.margin > free:
+            found = f"{free / 1e9:.3f} GB free on the disk"
+            wanted = f"{missing / 1e9:.3f} GB for the file and {self.margin / 1e9:.3f} GB to spare"
+            raise BadInput(self.partial.target, found, wanted, "make room, or choose another disk")
+
+    def store(self, raw: Any, total: int | None) -> None:
+        """Write what comes as it comes (`read1` waits for no more than the next packet)."""
+        partial = self.partial
+        self.report(partial.size, total)
+        since, before = time.monotonic(), partial.size
+        while piece := raw.read1(BLOCK, decode_content=False):
+            partial.append(piece)
+            self.report(partial.size, total)
+            if total is not None and partial.size > total:
+                partial.restart()
+                raise _Cut(f"more than the announced {total} bytes")
+            if (seconds := time.monotonic() - since) >= self.patience.window:
+                if partial.size - before < self.patience.slowest * seconds:
+                    raise _Cut(f"less than {self.patience.slowest:.0f} bytes per second")
+                since, before = time.monotonic(), partial.size
+        if total not in (None, partial.size):
+            raise _Cut(f"{partial.size} of {total} bytes")
+
+
+def _extent(response: requests.Response) -> tuple[int | None, int | None]:
+    """The first byte of an answer within the file (None: it cannot be told), and the bytes of the whole file."""
+    if response.status_code == 206:
+        given = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        return (int(given[1]), None if given[2] == "*" else int(given[2])) if given else (None, None)
+    length = response.headers.get("Content-Length", "")
+    return 0, int(length) if length.isdecimal() and not response.raw.chunked else None
+
+
+def _refuse(response: requests.Response, url: str, target: Path) -> None:
+    """Raise what an answer means that does not bring the file."""
+    status, url = response.status_code, _shown(url)
+    found = f"HTTP {status} ({response.reason})"
+    if status in (408, 425, 429) or status >= 500:
+        raise _Cut(found, _seconds(response.headers.get("Retry-After", "")))
+    if status in (404, 410):
+        raise Gone(url, found, "the file", f"it is not there; {ELSEWHERE}")
+    if status in (401, 403, 407, 451):
+        raise BadInput(url, found, "permission", f"fetch it with a browser, if you may; {ELSEWHERE}")
+    if status not in (200, 206, 416):
+        raise BadInput(url, found, "the file", f"check the link; {ELSEWHERE}")
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind in ("text/html", "application/xhtml+xml") and target.suffix.lower() not in (".html", ".htm"):
+        raise BadInput(url, "a web page", f"the file {target.name}", f"the link may lead to a page now; {ELSEWHERE}")
+
+
+def _seconds(retry_after: str) -> float | None:
+    """What a server asks to wait: seconds, or a date."""
+    if retry_after.isdecimal():
+        return float(retry_after)
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _meaning(error: Exception, url: str) -> Exception:
+    """A `_Cut` for what may pass, `BadInput` for what will not."""
+    causes: list[BaseException] = [error]
+    while further := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(further)
+    root = causes[-1]
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return _Cut(f"no such host ({root})", tries=2)
+    if any(isinstance(cause, TimeoutError) for cause in causes):
+        return _Cut("no answer in time")
+    cut = isinstance(root, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionError)
+    if isinstance(error, requests.exceptions.SSLError) and not cut:  # of the handshake
+        hint = f"is the clock right, and the proxy? {ELSEWHERE}"
+        return BadInput(url, f"no secure connection ({root})", "a server that proves who it is", hint)
+    if isinstance(error, requests.TooManyRedirects):
+        return BadInput(url, "redirects without end", "the file", f"check the link; {ELSEWHERE}")
+    if isinstance(error, ValueError):
+        return BadInput(url, f"an address that leads nowhere ({error})", "http or https", f"check it; {ELSEWHERE}")
+    return _Cut(f"a broken connection ({root})")
+
+
+def _shown(url: str) -> str:
+    """The address without user name and password."""
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
+def _without_body(response: requests.Response, **_options: Any) -> None:
+    """Close redirects: requests would read all that they say, however slowly it comes."""
+    if response.is_redirect:
+        response.close()
+
+
+class _Adapter(HTTPAdapter):
+    """Connections that expect the head of an answer within the time limit; else one that drips would take for ever."""
+
+    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **options)
+        pool.ConnectionCls = _SecureConnection if pool.scheme == "https" else _Connection
+        return pool
+
+
+class _Connection(HTTPConnection):
+    def getresponse(self) -> Any:
+        with _time_limit(self):
+            return super().getresponse()
+
+
+class _SecureConnection(HTTPSConnection):
+    def getresponse(self) -> Any:
+        with _time_limit(self):
+            return super().getresponse()
+
+
+@contextmanager
+def _time_limit(connection: HTTPConnection) -> Iterator[None]:
+    """Cut a connection off after its time limit."""
+    late = False
+    sock = connection.sock
+
+    def cut() -> None:
+        nonlocal late
+        late = True
+        with suppress(OSError):
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # an SSLSocket's own would pull the rug from under `recv`
+
+    timer = Timer(connection.timeout or PATIENCE.silence, cut)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if late:
+            raise TimeoutError

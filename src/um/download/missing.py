@@ -1,0 +1,54 @@
+"""`missing.tsv`: the videos of a dataset that are not to be had, one by row with its reason.
+
+A date of `-` stands for what others report and nobody here has tried.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from um.datasets.annotations import video_id
+from um.errors import BadInput
+from um.files import atomic
+
+COLUMNS = ("id", "reason", "date", "source")
+
+
+class Row(NamedTuple):
+    """Why a video is missing, when that was found, and where it was looked for."""
+
+    reason: str
+    date: str
+    source: str
+
+
+def read(path: Path) -> dict[str, Row]:
+    """The rows by id, in the file's order; none where there is no file.
+
+    Raises:
+        BadInput: no header, another number of columns, no id, or an id twice.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    hint = f"columns are parted by tabs: {', '.join(COLUMNS)}"
+    if not lines or tuple(lines[0].split("\t")) != COLUMNS:
+        raise BadInput(path, repr(lines[0]) if lines else "nothing", "a header", hint)
+    rows: dict[str, Row] = {}
+    for number, line in enumerate(lines[1:], 2):
+        name, *values = line.split("\t")
+        if len(values) != len(Row._fields) or not name:
+            raise BadInput(f"{path}:{number}", repr(line), f"{len(COLUMNS)} columns", hint)
+        if video_id(name) in rows:
+            raise BadInput(f"{path}:{number}", f"video {video_id(name)} twice", "every id once", "remove one")
+        rows[video_id(name)] = Row(*values)
+    return rows
+
+
+def write(path: Path, rows: Mapping[str, Row]) -> None:
+    """Write rows sorted by id; white space within a value becomes one blank. The same rows are the same bytes."""
+    with atomic(path) as temporary:
+        lines = [COLUMNS, *((name, *rows[name]) for name in sorted(rows))]
+        text = "".join("\t".join(" ".join(value.split()) for value in line) + "\n" for line in lines)
+        temporary.write_text(text, "utf-8")

@@ -1,0 +1,185 @@
+"""One file of a sources table: from the first mirror or link that has it, checked, to its place."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from um.datasets.annotations import VIDEO_SUFFIXES, video_id
+from um.download import drive, http, youtube
+from um.download.sources import File, Lock, is_page
+from um.errors import BadInput, Gone
+from um.files import atomic, make_folder, read_json, sha256
+
+Report = Callable[[int, int | None], None]  # bytes so far, bytes in all
+
+
+class Place(NamedTuple):
+    """Where one video is: a file or a link, and its checksum if it is known."""
+
+    where: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How the outside world is reached from this machine.
+
+    Attributes:
+        mirrors: folders or URLs with `<dataset>/<file>`, which go before the links of the table.
+        cookies: a browser's cookies for YouTube, in Netscape's format.
+        patience: with servers.
+        nap: seconds between two videos of YouTube, at least and at most.
+    """
+
+    mirrors: Sequence[str] = ()
+    cookies: Path | None = None
+    patience: http.Patience = field(default_factory=http.Patience)
+    nap: tuple[float, float] = (5.0, 10.0)  # what yt-dlp advises; a guest gets about 300 videos in an hour
+
+
+def mirrors(listed: Sequence[str]) -> list[str]:
+    """The environment's UM_MIRROR, then the listed ones, `~` and variables expanded."""
+    given = [os.environ.get("UM_MIRROR", ""), *listed]
+    expanded = [os.path.expandvars(mirror).rstrip("/") for mirror in given if mirror]
+    return [mirror if is_page(mirror) else str(Path(mirror).expanduser()) for mirror in expanded]
+
+
+def obtain(dataset: str, file: File, target: Path, lock: Lock, ways: Ways, report: Report) -> None:
+    """Put a file, or a folder that is shared as one, at `target`; what a mirror's folder has is linked, not copied.
+
+    Raises:
+        Gone: no place has it.
+        BadInput: no place gave it, and one may yet.
+    """
+    expected = lock.expected(file.file, file.sha256)
+    failures: list[BadInput] = []
+    for place in places(dataset, file, ways):
+        try:
+            if drive.is_folder(place):
+                _fetch_folder(place, target, file.file, lock, ways, report)
+            elif is_page(place):
+                _fetch(place, target, expected, ways, report)
+            else:
+                _link(Path(place), target, file.file, expected, lock)
+        except BadInput as error:
+            failures.append(error)
+            continue
+        if file.sha256 is None:
+            for path in _files(target):
+                lock.pin(_name(file.file, path, target), path)
+        return
+    raise _nowhere(f"{dataset}/{file.file}", file.pages, failures)
+
+
+def places(dataset: str, file: File, ways: Ways) -> list[str]:
+    """Where a file may be: folders and links, in the order in which they are tried."""
+    return [*(f"{mirror}/{dataset}/{file.file}" for mirror in ways.mirrors), *file.urls]
+
+
+def _files(target: Path) -> list[Path]:
+    return sorted(path for path in target.rglob("*") if path.is_file()) if target.is_dir() else [target]
+
+
+def _name(file: str, path: Path, target: Path) -> str:
+    """What the lock calls a file, or one of a folder."""
+    return (Path(file) / path.relative_to(target)).as_posix() if target.is_dir() else file
+
+
+def _fetch(url: str, target: Path, expected: str | None, ways: Ways, report: Report) -> None:
+    make_folder(target.parent)
+    fetch = drive.fetch if drive.is_drive(url) else http.fetch
+    fetch(url, target, expected=expected, patience=ways.patience, report=report)
+
+
+def _fetch_folder(url: str, target: Path, name: str, lock: Lock, ways: Ways, report: Report) -> None:
+    for link, inside in drive.listing(url, patience=ways.patience):
+        _fetch(link, target / inside, lock.expected(f"{name}/{inside}"), ways, report)
+
+
+def _link(source: Path, target: Path, name: str, expected: str | None, lock: Lock) -> None:
+    if not source.exists():
+        raise Gone(source, "no such file", "a copy", "put one there")
+    for path in _files(source):
+        _check(path, expected or lock.expected(_name(name, path, source)))
+    make_folder(target.parent)
+    if target.is_symlink():
+        target.unlink()
+    if not target.exists():
+        target.symlink_to(source.resolve())
+
+
+def _check(path: Path, expected: str | None) -> None:
+    if expected and (found := sha256(path)) != expected:
+        raise BadInput(path, f"sha256 {found}", f"sha256 {expected}", "it is damaged, or another version")
+
+
+def obtain_video(what: str, places: Sequence[Place], folder: Path, name: str, ways: Ways, report: Report) -> Path:
+    """Put a video into `folder` as `<name>.<suffix>`, from the first place that gives it, and return it.
+
+    Raises:
+        Gone: no place has it.
+        BadInput: no place gave it, and one may yet.
+    """
+    failures: list[BadInput] = []
+    for place in places:
+        target = folder / f"{name}{Path(place.where).suffix.lower()}"
+        try:
+            if youtube.is_youtube(place.where):
+                return youtube.fetch(
+                    place.where,
+                    folder,
+                    name,
+                    cookies=ways.cookies,
+                    sleep=ways.nap,
+                    patience=ways.patience,
+                    report=report,
+                )
+            if is_page(place.where):
+                http.fetch(place.where, target, expected=place.sha256, patience=ways.patience, report=report)
+            else:
+                _copy(Path(place.where), target, place.sha256)
+            return target
+        except BadInput as error:
+            failures.append(error)
+    raise _nowhere(what, [], failures)
+
+
+def copies(mirror: str, dataset: str, ways: Ways) -> dict[str, Place]:
+    """The single videos that a mirror has, by id: those of a folder, or of the `videos/index.json` of a server."""
+    where = f"{mirror}/{dataset}/videos"
+    if not is_page(mirror):
+        files = [path for path in sorted(Path(where).rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES]
+        return {video_id(path.stem): Place(str(path), None) for path in files}
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            http.fetch(f"{where}/index.json", Path(scratch) / "index.json", patience=ways.patience)
+        except Gone:
+            return {}
+        listed = read_json(Path(scratch) / "index.json")["files"]
+    return {Path(name).stem: Place(f"{where}/{quote(name)}", entry["sha256"]) for name, entry in listed.items()}
+
+
+def _copy(source: Path, target: Path, expected: str | None) -> None:
+    if not source.is_file():
+        raise Gone(source, "no such file", "a copy", "put one there")
+    _check(source, expected)
+    if not (target.is_file() and target.stat().st_size == source.stat().st_size):
+        with atomic(target) as temporary:
+            shutil.copyfile(source, temporary)
+
+
+def _nowhere(what: str, pages: Sequence[str], failures: Sequence[BadInput]) -> BadInput:
+    """What all places together come to: Gone if every one of them said so."""
+    kind = Gone if failures and all(isinstance(error, Gone) for error in failures) else BadInput
+    hint = failures[-1].hint if failures else f"UM_MIRROR=FOLDER takes a copy, as FOLDER/{what}"
+    if pages:
+        hint = f"get it by hand from {' or '.join(pages)}, as FOLDER/{what}, and set UM_MIRROR=FOLDER"
+    if len(failures) == 1:
+        return kind(failures[0].where, failures[0].found, failures[0].expected, hint)
+    found = "; ".join(f"{error.found} at {error.where}" for error in failures) or "no link to it"
+    return kind(what, found, "a place that has it", hint)

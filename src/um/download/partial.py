@@ -1,0 +1,247 @@
+"""Wanted members of a zip on a web server, without the rest: 413 videos of THUMOS14 need not all 2,584.
+
+The zip becomes a sparse file of its full size, in which only its list of members and the wanted ones are filled; then
+`um.download.archive` reads it as the zip that it is. `<file>.json` says what is filled, so that a killed run goes on.
+"""
+
+import json
+import shutil
+import time
+import zipfile
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import requests
+from urllib3.exceptions import HTTPError
+
+from um.download import archive
+from um.download.http import (
+    BLOCK,
+    ELSEWHERE,
+    MARGIN,
+    PATIENCE,
+    Patience,
+    _Cut,
+    _extent,
+    _meaning,
+    _refuse,
+    _shown,
+    _Version,
+    session,
+)
+from um.errors import BadInput
+from um.files import atomic, make_folder
+
+TAILS = (2**16, 2**20, 2**24, 2**28)  # bytes at the end, of which the least that holds the list of members is fetched
+AROUND = 30 + 2 * 2**16 + 24  # bytes beside a member's data, at most: name, extra field, sizes
+
+
+class _Other(Exception):
+    """The server sends the whole file, or another version of it."""
+
+
+def fetch(
+    url: str,
+    path: Path,
+    wanted: Callable[[str], bool],
+    *,
+    web: requests.Session | None = None,
+    patience: Patience = PATIENCE,
+    report: Callable[[int, int | None], None] = lambda _done, _total: None,
+    margin: int = MARGIN,
+) -> bool:
+    """Fill a sparse file so far that `archive.extract` can read the wanted members from it, and nothing else.
+
+    Args:
+        url: http or https.
+        path: the sparse file. It looks like the archive, but is not: give it a name that nothing else reads, for one
+            process at a time, and `remove` it when its members are extracted, or turn out to be damaged.
+        wanted: whether a member of this name is.
+        web: from `um.download.http.session`.
+        patience: with the server.
+        report: called with the bytes so far, and the bytes in all, of the wanted members.
+        margin: bytes that must stay free on the disk.
+
+    Returns:
+        False: the server gives no parts of files, or this is no zip; the whole file must be fetched.
+
+    Raises:
+        Gone: the server says that it does not have the file.
+        BadInput: it cannot be had for another reason, does not fit the disk, or its list of members is not safe.
+    """
+    make_folder(path.parent)
+    with nullcontext(web) if web else session() as web:
+        for _ in range(2):
+            sparse = _Sparse(url, path, web, patience)
+            try:
+                if _fill(sparse, wanted, report, margin):
+                    return True
+            except _Other:
+                if sparse.version:
+                    remove(path)
+                    continue
+            remove(path)
+            return False
+    raise BadInput(_shown(url), "a file that changes meanwhile", "the same file twice", f"try later; {ELSEWHERE}")
+
+
+def remove(path: Path) -> None:
+    """Delete a sparse file and what is known of it."""
+    path.unlink(missing_ok=True)
+    _journal(path).unlink(missing_ok=True)
+
+
+def _journal(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _fill(
+    sparse: "_Sparse", wanted: Callable[[str], bool], report: Callable[[int, int | None], None], margin: int
+) -> bool:
+    total = sparse.begin()
+    with sparse.path.open("rb") as file:
+        if file.read(4) != b"PK\3\4":
+            return False
+    for tail in TAILS:
+        sparse.get(max(0, total - tail), total)
+        with suppress(*archive.UNREADABLE), zipfile.ZipFile(sparse.path) as listed:
+            if listed.start_dir >= total - tail:
+                break
+    ranges = _ranges(sparse.path, wanted)
+    missing = sum(b - a for start, stop in ranges for a, b in sparse.gaps(start, stop))
+    free = shutil.disk_usage(sparse.path.parent).free
+    if missing + margin > free:
+        found, needed = f"{free / 1e9:.1f} GB free on the disk", f"{(missing + margin) / 1e9:.1f} GB for a part of it"
+        raise BadInput(sparse.path, found, needed, "make room, or choose another disk")
+    size = sum(stop - start for start, stop in ranges)
+    before = size - missing - sparse.came
+    for start, stop in ranges:
+        sparse.get(start, stop, lambda: report(before + sparse.came, size))
+    return True
+
+
+def _ranges(path: Path, wanted: Callable[[str], bool]) -> list[tuple[int, int]]:
+    """Where the wanted members are: from their headers to whatever comes next."""
+    result: list[tuple[int, int]] = []
+    with archive.opened(path) as (file, members):
+        assert isinstance(file, zipfile.ZipFile)  # noqa: S101 # by its first bytes
+        starts = sorted({*(info.header_offset for info in file.infolist()), file.start_dir})
+        for member in sorted(members, key=lambda member: member.info.header_offset):
+            start = member.info.header_offset
+            if not wanted(member.name):
+                continue
+            if not 0 <= start < file.start_dir:
+                raise BadInput(path, f"{member.name} outside of the archive", "a whole zip", "get it from elsewhere")
+            stop = min(starts[bisect_right(starts, start)], start + member.info.compress_size + AROUND)
+            if result and result[-1][1] >= start:
+                start = result.pop()[0]
+            result.append((start, stop))
+    return result
+
+
+class _Sparse:
+    """A file of which parts have come; the journal names the version of the file, then these parts, one a line."""
+
+    def __init__(self, url: str, path: Path, web: requests.Session, patience: Patience) -> None:
+        self.url, self.path, self.web, self.patience = url, path, web, patience
+        self.version: _Version | None = None
+        self.have: list[tuple[int, int]] = []
+        self.came = 0  # bytes
+        try:
+            head, *lines = _journal(path).read_text("utf-8").split("\n")[:-1]  # what follows the last \n was cut
+            version = _Version(**json.loads(head))
+            if path.stat().st_size != version.total:
+                raise ValueError
+            for line in lines:
+                start, stop = line.split()
+                self.add(int(start), int(stop))
+            self.version = version
+            with atomic(_journal(path)) as temporary:  # without the line that was cut
+                temporary.write_text("".join(f"{line}\n" for line in (head, *lines)), "utf-8")
+        except (OSError, ValueError, TypeError):  # none, or not ours
+            self.have.clear()
+            remove(path)
+
+    def add(self, start: int, stop: int) -> None:
+        if self.have and self.have[-1][1] == start:
+            start = self.have.pop()[0]
+        self.have.append((start, stop))
+
+    def gaps(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """What is not there of these bytes."""
+        for a, b in sorted(self.have):
+            if a > start and start < stop:
+                yield start, min(a, stop)
+            start = max(start, b)
+        if start < stop:
+            yield start, stop
+
+    def begin(self) -> int:
+        """Learn the size of the file, in bytes, with its first ones."""
+        if self.version is None:
+            self.get(0, 4)
+        assert self.version is not None  # noqa: S101 # `place` has set it
+        assert self.version.total is not None  # noqa: S101 # and refuses others
+        return self.version.total
+
+    def get(self, start: int, stop: int, report: Callable[[], None] = lambda: None) -> None:
+        """Fetch what is not there of these bytes."""
+        tries = 0
+        while gap := next(self.gaps(start, stop), None):
+            before = self.came
+            try:
+                self.ask(*gap, report)
+            except _Cut as cut:
+                tries = 1 if self.came > before else tries + 1
+                if tries >= min(self.patience.tries, cut.tries or tries + 1):
+                    found = f"{cut} ({tries} tries)"
+                    raise BadInput(_shown(self.url), found, "parts of the file", f"try later; {ELSEWHERE}") from None
+                waits = self.patience.first_wait * 2 ** (tries - 1) if cut.asked is None else cut.asked
+                time.sleep(min(waits, self.patience.longest_wait))
+
+    def ask(self, start: int, stop: int, report: Callable[[], None]) -> None:
+        headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-{stop - 1}"}
+        if self.version and self.version.validator:
+            headers["If-Range"] = self.version.validator
+        limits = self.patience.connect, self.patience.silence
+        try:
+            with self.web.get(self.url, headers=headers, stream=True, timeout=limits) as response:
+                _refuse(response, self.url, self.path)
+                self.place(response, start)
+                with self.path.open("r+b") as file, _journal(self.path).open("a", buffering=1) as journal:
+                    file.seek(start)
+                    while start < stop:
+                        block = response.raw.read(min(BLOCK, stop - start), decode_content=False)
+                        if not block:
+                            raise _Cut("less than was asked for")
+                        file.write(block)
+                        file.flush()
+                        start += len(block)
+                        journal.write(f"{start - len(block)} {start}\n")
+                        self.add(start - len(block), start)
+                        self.came += len(block)
+                        report()
+        except (requests.RequestException, HTTPError, ValueError) as error:
+            raise _meaning(error, _shown(self.url)) from None
+        except OSError as error:
+            raise BadInput(self.path, str(error.strerror), "room for a part of the file", "make room") from None
+
+    def place(self, response: requests.Response, start: int) -> None:
+        """Make sure that an answer is the part of the file that was asked for, and remember the first one's version."""
+        first, total = _extent(response)
+        etag = response.headers.get("ETag", "")
+        version = _Version(
+            None if etag.startswith("W/") else etag or None, response.headers.get("Last-Modified"), total
+        )
+        if response.status_code != 206 or first != start or total is None:
+            raise _Other
+        if self.version is None:
+            with self.path.open("wb") as file:
+                file.truncate(total)
+            _journal(self.path).write_text(json.dumps(asdict(version)) + "\n", "utf-8")
+            self.version = version
+        elif not version.agrees(self.version):
+            raise _Other

@@ -1,0 +1,170 @@
+"""What there is of a dataset, of what its table lists: `um data status`."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from um.datasets import annotations as form
+from um.datasets import layouts, wtalc
+from um.datasets.annotations import SUBSETS, Annotations, Video
+from um.datasets.folder import listed
+from um.datasets.source import DATASETS
+from um.download import missing
+from um.download.sources import KINDS, Alternative, File, Lock, Split, Table
+from um.errors import BadInput, some
+from um.files import read_json
+
+Echo = Callable[[str], None]
+ROLES = ("train", "test")
+
+
+class Counts(NamedTuple):
+    """How many videos there are to train and to test on."""
+
+    train: int
+    test: int
+
+
+def status(dataset: str | None, folder: Path, table: Table | None, lock: Lock | None, echo: Echo) -> None:
+    """Describe a folder of data: annotations, videos, features, and what its dataset's table knows of them.
+
+    Args:
+        dataset: its name, for `datasets/<name>/missing.tsv`.
+        folder: `data/<dataset>`, or any folder in a public layout.
+        table: the dataset's sources.yaml, if it has one: populations are compared with those of its `splits`.
+        lock: the dataset's sources.lock.json.
+        echo: gets every line.
+
+    Raises:
+        BadInput: no such folder, or a file in it that cannot be read.
+    """
+    if not folder.is_dir():
+        expected = "a folder of data"
+        raise BadInput(folder, "no such folder", expected, "um download makes one; UM_MIRROR takes copies")
+    splits = table.splits if table else []
+    layout = _layout(folder)
+    described = _annotations(layout.annotations if layout else _annotation_file(folder), folder, splits, echo)
+    _videos(folder, described, splits, echo)
+    _features(layout, described, splits, echo)
+    if dataset is not None:
+        _missing(DATASETS / dataset / "missing.tsv", echo)
+    if table is not None:
+        _sources(table, lock, echo)
+
+
+def matching(counts: Counts, splits: Iterable[Split]) -> str:
+    """The named population that has these counts, or that none has and which is nearest."""
+    known = list(splits)
+    if named := [split.name for split in known if (split.train, split.test) == counts]:
+        return f": {' and '.join(named)}"
+    if not known:
+        return ""
+    near = min(known, key=lambda split: abs(split.train - counts.train) + abs(split.test - counts.test))
+    return f": none of the named ones; nearest is {near.name}, {near.train:,} / {near.test:,}"
+
+
+def _layout(folder: Path) -> layouts.Layout | None:
+    try:
+        return layouts.recognise(folder)
+    except BadInput:  # no features, or two layouts: what else there is counts all the same
+        return None
+
+
+def _annotation_file(folder: Path) -> Path | None:
+    names = ("annotations.json", "gt.json", "annotations_?.?.json")
+    found = [path for name in names for path in sorted(folder.glob(name))]
+    found += [path.parent for path in sorted(folder.glob(f"*{wtalc.ANNOTATIONS}/videoname.npy"))]
+    return found[0] if found else None
+
+
+def _annotations(path: Path | None, folder: Path, splits: list[Split], echo: Echo) -> dict[str, list[Video]]:
+    """Say what is annotated; return the videos of both roles."""
+    if path is None:
+        echo("annotations  none")
+        return {}
+    content: Any = wtalc.database(path) if path.is_dir() else read_json(path)
+    annotated = form.parse(path, content)
+    instances = sum(len(video.instances) for video in annotated.videos.values())
+    classes = {label for video in annotated.videos.values() for label in video.labels}
+    subsets = Counter(SUBSETS.get(video.subset, video.subset) for video in annotated.videos.values())
+    videos = ", ".join(f"{name} {count:,}" for name, count in sorted(subsets.items()))
+    echo(f"annotations  {path.name}: {videos} videos, {instances:,} instances, {len(classes)} classes")
+    for name, digest in content.get("sources", {}).items():
+        echo(f"             from {name}, sha256 {digest}")
+    described = {role: _role(folder, annotated, role) for role in ROLES}
+    _population(Counts(*(len(described[role]) for role in ROLES)), splits, echo)
+    return described
+
+
+def _role(folder: Path, annotated: Annotations, role: str) -> list[Video]:
+    try:
+        return listed(folder, annotated, role)
+    except BadInput:  # no such videos
+        return []
+
+
+def _population(counts: Counts, splits: list[Split], echo: Echo) -> None:
+    echo(f"             {counts.train:,} to train on, {counts.test:,} to test on{matching(counts, splits)}")
+
+
+def _videos(folder: Path, described: dict[str, list[Video]], splits: list[Split], echo: Echo) -> None:
+    path = folder / "videos/index.json"
+    index: dict[str, Any] = read_json(path) if path.is_file() else {}
+    files, absent = index.get("files", {}), index.get("missing", {})
+    if not files and not absent:
+        echo("videos       none" + (f"; features of {index['features']} instead" if "features" in index else ""))
+        return
+    size = sum(entry["bytes"] for entry in files.values()) / 1e9
+    echo(f"videos       {len(files):,} of {len(files) + len(absent):,} there, {len(absent):,} missing, {size:.1f} GB")
+    for reason, count in Counter(absent.values()).most_common():
+        echo(f"             {count:,} missing: {reason}")
+    if described:
+        _population(_among({Path(file).stem for file in files}, described), splits, echo)
+
+
+def _features(
+    layout: layouts.Layout | None, described: dict[str, list[Video]], splits: list[Split], echo: Echo
+) -> None:
+    if layout is None:
+        echo("features     none in a known layout")
+        return
+    streams: dict[str, set[str]] = {stream: set() for stream in layouts.STREAMS}
+    for array in layout.arrays:
+        for stream in array.streams:
+            streams[stream].add(array.id)
+    wanted = {video.id for videos in described.values() for video in videos}
+    there = {stream: ids for stream, ids in streams.items() if ids}
+    for stream, ids in there.items():
+        beside = f", {some(sorted(ids - wanted))} not annotated" if described and ids - wanted else ""
+        of = f" of {len(wanted):,}" if described else ""
+        echo(f"features     {stream}: {len(ids & wanted if described else ids):,}{of} videos{beside}")
+    echo(f"             {layout.name} in {layout.features}")
+    if described:
+        _population(_among(set.intersection(*there.values()), described), splits, echo)
+
+
+def _among(ids: set[str], described: dict[str, list[Video]]) -> Counts:
+    return Counts(*(sum(video.id in ids for video in described[role]) for role in ROLES))
+
+
+def _missing(path: Path, echo: Echo) -> None:
+    rows = missing.read(path)
+    tried = sum(row.date != "-" for row in rows.values())
+    echo(f"missing.tsv  {len(rows):,} videos, {tried:,} of them looked for here")
+
+
+def _sources(table: Table, lock: Lock | None, echo: Echo) -> None:
+    for kind in KINDS:
+        versions: list[Alternative] = getattr(table, kind)
+        for version in versions:
+            for file in version.files:
+                echo(f"source       {kind} {version.name}: {file.file}, {_known(file, lock)}")
+
+
+def _known(file: File, lock: Lock | None) -> str:
+    if file.sha256:
+        return "checksum published"
+    if lock is not None and lock.expected(file.file):
+        return "checksum pinned in sources.lock.json"
+    return "one per video" if file.each else "checksum unknown"

@@ -1,0 +1,245 @@
+"""Videos of YouTube, and of pages and plain links of all kinds, by yt-dlp.
+
+Why YouTube does not give a video, yt-dlp says in YouTube's own words. Those that mean that the video will never come
+are in `REASONS`; everything else may pass: too many requests, a suspected robot, a change that only a newer yt-dlp
+knows. Two cases lie between:
+
+* age-restricted: gone if cookies of a signed-in browser were given; without them another try, with them, may do;
+* unavailable, and nothing more: gone if yt-dlp has a JavaScript runtime (deno). Without one it cannot ask as a browser
+  does, and YouTube says the same of videos that a browser gets.
+
+Private videos and those for members are gone even without cookies: a dataset's user is seldom invited.
+"""
+
+import io
+import logging
+import re
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from http.cookiejar import LoadError
+from os import environ
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yt_dlp
+from yt_dlp.cookies import YoutubeDLCookieJar
+from yt_dlp.globals import plugin_dirs
+
+from um.download import http
+from um.errors import BadInput, Gone
+from um.files import make_folder
+
+log = logging.getLogger(__name__)
+
+HOSTS = re.compile(r"(.+\.)?(youtube\.com|youtube-nocookie\.com|youtu\.be)")
+REASONS = {  # the first that fits
+    "not in this country": r"(available|blocked it) in your country|from your location|geo.?restrict",
+    "terminated account": r"account associated with this video (has been|is) (terminated|closed)",
+    "copyright": r"copyright",
+    "private": r"private video|video is private",
+    "members only": r"members-only|members only|channel's members|premium members",
+    "paid": r"requires payment|requires purchase|available (for|to) (rent|purchase)",
+    "age-restricted": r"confirm your age|age.restricted|inappropriate for some users|verify your age",
+    "removed": r"(been|was) (removed|deleted)|removed by|violat",
+    "live": r"live stream recording is not available",
+    "unavailable": r"video unavailable\.?$|video (is|has become) (unavailable|not available|no longer available)|"
+    r"video does not exist|this video isn't available anymore",
+}
+PASSING = re.compile(r"try again later|rate.?limit|not a bot|captcha|live event will begin|premieres? (in|will)", re.I)
+BUSY = re.compile(r"HTTP Error (416|429|5\d\d)")
+LOST = re.compile(r"HTTP Error (404|410)")
+BLOCK = 16 * 1024  # bytes; a cut loses less than one
+NO_RUNTIME = "JavaScript runtime"  # in yt-dlp's warning
+NOISE = re.compile(
+    r"^(ERROR: )?(\[[^\]]+\] (\S+: )?)?|;? *please report this issue.*| \(caused by.*"
+    r"|[.\s]+(Use --|See +http|It is recommended|For more|You might want|This video is available in ).*",
+    re.S,
+)
+
+
+def is_youtube(url: str) -> bool:
+    """Whether a link is to YouTube."""
+    return HOSTS.fullmatch(urlsplit(url).hostname or "") is not None
+
+
+def fetch(
+    url: str,
+    folder: Path,
+    stem: str,
+    *,
+    cookies: Path | None = None,
+    height: int = 360,
+    sleep: tuple[float, float] = (1, 5),
+    patience: http.Patience = http.PATIENCE,
+    report: Callable[[int, int | None], None] = lambda _done, _total: None,
+) -> Path:
+    """Bring one video, or what is missing of it; what has come of it waits in `<folder>/.<stem>.download`.
+
+    The pictures alone count: the best that has no more than `height` lines, or else the smallest; of that size rather
+    H.264 in mp4 than others; with sound or without, so that nothing is to be merged and no ffmpeg is needed.
+
+    Args:
+        url: of a video of YouTube, a page that shows one, or a video itself.
+        folder: where it goes.
+        stem: its name there, without the suffix, which the format decides.
+        cookies: a browser's, in Netscape's format; only read.
+        height: lines of the picture, as in "360p": of the shorter side.
+        sleep: seconds before the download begins, at least and at most.
+        patience: with servers; `silence` is the limit for connecting, too.
+        report: called with the bytes so far, and the bytes in all if known.
+
+    Returns:
+        `<folder>/<stem>.<suffix>`.
+
+    Raises:
+        Gone: the video will not come from there, for a reason of `REASONS` (or HTTP 404), which is `found`.
+        BadInput: it did not come; it may later, or with cookies, or with a newer yt-dlp.
+    """
+    voice = _Voice()
+    hidden = (folder / f".{stem}.download").absolute()
+    options = _options(url, hidden, height, sleep, patience, report) | {"logger": voice}
+    jar = _read(cookies) if cookies else None
+    make_folder(hidden)
+    try:
+        path = _patiently(url, hidden, options, jar, patience)
+        path = path.replace(folder / f"{stem}{path.suffix}")
+        shutil.rmtree(hidden)
+        return path
+    except yt_dlp.utils.YoutubeDLError as error:
+        meaning = _meaning(url, error, with_cookies=cookies is not None, runtime=not voice.misses_runtime)
+        if isinstance(meaning, Gone):
+            shutil.rmtree(hidden)
+        raise meaning from None
+    finally:
+        with suppress(OSError):  # it holds something, or is gone
+            hidden.rmdir()
+
+
+class _Voice:
+    """Takes yt-dlp's messages instead of the screen."""
+
+    misses_runtime = False
+
+    def debug(self, text: str) -> None:
+        log.debug("%s", text)
+
+    def warning(self, text: str) -> None:
+        self.misses_runtime |= NO_RUNTIME in text
+        log.debug("%s", text)
+
+    error = debug  # raised, too
+
+
+def _options(
+    url: str,
+    hidden: Path,
+    height: int,
+    sleep: tuple[float, float],
+    patience: http.Patience,
+    report: Callable[[int, int | None], None],
+) -> dict[str, Any]:
+    def wait(n: int) -> float:
+        return _wait(n, patience)
+
+    def check(info: dict[str, Any], **_: bool) -> None:
+        if info.get("playlist_id") or info.get("playlist_count"):
+            raise BadInput(url, "a list of videos", "one video", "give the links of its videos one by one")
+        if info.get("live_status") in ("is_live", "is_upcoming") or info.get("is_live"):
+            raise BadInput(url, "a broadcast that has not ended", "a video", "try again when it has ended")
+
+    def tell(progress: dict[str, Any]) -> None:
+        total = progress.get("total_bytes") or progress.get("total_bytes_estimate")
+        report(progress.get("downloaded_bytes") or 0, int(total) if total else None)
+
+    return {
+        "format": "bv*",
+        "format_sort": [f"res:{height}", "vcodec:h264", "ext:mp4"],
+        "paths": {"home": str(hidden)},
+        "outtmpl": {"default": "%(format_id).40B.%(ext)s"},  # bytes of another format are not continued
+        "buffersize": BLOCK,
+        "noresizebuffer": True,
+        "retries": patience.tries,
+        "fragment_retries": patience.tries,
+        "extractor_retries": patience.tries,
+        "skip_unavailable_fragments": False,
+        "retry_sleep_functions": dict.fromkeys(("http", "fragment", "extractor"), wait),
+        "socket_timeout": patience.silence,
+        "sleep_interval": sleep[0],
+        "max_sleep_interval": sleep[1],
+        "noplaylist": True,
+        "extract_flat": "in_playlist",
+        "playlistend": 1,
+        "match_filter": check,
+        "progress_hooks": [tell],
+        "noprogress": True,
+        "quiet": True,
+        "color": "never",
+        "cachedir": False,
+        "fixup": "never",  # would need ffmpeg
+        "compat_opts": {"no-certifi"} if "SSL_CERT_FILE" in environ else set(),  # heed it, as other programs do
+    }
+
+
+def _read(cookies: Path) -> str:
+    expected, hint = "cookies in Netscape's format", "export them from a browser that is signed in"
+    try:
+        text = cookies.read_text("utf-8")
+        YoutubeDLCookieJar(io.StringIO(text)).load()
+        return text
+    except FileNotFoundError:
+        raise BadInput(cookies, "no such file", expected, hint) from None
+    except LoadError:
+        raise BadInput(cookies, "something else", expected, hint) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(cookies, str(error), expected, hint) from None
+
+
+def _patiently(url: str, hidden: Path, options: dict[str, Any], jar: str | None, patience: http.Patience) -> Path:
+    """What yt-dlp brings, asked again while the server says that it is busy, which yt-dlp itself does not do."""
+    plugin_dirs.value = []  # nothing but yt-dlp itself
+    for attempt in range(patience.tries):
+        cookies = io.StringIO(jar) if jar else None  # yt-dlp writes back to where it read
+        try:
+            with yt_dlp.YoutubeDL(options | {"cookiefile": cookies}) as downloader:
+                info = downloader.extract_info(url)
+            break
+        except yt_dlp.utils.DownloadError as error:
+            said = str(error)
+            if not BUSY.search(said) or "Giving up" in said or attempt + 1 == patience.tries:
+                raise
+            if "HTTP Error 416" in said:  # the part is the whole, at which yt-dlp 2026.10.26 stumbles
+                for part in hidden.iterdir():
+                    part.unlink()
+            time.sleep(_wait(attempt, patience))
+    if not info or not info.get("requested_downloads"):
+        raise BadInput(url, "no video", "one video", "give the link of a page with one video")
+    return Path(info["requested_downloads"][0]["filepath"])
+
+
+def _wait(n: int, patience: http.Patience) -> float:
+    return min(patience.longest_wait, patience.first_wait * 2.0**n)
+
+
+def _meaning(url: str, error: Exception, *, with_cookies: bool, runtime: bool) -> BadInput:
+    """`Gone` or `BadInput`, from yt-dlp's words."""
+    said = " ".join(NOISE.sub("", str(error)).replace("’", "'").split())
+    hint = "try again later, or with a newer yt-dlp"
+    if is_youtube(url):
+        reason = None if PASSING.search(said) else _reason(said)
+        sure = {"age-restricted": with_cookies, "unavailable": runtime}
+        if reason and sure.get(reason, True):
+            return Gone(url, reason, "a public video", f"YouTube says: {said}")
+        if not with_cookies:
+            hint += ", or give the cookies of a browser that is signed in"
+        if not runtime:
+            hint = "install deno, the JavaScript runtime that yt-dlp needs for YouTube; " + hint
+    elif lost := LOST.search(said):
+        return Gone(url, f"HTTP {lost[1]}", "a video", http.ELSEWHERE)
+    return BadInput(url, said, "a video", hint)
+
+
+def _reason(said: str) -> str | None:
+    return next((reason for reason, words in REASONS.items() if re.search(words, said, re.I)), None)

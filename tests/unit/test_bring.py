@@ -1,0 +1,493 @@
+"""A dataset of sources.yaml on its way to data/: annotations, published features, and videos."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from miniature import TEST, VALIDATION, annotation_zip, features_zip, ids, index, mirror, video
+from serving import Answer, Server, nginx, noise, serving
+
+from um.datasets import annotations, source
+from um.datasets.imported import bring as import_features
+from um.download import missing
+from um.download.bring import Machine
+from um.download.http import Patience
+from um.download.obtain import Ways, mirrors
+from um.errors import BadInput
+from um.features.shard import Shard
+from um.files import sha256, write_json
+from um.params import Download
+
+ROOT = Path(__file__).parents[2]
+OUT = Path("data/thumos14")
+HASTY = Patience(silence=2, tries=2, first_wait=0.01, window=1)
+COUNTED = [*ids(VALIDATION), "video_test_0000004", "video_test_0000006"]  # 270 and 1292 are excluded
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """A project with the preset of THUMOS14 as it is committed, and nothing else."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("UM_MIRROR", raising=False)
+    monkeypatch.delenv("UM_FEATURES", raising=False)
+    shutil.copytree(ROOT / "datasets/thumos14", tmp_path / "datasets/thumos14")
+    return tmp_path
+
+
+def machine(*places: str | Path, shard: str | None = None, **others: object) -> Machine:
+    ways = Ways(mirrors([str(place) for place in places]), patience=HASTY)
+    return Machine(ways, date="2026-11-26", shard=Shard.parse(shard) if shard else None, **others)
+
+
+def download(how: Machine, dataset: str = "thumos14", **settings: object) -> Path:
+    out = Path("data") / dataset
+    source.download(dataset, Download(**settings), out, machine=how)
+    return out
+
+
+def table(dataset: str, **values: object) -> None:
+    """Another dataset of sources.yaml."""
+    folder = Path("datasets") / dataset
+    folder.mkdir(parents=True)
+    (folder / "dataset.yaml").write_text("provider: sources\n")
+    (folder / "sources.yaml").write_text(yaml.safe_dump({"train": "train", "test": "val"} | values))
+
+
+def version(name: str, *files: dict[str, object]) -> dict[str, object]:
+    return {"name": name, "about": "of this test", "terms": "none", "files": list(files)}
+
+
+def annotated(path: Path, **durations: float) -> Path:
+    """An ActivityNet-style file of videos by duration; the ids tell their subset."""
+    database = {
+        name: {
+            "subset": {"t": "training", "v": "validation"}[name[0]],
+            "duration": seconds,
+            "annotations": [{"label": "run", "segment": [0.0, min(0.5, seconds)]}],
+        }
+        for name, seconds in durations.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"database": database}))
+    return path
+
+
+def test_videos_of_the_preset_from_a_lab_s_copy(project):
+    copy = mirror(project / "lab")
+    out = download(machine(copy), what="videos")
+    assert sorted(source.downloaded(out)) == sorted(f"{'test' if '_test_' in i else 'val'}/{i}" for i in COUNTED)
+    read = annotations.load(out / "annotations.json")
+    assert sorted(read.videos) == sorted(COUNTED)
+    assert [v.id for v in read.subset("train")] == ids(VALIDATION)
+    given = index(out / "annotations.json")
+    assert given["version"] == "official"
+    assert sorted(given["sources"]) == [f"TH14_Temporal_annotations_{part}.zip" for part in ("test", "validation")]
+    assert not list(out.glob("downloads/packed/*/*")), "archives go when they are unpacked"
+    assert (copy / "thumos14/TH14_Test_set_mp4.zip").is_file(), "but not those of the mirror"
+    listed = index(out / "videos/index.json")
+    assert "missing" not in listed
+    assert len(missing.read(project / "datasets/thumos14/missing.tsv")) == 0
+
+
+def test_what_came_first_is_pinned_and_another_file_is_refused_from_then_on(project):
+    copy = mirror(project / "lab")
+    download(machine(copy), what="videos")
+    pinned = index(project / "datasets/thumos14/sources.lock.json")["files"]
+    of_archives = [f"TH14_Test_set_mp4.zip/{i}.mp4" for i in COUNTED if "_test_" in i]
+    of_archives += [f"TH14_validation_set_mp4.zip/{i}.mp4" for i in ids(VALIDATION)]
+    archives = [f"TH14_{name}.zip" for name in ("Test_set_mp4", "validation_set_mp4")]
+    archives += [f"TH14_Temporal_annotations_{part}.zip" for part in ("test", "validation")]
+    assert sorted(pinned) == sorted([*archives, *of_archives])
+    shutil.rmtree("data")
+    with (copy / "thumos14/TH14_Test_set_mp4.zip").open("ab") as file:
+        file.write(b"changed")
+    Path("datasets/thumos14/sources.yaml").write_text(without_links())
+    with pytest.raises(BadInput, match=r"TH14_Test_set_mp4\.zip: found sha256 .*; expected .*sha256"):
+        download(machine(copy), what="videos")
+    assert not (OUT / "videos/index.json").exists()
+    assert index(project / "datasets/thumos14/sources.lock.json")["files"] == pinned
+
+
+def without_links() -> str:
+    """The preset's table with the outside world left out."""
+    values = yaml.safe_load((ROOT / "datasets/thumos14/sources.yaml").read_text())
+    for kind in ("annotations", "features", "videos"):
+        for given in values[kind]:
+            for file in given["files"]:
+                file["urls"] = []
+    return yaml.safe_dump(values)
+
+
+def test_a_second_run_changes_nothing_and_needs_no_archive(project):
+    copy = mirror(project / "lab")
+    download(machine(copy), what="videos")
+    before = {path: path.stat().st_mtime_ns for path in OUT.rglob("*") if path.is_file()}
+    (copy / "thumos14/TH14_Test_set_mp4.zip").unlink()
+    (copy / "thumos14/TH14_validation_set_mp4.zip").unlink()
+    download(machine(copy), what="videos")
+    assert {path: path.stat().st_mtime_ns for path in OUT.rglob("*") if path.is_file()} == before
+
+
+def test_a_video_that_no_archive_has_is_missing_and_so_are_cut_and_short_ones(project):
+    whole = video(project / "any.mp4")
+    videos = dict.fromkeys([*ids(VALIDATION), *ids(TEST)], whole)
+    videos["video_validation_0000051"] = whole[:200]  # no index of frames
+    videos["video_validation_0000052"] = video(project / "short.mp4", 0.16)
+    copy = mirror(project / "lab", videos, without=["video_test_0000006"])
+    annotation = dict(VALIDATION) | {"Diving": [("video_validation_0000051", 0, 1), ("video_validation_0000052", 5, 9)]}
+    annotation_zip(copy / "thumos14/TH14_Temporal_annotations_validation.zip", annotation, "val")
+    out = download(machine(copy), what="videos")
+    rows = missing.read(project / "datasets/thumos14/missing.tsv")
+    assert sorted(rows) == ["video_test_0000006", "video_validation_0000051", "video_validation_0000052"]
+    assert rows["video_test_0000006"].reason == "not in TH14_Test_set_mp4.zip"
+    assert "cannot be read" in rows["video_validation_0000051"].reason
+    assert rows["video_validation_0000052"].reason.startswith("too short: 0.2 s of 8.0 s")
+    assert {row.date for row in rows.values()} == {"2026-11-26"}
+    listed = index(out / "videos/index.json")
+    assert sorted(listed["missing"]) == [
+        "test/video_test_0000006",
+        "val/video_validation_0000051",
+        "val/video_validation_0000052",
+    ]
+    assert source.not_downloaded(out) == listed["missing"]
+    assert sorted(path.stem for path in out.glob("videos/*/*")) == sorted(set(COUNTED) - set(rows))
+
+
+def test_an_interrupted_archive_is_no_missing_video(project):
+    """What may pass is an error, and the next run goes on from there."""
+    copy = mirror(project / "lab")
+    Path("datasets/thumos14/sources.yaml").write_text(without_links())
+    (copy / "thumos14/TH14_Test_set_mp4.zip").rename(project / "elsewhere.zip")
+    with pytest.raises(BadInput, match=r"TH14_Test_set_mp4\.zip: found no such file"):
+        download(machine(copy), what="videos")
+    assert len(list(OUT.glob("videos/val/*.mp4"))) == 4
+    assert not (OUT / "videos/index.json").exists()
+    (project / "elsewhere.zip").rename(copy / "thumos14/TH14_Test_set_mp4.zip")
+    assert len(source.downloaded(download(machine(copy), what="videos"))) == 6
+
+
+def test_another_checkout_s_data_is_a_mirror_by_folder_and_by_server(project):
+    download(machine(mirror(project / "lab")), what="videos")
+    first = index(OUT / "videos/index.json")
+    shutil.copytree("data", "other")
+    with nginx(project / "other", project / "nginx") as server:
+        for place in (project / "other", server.url):
+            shutil.rmtree("data")
+            (project / "lab2/thumos14").mkdir(parents=True, exist_ok=True)
+            for part in ("validation", "test"):
+                name = f"TH14_Temporal_annotations_{part}.zip"
+                shutil.copy(project / "lab/thumos14" / name, project / "lab2/thumos14" / name)
+            assert index(download(machine(place, project / "lab2"), what="videos") / "videos/index.json") == first
+        assert {request.status for request in server.log("/thumos14/videos/val/video_validation_0000051.mp4")} == {200}
+
+
+def test_of_a_server_s_archive_the_annotated_videos_alone_are_fetched(project):
+    copy = mirror(project / "lab", {i: video(project / "any.mp4") for i in [*ids(VALIDATION), *ids(TEST)]})
+    with zipfile.ZipFile(copy / "thumos14/TH14_validation_set_mp4.zip", "a") as archive:
+        for number in range(20):
+            archive.writestr(f"validation/video_validation_001000{number}.mp4", noise(100_000, number))
+    with nginx(copy, project / "nginx") as server:
+        out = download(machine(server.url), what="videos")
+        sent = sum(r.sent for r in server.log("/thumos14/TH14_validation_set_mp4.zip"))
+    assert len(source.downloaded(out)) == 6
+    assert sent < 0.1 * (copy / "thumos14/TH14_validation_set_mp4.zip").stat().st_size
+    assert not list(out.glob("downloads/packed/*/*"))
+    pinned = index(project / "datasets/thumos14/sources.lock.json")["files"]
+    assert "TH14_validation_set_mp4.zip" not in pinned, "nobody has seen all of it"
+
+    name = "TH14_validation_set_mp4.zip/video_validation_0000051.mp4"
+    assert pinned[name]["sha256"] == sha256(out / "videos/val/video_validation_0000051.mp4")
+    pinned[name]["sha256"] = "0" * 64
+    write_json(project / "datasets/thumos14/sources.lock.json", {"files": pinned})
+    shutil.rmtree("data")
+    Path("datasets/thumos14/sources.yaml").write_text(without_links())
+    with (
+        nginx(copy, project / "nginx2") as server,
+        pytest.raises(BadInput, match=f"{name}: found sha256 .*another version"),
+    ):
+        download(machine(server.url), what="videos")
+    assert not (OUT / "videos/val/video_validation_0000051.mp4").exists()
+
+
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_files(project):
+    """All of it: videos that come in parts of an archive, one by one, and what is written about them."""
+    whole = video(project / "any.mp4")
+    videos = {
+        name: whole + (300_008).to_bytes(4) + b"free" + noise(300_000, seed)  # a box that players skip
+        for seed, name in enumerate([*ids(VALIDATION), *ids(TEST)])
+    }
+    copy = mirror(project / "lab", videos)
+    listed = download(machine(copy), what="videos") / "videos/index.json"
+    expected = listed.read_bytes()
+    shutil.rmtree("data")
+    command = [
+        str(Path(sys.executable).with_name("um")),
+        "download",
+        "--dataset",
+        "thumos14",
+        "--what",
+        "videos",
+        "--date",
+        "-",
+    ]
+    kills, draw = 0, random.Random(0)
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    with nginx(copy, project / "nginx", rate="600k") as server:
+        environment = os.environ | {"UM_MIRROR": f"{server.url}/slow"}
+        while True:
+            process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+            try:
+                _, told = process.communicate(timeout=draw.uniform(0.8, 1.6) if kills < 8 else 60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                kills += 1
+                continue
+            assert process.returncode == 0, told.decode()
+            break
+        sent = sum(request.sent for request in server.log() if "_set_mp4" in request.path)
+    assert kills >= 3
+    assert listed.read_bytes() == expected
+    assert sent < 1.5 * 6 * len(whole + noise(300_000))
+
+
+def test_shards_share_the_archives_and_the_last_run_finds_everything(project):
+    copy = mirror(project / "lab", without=["video_test_0000006"])
+    for number in (1, 2):
+        download(machine(copy, shard=f"{number}-of-2"), what="videos")
+        assert not (OUT / "videos/index.json").exists()
+        assert not (OUT / "annotations.json").exists()
+    for archive in copy.glob("thumos14/*_set_mp4.zip"):
+        archive.unlink()  # nobody looks into it again
+    out = download(machine(copy), what="videos")
+    assert len(source.downloaded(out)) == 5
+    assert not list(out.glob("videos/shards/*"))
+    assert list(missing.read(project / "datasets/thumos14/missing.tsv")) == ["video_test_0000006"]
+
+
+def test_published_features_train_without_videos(project):
+    copy = mirror(project / "lab")
+    features_zip(copy / "thumos14/thumos14-i3d.zip", COUNTED)
+    values = yaml.safe_load(without_links())
+    values["features"] = [version("um", {"file": "thumos14-i3d.zip"})]
+    Path("datasets/thumos14/sources.yaml").write_text(yaml.safe_dump(values))
+    out = download(machine(copy), what="features")
+    assert index(out / "videos/index.json") == {"files": {}, "features": "um"}
+    folder = source.features_of("thumos14", out)
+    assert folder == out / "downloads/features/um/THUMOS14"
+    import_features(folder, out / "features", annotated=annotations.load(out / "annotations.json"))
+    files = sorted(path.relative_to(out / "features").as_posix() for path in out.glob("features/*/*/*.npy"))
+    expected = [f"{'test' if '_test_' in i else 'val'}/{s}/{i}.npy" for i in COUNTED for s in ("rgb", "flow")]
+    assert files == sorted(expected)
+    assert np.load(out / "features/val/rgb/video_validation_0000053.npy")[0, 0] == COUNTED.index(
+        "video_validation_0000053"
+    )
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.npy")}
+    (copy / "thumos14/thumos14-i3d.zip").unlink()
+    download(machine(copy), what="features")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_features_of_one_s_own_go_before(project, monkeypatch):
+    copy = mirror(project / "lab")
+    download(machine(copy), what="annotations")
+    mine = project / "mine/thumos14"
+    mine.mkdir(parents=True)
+    features_zip(project / "f.zip", COUNTED)
+    shutil.unpack_archive(project / "f.zip", mine)
+    shutil.move(mine / "THUMOS14/features", mine / "features")
+    shutil.copy(OUT / "annotations.json", mine / "annotations.json")
+    monkeypatch.setenv("UM_FEATURES", str(project / "mine"))
+    out = download(machine(), what="features")
+    assert source.features_of("thumos14", out) == mine
+    assert index(out / "videos/index.json") == {"files": {}, "features": "$source"}
+    assert not source.has_videos("thumos14", Download(what="features"))
+    assert source.has_videos("thumos14", Download(what="videos"))
+
+
+def test_annotations_alone(project):
+    out = download(machine(mirror(project / "lab")), what="annotations")
+    assert sorted(path.name for path in out.iterdir()) == ["annotations.json", "downloads"]
+
+
+@pytest.fixture
+def web():
+    with serving() as server:
+        yield server
+
+
+def each_from(web: Server, project: Path, durations: dict[str, float]) -> None:
+    """A dataset like ActivityNet: a link per video."""
+    annotated(project / "lab/net/net.json", **durations)
+    table(
+        "net",
+        annotations=[version("official", {"file": "net.json"})],
+        videos=[version("web", {"file": "{id}.mp4", "urls": [f"{web.url}/{{subset}}/{{id}}.mp4"]})],
+    )
+
+
+def test_links_of_their_own_and_what_becomes_of_each(project, web):
+    each_from(web, project, {"t1": 1.6, "t2": 1.6, "t3": 60.0, "v1": 1.6, "v2": 1.6})
+    whole = video(project / "any.mp4")
+    for name in ("train/t1", "train/t3", "val/v1"):
+        web.serve(f"/{name}.mp4", Answer(whole))
+    web.serve("/val/v2.mp4", Answer(status=503), Answer(whole))
+    out = download(machine(project / "lab"), "net", what="videos")
+    assert sorted(source.downloaded(out)) == ["train/t1", "val/v1", "val/v2"]
+    rows = missing.read(Path("datasets/net/missing.tsv"))
+    assert sorted(rows) == ["t2", "t3"]
+    assert "404" in rows["t2"].reason
+    assert rows["t2"].source == f"{web.url}/train/t2.mp4"
+    assert rows["t3"].reason == "too short: 1.6 s of 58.0 s"
+
+
+def test_missing_videos_are_not_asked_for_again_unless_that_is_wanted(project, web):
+    each_from(web, project, {"t1": 1.6, "v1": 1.6})
+    web.serve("/val/v1.mp4", Answer(video(project / "any.mp4")))
+    download(machine(project / "lab"), "net", what="videos")
+    text = Path("datasets/net/missing.tsv").read_bytes()
+    download(machine(project / "lab"), "net", what="videos")
+    assert len(web.asked("/train/t1.mp4")) == 1
+    assert Path("datasets/net/missing.tsv").read_bytes() == text
+    web.serve("/train/t1.mp4", Answer(video(project / "any.mp4")))
+    out = download(machine(project / "lab", retry=True), "net", what="videos")
+    assert sorted(source.downloaded(out)) == ["train/t1", "val/v1"]
+    assert missing.read(Path("datasets/net/missing.tsv")) == {}
+
+
+def test_those_that_others_report_are_tried_and_stay_listed_if_they_come(project, web):
+    each_from(web, project, {"t1": 1.6, "v1": 1.6})
+    known = {"v1": missing.Row("features are shorter than the video", "-", "an issue")}
+    missing.write(Path("datasets/net/missing.tsv"), known)
+    for name in ("train/t1", "val/v1"):
+        web.serve(f"/{name}.mp4", Answer(video(project / "any.mp4")))
+    out = download(machine(project / "lab"), "net", what="videos")
+    assert sorted(source.downloaded(out)) == ["train/t1", "val/v1"]
+    assert missing.read(Path("datasets/net/missing.tsv")) == known
+
+
+def test_a_server_that_refuses_everybody_is_left_alone(project, web):
+    each_from(web, project, {f"t{n:02}": 1.6 for n in range(40)} | {"v1": 1.6})
+    for n in range(40):
+        web.serve(f"/train/t{n:02}.mp4", Answer(status=403))
+    with pytest.raises(BadInput, match=r"1\d files \(t00, .*that did not come; t0\d: HTTP 403"):
+        download(machine(project / "lab", connections=2), "net", what="videos")
+    assert len(web.log) < 20
+    assert not Path("data/net/videos/index.json").exists()
+    assert not Path("datasets/net/missing.tsv").exists()
+
+
+def test_shards_of_videos_tell_the_last_run_what_is_gone(project, web):
+    each_from(web, project, {"t1": 1.6, "t2": 1.6, "v1": 1.6, "v2": 1.6})
+    for name in ("train/t1", "val/v1"):
+        web.serve(f"/{name}.mp4", Answer(video(project / "any.mp4")))
+    for number in (1, 2, 3):
+        download(machine(project / "lab", shard=f"{number}-of-3"), "net", what="videos")
+    out = download(machine(project / "lab"), "net", what="videos")
+    assert sorted(source.downloaded(out)) == ["train/t1", "val/v1"]
+    assert all(len(web.asked(f"/{name}.mp4")) == 1 for name in ("train/t1", "train/t2", "val/v1", "val/v2"))
+    assert sorted(missing.read(Path("datasets/net/missing.tsv"))) == ["t2", "v2"]
+
+
+def test_the_next_version_is_taken_where_the_first_is_not_to_be_had(project, web, caplog):
+    annotated(project / "lab/net/second.json", t1=1.6, v1=1.6)
+    table(
+        "net",
+        annotations=[
+            version("first", {"file": "first.json", "urls": [f"{web.url}/first.json"]}),
+            version("second", {"file": "second.json"}),
+        ],
+    )
+    assert (
+        index(download(machine(project / "lab"), "net", what="annotations") / "annotations.json")["version"] == "second"
+    )
+    assert "net annotations of first: " in caplog.text
+    with pytest.raises(BadInput, match=r"net/first\.json: found .*404"):
+        download(machine(project / "lab"), "net", what="annotations", source="first")
+    with pytest.raises(BadInput, match="no annotations called third; expected one of auto, first, second"):
+        download(machine(project / "lab"), "net", what="annotations", source="third")
+
+
+def test_what_only_a_person_can_fetch_says_where_and_how(project):
+    table("net", annotations=[version("box", {"file": "a.json", "pages": ["https://box.example/s/1"]})])
+    with pytest.raises(
+        BadInput, match=r"by hand from https://box.example/s/1, as FOLDER/net/a.json, and set UM_MIRROR"
+    ):
+        download(machine(project / "lab"), "net", what="annotations")
+    assert not Path("data/net/annotations.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("{", "invalid YAML"),
+        ("train: val\ntest: test\nvideo: []\n", "unknown key video"),
+        ("train: val\n", "test = "),
+        ("train: a\ntest: b\nvideos: [{name: x, about: a, terms: t, files: []}]\n", "files = "),
+        ("train: a\ntest: b\nvideos: [{name: x, about: a, terms: t, files: [{file: ../x}]}]\n", "file = '../x'"),
+        ("train: a\ntest: b\nvideos: [{name: x, about: a, terms: t, files: [{file: x, sha256: 12}]}]\n", "sha256 = "),
+    ],
+)
+def test_a_wrong_table(project, text, found):
+    Path("datasets/thumos14/sources.yaml").write_text(text)
+    with pytest.raises(BadInput, match=found):
+        download(machine(), what="annotations")
+    assert not OUT.exists()
+
+
+def test_the_whole_way_by_the_command_line(project, um):
+    """Videos by the preset, from one command to what it says of them."""
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    copy = mirror(project / "lab", without=["video_test_0000006"])
+    code, _, told = um("download", "--dataset", "thumos14", "--what", "videos", "--mirrors", f"/nowhere {copy}")
+    assert code == 0, told
+    code, said, _ = um("data", "status", "--dataset", "thumos14")
+    assert code == 0
+    assert "annotations  annotations.json: test 2, val 4 videos, 6 instances, 2 classes" in said
+    assert "videos       5 of 6 there, 1 missing" in said
+    assert "1 missing: not in TH14_Test_set_mp4.zip" in said
+    assert "4 to train on, 2 to test on: none of the named ones; nearest is STPN" in said
+    assert "source       videos official: TH14_Test_set_mp4.zip, checksum pinned in sources.lock.json" in said
+    code, said, _ = um("data", "check", "thumos14")
+    assert (code, "note   without a duration: 6 videos" in said) == (0, True)
+    entry = index(OUT / "annotations.json")
+    entry["database"]["video_test_0000004"]["annotations"][0]["label"] = "Typo"
+    write_json(OUT / "annotations.json", entry)
+    code, said, _ = um("data", "check", "thumos14")
+    assert (code, "error  unknown labels: 1 label (Typo)" in said) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["--what", "everything"], "what = 'everything'; expected 'videos', 'features' or 'annotations'"),
+        (["--source", "nobody"], "no features called nobody; expected one of auto, um, w-talc, p-mil"),
+        (["--what", "videos", "--shard", "3-of-2"], "--shard: found '3-of-2'"),
+        (["--connections", "0"], "--connections"),
+        (["--cookies", "none.txt", "--what", "videos", "--dataset", "net"], "file 'none.txt' does not exist"),
+    ],
+)
+def test_a_wrong_command_is_one_line(project, um, words, found):
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    annotated(project / "lab/net/net.json", t1=1.6, v1=1.6)
+    table(
+        "net",
+        annotations=[version("official", {"file": "net.json"})],
+        videos=[version("web", {"file": "{id}.mp4", "urls": ["https://www.youtube.com/watch?v={id}"]})],
+    )
+    places = f"{mirror(project / 'lab2')} {project / 'lab'}"
+    given = [] if "--dataset" in words else ["--dataset", "thumos14"]
+    code, _, told = um("download", *given, *words, "--mirrors", places)
+    assert code == 2, told
+    lines = [line for line in told.splitlines() if line.startswith("um: ")]
+    assert len(lines) == 1
+    assert found in lines[0]
+    assert not list(project.glob("data/*/videos/index.json"))

@@ -1,0 +1,199 @@
+"""`um data check`: every finding of a file is listed, not only the first."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from um.datasets import annotations, check
+from um.datasets.check import report
+from um.errors import BadInput
+
+
+def video(subset="train", segments=((0, 1),), label="run", **more):
+    listed = [{"label": label, "segment": list(segment)} for segment in segments]
+    return {"subset": subset, "duration": 10, "annotations": listed} | more
+
+
+def write(folder, database, **more):
+    path = folder / "annotations.json"
+    path.write_text(json.dumps(more | {"database": database}))
+    return path
+
+
+def told(given):
+    lines = []
+    return report(given, lines.append), lines
+
+
+def wrong(lines):
+    return [line for line in lines if line.startswith(("error", "note"))]
+
+
+GOOD = {"a": video(), "b": video("val")}
+
+
+def test_good_annotations_have_no_findings(tmp_path):
+    assert told(write(tmp_path, GOOD)) == (
+        False,
+        [
+            f"{tmp_path}/annotations.json: 2 videos",
+            "train  1 videos, 1 instances of 1 classes",
+            "val    1 videos, 1 instances of 1 classes",
+            "instances  train    val",
+            "run            1      1",
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("entries", "line"),
+    [
+        ({"c": video(segments=[(3, 2)])}, "error  reversed: 1 video (c)"),
+        ({"c": video(segments=[(-1, 2)])}, "error  before the start: 1 video (c)"),
+        ({"c": video(segments=[(0, 12)])}, "error  behind the end by more than 1 s: 1 video (c)"),
+        ({"c": video(segments=[(0, 10.5)])}, "note   behind the end by 1 s or less: 1 video (c)"),
+        ({"c": video(segments=[(2, 2)])}, "note   without length: 1 video (c)"),
+        ({"c": video(segments=[(1, 2)] * 3)}, "note   the same instance again: 2 in 1 video (c)"),
+        ({"c": video("val", label="swim")}, "error  unknown labels: 1 label (swim)"),
+        ({"c": video(segments=[])}, "error  without a label in train: 1 video (c)"),
+        ({"c": video("val", segments=[])}, "note   without a label elsewhere: 1 video (c)"),
+        ({"c": video(duration=None)}, "note   without a duration: 1 video (c)"),
+        ({"c": video(segments=[(1, "x")])}, "error  unreadable: 1 video (c)"),
+        ({"c": video(segments=[(1,)])}, "error  unreadable: 1 video (c)"),
+        ({"c": video(segments=[(1, 2), (0, float("nan"))])}, "error  unreadable: 1 video (c)"),
+        ({"c": video(duration="long")}, "error  unreadable: 1 video (c)"),
+        ({"c": {"subset": "train"}}, "error  unreadable: 1 video (c)"),
+        ({"c": "video"}, "error  unreadable: 2 in 1 video (c)"),
+        (
+            {"v_12345678901": video(), "12345678901": video()},
+            "error  twice, with and without v_: 1 video (12345678901)",
+        ),
+    ],
+)
+def test_findings(tmp_path, entries, line):
+    bad, lines = told(write(tmp_path, GOOD | entries))
+    assert line in lines
+    assert bad == any(line.startswith("error") for line in lines)
+    assert bad or line.startswith("note")
+
+
+def test_all_findings_are_listed_errors_first_with_three_videos_each(tmp_path):
+    database = {f"v{i}": video(segments=[(5, 5), (3, 2), (0, 30)]) for i in range(4)} | {"b": video("val")}
+    assert wrong(told(write(tmp_path, database))[1]) == [
+        "error  reversed: 4 videos (v0, v1, v2, …)",
+        "error  behind the end by more than 1 s: 4 videos (v0, v1, v2, …)",
+        "note   without length: 4 videos (v0, v1, v2, …)",
+    ]
+
+
+def test_what_training_would_refuse_is_an_error(tmp_path):
+    """The other direction does not hold: labels that cannot be learnt are a warning there."""
+    for entries in (
+        {"c": video(segments=[(3, 2)])},
+        {"c": video(segments=[(0, 12)])},
+        {"c": video(segments=[(-1, 2)])},
+    ):
+        path = write(tmp_path, GOOD | entries)
+        with pytest.raises(BadInput):
+            annotations.load(path)
+        assert told(path)[0]
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(-2, 14), st.floats(-2, 14)).map(lambda pair: [round(second, 2) for second in pair]),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_segments_are_errors_when_load_refuses_them(tmp_path_factory, segments):
+    path = write(tmp_path_factory.mktemp("any"), {"a": video(segments=segments), "b": video("val")})
+    try:
+        annotations.load(path)
+        refused = False
+    except BadInput:
+        refused = True
+    assert told(path)[0] == refused
+
+
+def test_labels_are_known_by_the_taxonomy_where_there_is_one(tmp_path):
+    nodes = [{"nodeName": "run", "parentName": "sport"}, {"nodeName": "sport", "parentName": "root"}]
+    database = GOOD | {"c": video(label="sport")}  # a node, but no class
+    assert "error  unknown labels: 1 label (sport)" in told(write(tmp_path, database, taxonomy=nodes))[1]
+    assert wrong(told(write(tmp_path, database, taxonomy=[]))[1]) == []
+
+
+def test_labels_of_thumos14_are_its_twenty(tmp_path):
+    database = {
+        "video_validation_0000001": video("train", label="Diving"),
+        "video_test_0000001": video("test", label="GolfSwing"),  # no training video has it, and it is known
+        "video_test_0000002": video("test", label="Golf"),
+    }
+    assert "error  unknown labels: 1 label (Golf)" in told(write(tmp_path, database))[1]
+
+
+def test_a_file_without_training_videos_has_no_unknown_labels(tmp_path):
+    assert wrong(told(write(tmp_path, {"b": video("test")}))[1]) == []
+
+
+def test_ambiguous_segments_are_no_instances(tmp_path):
+    database = GOOD | {"c": video("val", segments=[], ambiguous=[[1, 2]]), "d": video("val", label="Ambiguous")}
+    lines = told(write(tmp_path, database))[1]
+    assert wrong(lines) == ["note   without a label elsewhere: 2 videos (c, d)"]
+    assert lines[-3:] == ["instances  train    val", "Ambiguous      0      2", "run            1      1"]
+
+
+def test_the_text_files_of_thumos14(tmp_path):
+    (tmp_path / "Diving_test.txt").write_text("v1  1.0 2.0\nv1  5.0 4.0\n\nv2 1.0\n")
+    (tmp_path / "Dives_val.txt").write_text("v3  1.0 2.0\n")
+    (tmp_path / "Ambiguous_test.txt").write_text("v4  1.0 2.0\n")
+    (tmp_path / "detclasslist.txt").write_text("26 Diving\n")
+    bad, lines = told(tmp_path)
+    assert bad
+    assert wrong(lines) == [
+        "error  unreadable: 1 video (v2)",
+        "error  reversed: 1 video (v1)",
+        "error  unknown labels: 1 label (Dives)",
+        "note   without a label elsewhere: 2 videos (v2, v4)",
+        "note   without a duration: 4 videos (v1, v2, v3, …)",
+    ]
+    assert lines[-4:] == [
+        "instances    val   test",
+        "Ambiguous      0      1",
+        "Dives          1      0",
+        "Diving         0      2",
+    ]
+
+
+def test_annotations_are_found_by_folder_and_by_dataset(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data/tiny"
+    folder.mkdir(parents=True)
+    path = write(folder, GOOD)
+    assert told(folder)[1][0] == f"{path}: 2 videos"
+    assert told("tiny")[1][0] == "data/tiny/annotations.json: 2 videos"
+    path.rename(folder / "gt.json")
+    assert told("tiny")[1][0] == "data/tiny/gt.json: 2 videos"
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"database": {}}', '{"database": []}', "{"])
+def test_what_is_no_annotation_file_is_said(tmp_path, content):
+    path = tmp_path / "annotations.json"
+    path.write_text(content)
+    with pytest.raises(BadInput):
+        report(path, print)
+
+
+def test_where_there_is_nothing_it_is_said(tmp_path):
+    with pytest.raises(BadInput, match="no such file or dataset"):
+        report("nowhere", print)
+    with pytest.raises(BadInput, match="neither annotations"):
+        report(tmp_path, print)
+
+
+def test_ids_that_are_there_twice_in_json_are_told_by_its_reader(tmp_path):
+    (tmp_path / "gt.json").write_text('{"database": {"a": {}, "a": {}}}')
+    with pytest.raises(BadInput, match="'a' twice"):
+        check.read(tmp_path / "gt.json")
