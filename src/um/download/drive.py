@@ -33,8 +33,6 @@ LOST = re.compile(r"(file|item)( that)? you (have )?requested does not exist|fil
 PUBLIC = "a file that anyone with the link may read"
 BUSY = re.compile(r"status code (429|5\d\d)")
 
-NAMELESS = 2  # tries of a host whose name is unknown
-
 T = TypeVar("T")
 
 
@@ -166,9 +164,10 @@ def _patiently(ask: Callable[[], T], url: str, patience: http.Patience) -> T:
             if not BUSY.search(failure):
                 raise BadInput(url, failure, "a shared folder", http.ELSEWHERE) from None
         except requests.RequestException as error:
-            failure = str(error)
-            if "NameResolutionError" in failure:  # a machine without the network should not wait for minutes
-                failure, tries = "no such host", min(tries, NAMELESS)
+            cut = http.meaning(error, url)
+            if not isinstance(cut, http.Cut):
+                raise cut from None
+            failure, tries = str(cut), min(tries, cut.tries or tries)
         except RecursionError:
             raise BadInput(
                 url, "a folder inside itself", "a tree of folders", "fetch its files by their links"

@@ -33,6 +33,7 @@ from um.files import make_folder, sha256
 log = logging.getLogger(__name__)
 
 BLOCK = 64 * 1024  # bytes; a kill loses less than one
+UNREACHABLE = 4  # tries of a server that does not even take the connection: another source may have the file
 MARGIN = 100_000_000  # bytes that stay free on the disk
 ELSEWHERE = "try another source, or put the file into a mirror (UM_MIRROR)"
 
@@ -107,7 +108,7 @@ def fetch(
             if not (first and patched):
                 break
     hint = f"the file has changed, or this is not the file; {ELSEWHERE}"
-    raise BadInput(_shown(url), f"sha256 {found}", f"sha256 {expected}", hint)
+    raise BadInput(shown(url), f"sha256 {found}", f"sha256 {expected}", hint)
 
 
 def _there(target: Path, expected: str | None) -> bool:
@@ -123,7 +124,7 @@ def _notes(target: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class _Version:
+class Version:
     """What tells one state of a file on a server from another."""
 
     etag: str | None  # a strong one
@@ -132,9 +133,10 @@ class _Version:
 
     @property
     def validator(self) -> str | None:
+        """What `If-Range` takes."""
         return self.etag or self.modified
 
-    def agrees(self, other: "_Version") -> bool:
+    def agrees(self, other: "Version") -> bool:
         """Whether nothing speaks against both being the same."""
         if None not in (self.total, other.total) and self.total != other.total:
             return False
@@ -151,16 +153,16 @@ class _Partial:
         self.size: int = os.fstat(file.fileno()).st_size
         self.resumed = self.size > 0  # not all of it from one answer
         try:
-            self.version = _Version(**json.loads(self.notes.read_text("utf-8")))
+            self.version = Version(**json.loads(self.notes.read_text("utf-8")))
         except (OSError, ValueError, TypeError):  # none, or killed while it was written
             self.restart()
 
-    def restart(self, version: _Version | None = None) -> None:
+    def restart(self, version: Version | None = None) -> None:
         """Forget all bytes; those that come next are of `version`."""
         self.file.truncate(0)  # first, so that the notes never speak of other bytes
         if version:
             self.notes.write_text(json.dumps(asdict(version)), "utf-8")
-        self.size, self.resumed, self.version = 0, False, version or _Version(None, None, None)
+        self.size, self.resumed, self.version = 0, False, version or Version(None, None, None)
 
     def append(self, piece: bytes) -> None:
         """Write through to the operating system, which a kill of this process does not harm."""
@@ -207,7 +209,7 @@ def _is(file: Any, path: Path) -> bool:
         return False
 
 
-class _Cut(Exception):
+class Cut(Exception):
     """A try that failed, which another may mend: after how many seconds, if the server says so."""
 
     def __init__(self, found: str, asked: float | None = None, tries: int | None = None) -> None:
@@ -232,23 +234,23 @@ class _Download:
             try:
                 self.ask()
                 return
-            except _Cut as cut:
+            except Cut as cut:
                 tries += 1
                 if self.partial.size - best >= BLOCK:
                     tries, best = 0, self.partial.size
                 if tries >= min(self.patience.tries, cut.tries or tries + 1):
                     found = f"{cut} ({tries} tries, {self.partial.size} bytes came)"
-                    raise BadInput(_shown(self.url), found, "the whole file", f"try later; {ELSEWHERE}") from None
+                    raise BadInput(shown(self.url), found, "the whole file", f"try later; {ELSEWHERE}") from None
                 self.wait(cut, tries)
 
-    def wait(self, cut: _Cut, tries: int) -> None:
+    def wait(self, cut: Cut, tries: int) -> None:
         """Leave the server alone for as long as it asks, or else longer after every try."""
         longest, first = self.patience.longest_wait, self.patience.first_wait
         seconds = min(first * 2 ** max(tries - 1, 0), longest) if cut.asked is None else max(cut.asked, first)
         if seconds > longest:
             found = f"{cut}, to be tried again in {seconds:.0f} s"
-            raise BadInput(_shown(self.url), found, f"at most {longest:.0f} s", f"start again then; {ELSEWHERE}")
-        log.info("%s: %s; going on from byte %d in %.0f s", _shown(self.url), cut, self.partial.size, seconds)
+            raise BadInput(shown(self.url), found, f"at most {longest:.0f} s", f"start again then; {ELSEWHERE}")
+        log.info("%s: %s; going on from byte %d in %.0f s", shown(self.url), cut, self.partial.size, seconds)
         time.sleep(seconds)
 
     def ask(self) -> None:
@@ -264,14 +266,14 @@ class _Download:
         limits = self.patience.connect, self.patience.silence
         try:
             with self.web.get(self.url, headers=headers, stream=True, timeout=limits) as response:
-                _refuse(response, self.url, partial.target)
+                refuse(response, self.url, partial.target)
                 if response.status_code != 416:
                     self.store(response.raw, self.place(response))
                 elif partial.version.total or response.headers.get("Content-Range") != f"bytes */{partial.size}":
                     partial.restart()
-                    raise _Cut("HTTP 416: the file has become shorter")
+                    raise Cut("HTTP 416: the file has become shorter")
         except (requests.RequestException, HTTPError, ValueError) as error:
-            raise _meaning(error, _shown(self.url)) from None
+            raise meaning(error, shown(self.url)) from None
 
     def place(self, response: requests.Response) -> int | None:
         """Make ready for the bytes of an answer: behind those that are there, if they are of the same version.
@@ -280,15 +282,15 @@ class _Download:
             Bytes of the whole file, if they are known.
         """
         partial, headers = self.partial, response.headers
-        start, total = _extent(response)
+        start, total = extent(response)
         etag = headers.get("ETag", "")
-        version = _Version(None if etag.startswith("W/") else etag or None, headers.get("Last-Modified"), total)
+        version = Version(None if etag.startswith("W/") else etag or None, headers.get("Last-Modified"), total)
         if start not in (0, partial.size) or (start and not version.agrees(partial.version)):
             partial.restart()
-            raise _Cut("another part, or another version, of the file than was asked for")
+            raise Cut("another part, or another version, of the file than was asked for")
         total = partial.version.total if start and total is None else total
         if total is None and not response.raw.chunked and self.expected is None:
-            raise _Cut("an answer without a length, which may be cut unnoticed")
+            raise Cut("an answer without a length, which may be cut unnoticed")
         if total is not None:
             self.check_room(total - (start or 0), reclaimed=0 if start else partial.size)
         if not start:
@@ -313,16 +315,16 @@ class _Download:
             self.report(partial.size, total)
             if total is not None and partial.size > total:
                 partial.restart()
-                raise _Cut(f"more than the announced {total} bytes")
+                raise Cut(f"more than the announced {total} bytes")
             if (seconds := time.monotonic() - since) >= self.patience.window:
                 if partial.size - before < self.patience.slowest * seconds:
-                    raise _Cut(f"less than {self.patience.slowest:.0f} bytes per second")
+                    raise Cut(f"less than {self.patience.slowest:.0f} bytes per second")
                 since, before = time.monotonic(), partial.size
         if total not in (None, partial.size):
-            raise _Cut(f"{partial.size} of {total} bytes")
+            raise Cut(f"{partial.size} of {total} bytes")
 
 
-def _extent(response: requests.Response) -> tuple[int | None, int | None]:
+def extent(response: requests.Response) -> tuple[int | None, int | None]:
     """The first byte of an answer within the file (None: it cannot be told), and the bytes of the whole file."""
     if response.status_code == 206:
         given = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
@@ -331,12 +333,12 @@ def _extent(response: requests.Response) -> tuple[int | None, int | None]:
     return 0, int(length) if length.isdecimal() and not response.raw.chunked else None
 
 
-def _refuse(response: requests.Response, url: str, target: Path) -> None:
+def refuse(response: requests.Response, url: str, target: Path) -> None:
     """Raise what an answer means that does not bring the file."""
-    status, url = response.status_code, _shown(url)
+    status, url = response.status_code, shown(url)
     found = f"HTTP {status} ({response.reason})"
     if status in (408, 425, 429) or status >= 500:
-        raise _Cut(found, _seconds(response.headers.get("Retry-After", "")))
+        raise Cut(found, _seconds(response.headers.get("Retry-After", "")))
     if status in (404, 410):
         raise Gone(url, found, "the file", f"it is not there; {ELSEWHERE}")
     if status in (401, 403, 407, 451):
@@ -358,16 +360,18 @@ def _seconds(retry_after: str) -> float | None:
         return None
 
 
-def _meaning(error: Exception, url: str) -> Exception:
-    """A `_Cut` for what may pass, `BadInput` for what will not."""
+def meaning(error: Exception, url: str) -> Exception:
+    """A `Cut` for what may pass, `BadInput` for what will not."""
     causes: list[BaseException] = [error]
     while further := causes[-1].__cause__ or causes[-1].__context__:
         causes.append(further)
     root = causes[-1]
     if any(isinstance(cause, socket.gaierror) for cause in causes):
-        return _Cut(f"no such host ({root})", tries=2)
+        return Cut(f"no such host ({root})", tries=2)
+    if isinstance(error, requests.ConnectTimeout) or isinstance(root, ConnectionRefusedError):
+        return Cut("nobody answers there", tries=UNREACHABLE)
     if any(isinstance(cause, TimeoutError) for cause in causes):
-        return _Cut("no answer in time")
+        return Cut("no answer in time")
     cut = isinstance(root, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionError)
     if isinstance(error, requests.exceptions.SSLError) and not cut:  # of the handshake
         hint = f"is the clock right, and the proxy? {ELSEWHERE}"
@@ -376,10 +380,10 @@ def _meaning(error: Exception, url: str) -> Exception:
         return BadInput(url, "redirects without end", "the file", f"check the link; {ELSEWHERE}")
     if isinstance(error, ValueError):
         return BadInput(url, f"an address that leads nowhere ({error})", "http or https", f"check it; {ELSEWHERE}")
-    return _Cut(f"a broken connection ({root})")
+    return Cut(f"a broken connection ({root})")
 
 
-def _shown(url: str) -> str:
+def shown(url: str) -> str:
     """The address without user name and password."""
     return re.sub(r"//[^/@]*@", "//", url)
 

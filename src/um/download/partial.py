@@ -23,14 +23,14 @@ from um.download.http import (
     ELSEWHERE,
     MARGIN,
     PATIENCE,
+    Cut,
     Patience,
-    _Cut,
-    _extent,
-    _meaning,
-    _refuse,
-    _shown,
-    _Version,
+    Version,
+    extent,
+    meaning,
+    refuse,
     session,
+    shown,
 )
 from um.errors import BadInput
 from um.files import atomic, make_folder
@@ -85,7 +85,7 @@ def fetch(
                     continue
             remove(path)
             return False
-    raise BadInput(_shown(url), "a file that changes meanwhile", "the same file twice", f"try later; {ELSEWHERE}")
+    raise BadInput(shown(url), "a file that changes meanwhile", "the same file twice", f"try later; {ELSEWHERE}")
 
 
 def remove(path: Path) -> None:
@@ -147,12 +147,12 @@ class _Sparse:
 
     def __init__(self, url: str, path: Path, web: requests.Session, patience: Patience) -> None:
         self.url, self.path, self.web, self.patience = url, path, web, patience
-        self.version: _Version | None = None
+        self.version: Version | None = None
         self.have: list[tuple[int, int]] = []
         self.came = 0  # bytes
         try:
             head, *lines = _journal(path).read_text("utf-8").split("\n")[:-1]  # what follows the last \n was cut
-            version = _Version(**json.loads(head))
+            version = Version(**json.loads(head))
             if path.stat().st_size != version.total:
                 raise ValueError
             for line in lines:
@@ -194,11 +194,11 @@ class _Sparse:
             before = self.came
             try:
                 self.ask(*gap, report)
-            except _Cut as cut:
+            except Cut as cut:
                 tries = 1 if self.came > before else tries + 1
                 if tries >= min(self.patience.tries, cut.tries or tries + 1):
                     found = f"{cut} ({tries} tries)"
-                    raise BadInput(_shown(self.url), found, "parts of the file", f"try later; {ELSEWHERE}") from None
+                    raise BadInput(shown(self.url), found, "parts of the file", f"try later; {ELSEWHERE}") from None
                 waits = self.patience.first_wait * 2 ** (tries - 1) if cut.asked is None else cut.asked
                 time.sleep(min(waits, self.patience.longest_wait))
 
@@ -209,14 +209,14 @@ class _Sparse:
         limits = self.patience.connect, self.patience.silence
         try:
             with self.web.get(self.url, headers=headers, stream=True, timeout=limits) as response:
-                _refuse(response, self.url, self.path)
+                refuse(response, self.url, self.path)
                 self.place(response, start)
                 with self.path.open("r+b") as file, _journal(self.path).open("a", buffering=1) as journal:
                     file.seek(start)
                     while start < stop:
                         block = response.raw.read(min(BLOCK, stop - start), decode_content=False)
                         if not block:
-                            raise _Cut("less than was asked for")
+                            raise Cut("less than was asked for")
                         file.write(block)
                         file.flush()
                         start += len(block)
@@ -225,17 +225,15 @@ class _Sparse:
                         self.came += len(block)
                         report()
         except (requests.RequestException, HTTPError, ValueError) as error:
-            raise _meaning(error, _shown(self.url)) from None
+            raise meaning(error, shown(self.url)) from None
         except OSError as error:
             raise BadInput(self.path, str(error.strerror), "room for a part of the file", "make room") from None
 
     def place(self, response: requests.Response, start: int) -> None:
         """Make sure that an answer is the part of the file that was asked for, and remember the first one's version."""
-        first, total = _extent(response)
+        first, total = extent(response)
         etag = response.headers.get("ETag", "")
-        version = _Version(
-            None if etag.startswith("W/") else etag or None, response.headers.get("Last-Modified"), total
-        )
+        version = Version(None if etag.startswith("W/") else etag or None, response.headers.get("Last-Modified"), total)
         if response.status_code != 206 or first != start or total is None:
             raise _Other
         if self.version is None:
