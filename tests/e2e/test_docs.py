@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
+from urllib.parse import urlsplit
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from tiny import make_dataset, options
 
 from um.aliases import translate
 from um.cli import app
+from um.download import sources
 
 ROOT = Path(__file__).parents[2]
 PRESETS = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))["overrides"]
@@ -110,10 +112,12 @@ def activate(project: Path, words: list[str]) -> None:
 
 
 def export(project: Path, words: list[str]) -> None:
-    """A variable that the description of a dataset uses."""
+    """A variable that the description of a dataset uses, or the code."""
     described, _ = blocks(ROOT / "docs/datasets.md", "yaml")
     texts = [described, *(path.read_text() for path in ROOT.glob("datasets/*/dataset.yaml"))]
-    assert any(f"${words[1].split('=')[0]}/" in text for text in texts)
+    code = [path.read_text() for path in ROOT.glob("src/um/**/*.py")]
+    name = words[1].split("=")[0]
+    assert any(f"${name}/" in text for text in texts) or any(f'"{name}"' in text for text in code)
 
 
 def add(project: Path, words: list[str]) -> None:
@@ -185,6 +189,20 @@ def test_the_example_of_a_dataset_works(tmp_path, monkeypatch):
     out = tmp_path / "data/cooking"
     source.download("cooking", values.of("cooking").download, out)
     assert sorted(source.downloaded(out)) == ["train/cooking_01", "val/cooking_02"]
+
+
+def test_every_source_is_in_the_table_of_those_that_were_not_tried():
+    text = (ROOT / "docs/datasets.md").read_text("utf-8")
+    for path in ROOT.glob("datasets/*/sources.yaml"):
+        dataset, table = path.parent.name, sources.read(path)
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| [{dataset}]("))
+        for kind, cell in zip(sources.KINDS, row.split("|")[2:-1], strict=True):
+            versions = getattr(table, kind)
+            assert set(re.findall("`(.+?)`", cell)) == {version.name for version in versions}
+            links = [link for v in versions for file in v.files for link in [*file.urls, *file.pages]]
+            hosts = {urlsplit(link).hostname for link in links} - {"crcv.ucf.edu"}
+            listed = set(re.findall(r"[\w.-]+\.(?:com|edu|nz|org)", cell))
+            assert {host for host in hosts if not any(host.endswith(known) for known in listed)} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
