@@ -115,6 +115,7 @@ def download(
     cookies: Cookies = None,
     keep_archives: Annotated[bool, typer.Option(help="do not delete them when they are unpacked")] = False,
     retry: Annotated[bool, typer.Option(help="look again for videos that missing.tsv says were looked for")] = False,
+    give_up: Annotated[bool, typer.Option(help="count what fails for a reason that may pass as missing, too")] = False,
     date: Annotated[Optional[str], typer.Option(help="of this run, for missing.tsv; default: today")] = None,  # noqa: UP045
     shard: Annotated[Optional[str], typer.Option(metavar="I-of-K", help=SHARD)] = None,  # noqa: UP045
     *,
@@ -125,7 +126,6 @@ def download(
     from um.download.bring import Machine
     from um.download.obtain import Ways, mirrors
     from um.features.shard import Shard
-    from um.progress import progress
 
     settings = _settings(dataset, changed).download
     machine = Machine(
@@ -133,11 +133,11 @@ def download(
         connections,
         keep_archives,
         retry,
+        give_up,
         date or datetime.date.today().isoformat(),
         Shard.parse(shard) if shard else None,
     )
-    with progress("videos") as step:
-        source.download(dataset, settings, out or Path("data") / dataset, step, machine)
+    source.download(dataset, settings, out or Path("data") / dataset, machine)
 
 
 @data.command()

@@ -4,15 +4,19 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from miniature import TEST, VALIDATION, annotation_zip, features_zip, ids, index, mirror, video
+from hostile import Entry, zipped
+from miniature import TEST, VALIDATION, annotation_zip, features_zip, ids, index, mirror, video, video_zip
 from serving import Answer, Server, nginx, noise, serving
 
 from um.datasets import annotations, source
@@ -49,7 +53,7 @@ def machine(*places: str | Path, shard: str | None = None, **others: object) -> 
 
 def download(how: Machine, dataset: str = "thumos14", **settings: object) -> Path:
     out = Path("data") / dataset
-    source.download(dataset, Download(**settings), out, machine=how)
+    source.download(dataset, Download(**settings), out, how)
     return out
 
 
@@ -378,11 +382,248 @@ def test_a_server_that_refuses_everybody_is_left_alone(project, web):
     each_from(web, project, {f"t{n:02}": 1.6 for n in range(40)} | {"v1": 1.6})
     for n in range(40):
         web.serve(f"/train/t{n:02}.mp4", Answer(status=403))
-    with pytest.raises(BadInput, match=r"1\d files \(t00, .*that did not come; t0\d: HTTP 403"):
+    with pytest.raises(BadInput, match=r"41 files \(t00, .*that did not come; t\d\d: HTTP 403"):
         download(machine(project / "lab", connections=2), "net", what="videos")
     assert len(web.log) < 20
     assert not Path("data/net/videos/index.json").exists()
     assert not Path("datasets/net/missing.tsv").exists()
+    with pytest.raises(BadInput, match=r"not asked for|HTTP 403"):  # nobody gives up what was not asked for
+        download(machine(project / "lab", connections=1, give_up=True), "net", what="videos")
+
+
+def test_what_others_switch_to_features_keeps_the_videos(project, monkeypatch):
+    copy = mirror(project / "lab")
+    download(machine(copy), what="videos")
+    mine = project / "mine/thumos14"
+    mine.mkdir(parents=True)
+    features_zip(project / "f.zip", COUNTED)
+    shutil.unpack_archive(project / "f.zip", project / "x")
+    shutil.move(project / "x/THUMOS14/features", mine / "features")
+    shutil.copy(OUT / "annotations.json", mine / "annotations.json")
+    monkeypatch.setenv("UM_FEATURES", str(project / "mine"))
+    download(machine(), what="features")
+    assert len(list(OUT.glob("videos/*/*.mp4"))) == 6
+
+
+def test_a_video_counts_when_it_has_been_checked_and_not_before(project):
+    """Of an archive with a cut video and a damaged one, a repaired copy brings both."""
+    whole = video(project / "any.mp4")
+    good = dict.fromkeys([*ids(VALIDATION), *ids(TEST)], whole)
+    copy = mirror(project / "lab", good)
+    Path("datasets/thumos14/sources.yaml").write_text(without_links())
+    packed = copy / "thumos14/TH14_validation_set_mp4.zip"
+    repaired = packed.read_bytes()
+    cut = {"video_validation_0000051": whole[:200]}
+    video_zip(packed, "validation", {name: content for name, content in (good | cut).items() if "_test_" not in name})
+    damaged = packed.read_bytes()
+    at = damaged.rfind(whole)  # of the last member
+    packed.write_bytes(damaged[: at + 99] + b"\0\1\2\3" + damaged[at + 103 :])
+    with pytest.raises(BadInput, match="unreadable"):
+        download(machine(copy), what="videos")
+    assert not list(OUT.glob("videos/val/*"))
+    assert "TH14_validation_set_mp4.zip" not in index(Path("datasets/thumos14/sources.lock.json"))["files"]
+    packed.write_bytes(repaired)
+    assert len(source.downloaded(download(machine(copy), what="videos"))) == 6
+    assert missing.read(Path("datasets/thumos14/missing.tsv")) == {}
+
+
+def test_a_half_copied_archive_is_not_what_is_expected_from_then_on(project):
+    copy = mirror(project / "lab")
+    Path("datasets/thumos14/sources.yaml").write_text(without_links())
+    name = "TH14_Temporal_annotations_test.zip"
+    whole = (copy / "thumos14" / name).read_bytes()
+    (copy / "thumos14" / name).write_bytes(whole[:-30])
+    with pytest.raises(BadInput):
+        download(machine(copy), what="annotations")
+    (copy / "thumos14" / name).write_bytes(whole)
+    download(machine(copy), what="annotations")
+    assert len(index(Path("datasets/thumos14/sources.lock.json"))["files"]) == 2
+
+
+def test_annotations_are_those_that_were_taken_first(project, web):
+    """Another version would be another population: it is taken only if somebody says so."""
+    each_from(web, project, {"t1": 1.6, "v1": 1.6})
+    annotated(project / "lab/net/other.json", t1=1.6, v2=1.6)
+    values = yaml.safe_load(Path("datasets/net/sources.yaml").read_text())
+    values["annotations"].append(version("second", {"file": "other.json"}))
+    Path("datasets/net/sources.yaml").write_text(yaml.safe_dump(values))
+    for name in ("train/t1", "val/v1", "val/v2"):
+        web.serve(f"/{name}.mp4", Answer(video(project / "any.mp4")))
+    download(machine(project / "lab"), "net", what="videos")
+    (project / "lab/net/net.json").rename(project / "away.json")
+    Path("data/net/downloads/annotations/official/net.json").unlink()
+    with pytest.raises(BadInput, match=r"net\.json: found no such file.*--what annotations --source NAME"):
+        download(machine(project / "lab"), "net", what="videos")
+    download(machine(project / "lab"), "net", what="annotations", source="second")
+    out = download(machine(project / "lab"), "net", what="videos")
+    assert sorted(source.downloaded(out)) == ["train/t1", "val/v2"]
+    assert (out / "downloads/unlisted/val/v1.mp4").is_file(), "nothing is thrown away"
+
+
+def test_what_is_only_linked_into_the_data_stays_as_it_is(project):
+    copy = mirror(project / "lab")
+    theirs = project / "theirs"
+    theirs.mkdir()
+    for name in [*ids(VALIDATION), "video_validation_0000888"]:
+        (theirs / f"{name}.mp4").write_bytes(video(project / "any.mp4"))
+    (OUT / "videos").mkdir(parents=True)
+    (OUT / "videos/val").symlink_to(theirs)
+    assert len(source.downloaded(download(machine(copy), what="videos"))) == 6
+    assert len(list(theirs.iterdir())) == 5
+
+
+def test_a_bad_copy_in_a_mirror_does_not_hide_a_good_one_elsewhere(project, web):
+    each_from(web, project, {"t1": 1.6, "v1": 1.6})
+    for name in ("train/t1", "val/v1"):
+        web.serve(f"/{name}.mp4", Answer(video(project / "any.mp4")))
+    (project / "lab/net/videos").mkdir()
+    (project / "lab/net/videos/v_t1.mp4").write_bytes(b"cut")
+    out = download(machine(project / "lab"), "net", what="videos")
+    assert sorted(source.downloaded(out)) == ["train/t1", "val/v1"]
+
+
+def test_a_copy_that_comes_later_is_taken_without_being_asked_for(project, web):
+    each_from(web, project, {"t1": 1.6, "v1": 1.6})
+    web.serve("/val/v1.mp4", Answer(video(project / "any.mp4")))
+    download(machine(project / "lab"), "net", what="videos")
+    assert list(missing.read(Path("datasets/net/missing.tsv"))) == ["t1"]
+    (project / "lab/net/videos").mkdir()
+    (project / "lab/net/videos/t1.mp4").write_bytes(video(project / "any.mp4"))
+    assert len(source.downloaded(download(machine(project / "lab"), "net", what="videos"))) == 2
+    assert missing.read(Path("datasets/net/missing.tsv")) == {}
+
+
+def test_a_failure_in_one_place_and_a_no_in_another_decide_nothing(project, web):
+    each_from(web, project, {"t1": 1.6, "v1": 1.6})
+    values = yaml.safe_load(Path("datasets/net/sources.yaml").read_text())
+    values["videos"].append(version("b", {"file": "b-{id}.mp4", "urls": [f"{web.url}/b/{{id}}.mp4"]}))
+    Path("datasets/net/sources.yaml").write_text(yaml.safe_dump(values))
+    web.serve("/val/v1.mp4", Answer(video(project / "any.mp4")))
+    web.serve("/train/t1.mp4", Answer(status=503))
+    for shard in ("1-of-2", "2-of-2"):
+        with suppress(BadInput):
+            download(machine(project / "lab", shard=shard), "net", what="videos")
+    with pytest.raises(BadInput, match="HTTP 503"):
+        download(machine(project / "lab"), "net", what="videos")
+    assert not Path("datasets/net/missing.tsv").exists()
+    out = download(machine(project / "lab", give_up=True), "net", what="videos")
+    assert sorted(source.downloaded(out)) == ["val/v1"]
+    assert "HTTP 503" in missing.read(Path("datasets/net/missing.tsv"))["t1"].reason
+
+
+def test_what_two_archives_share_is_missing_when_both_have_been_seen(project):
+    annotated(project / "lab/net/net.json", t1=1.6, t2=1.6, v1=1.6)
+    whole = video(project / "any.mp4")
+    video_zip(project / "lab/net/p1.zip", "x", {"t1": whole})
+    video_zip(project / "lab/net/p2.zip", "x", {"v1": whole})
+    table(
+        "net",
+        annotations=[version("official", {"file": "net.json"})],
+        videos=[version("zips", {"file": "p1.zip"}, {"file": "p2.zip"})],
+    )
+    for shard in ("1-of-2", "2-of-2"):
+        download(machine(project / "lab", shard=shard), "net", what="videos")
+    assert len(source.downloaded(download(machine(project / "lab"), "net", what="videos"))) == 2
+    assert list(missing.read(Path("datasets/net/missing.tsv"))) == ["t2"]
+
+
+def test_nothing_of_an_encrypted_archive_is_fetched_without_its_password(project, monkeypatch):
+    copy = mirror(project / "lab")
+    whole = video(project / "any.mp4") + (100_008).to_bytes(4) + b"free" + noise(100_000)
+    packed = copy / "thumos14/TH14_Test_set_mp4.zip"
+    entries = [Entry(f"TH14_test_set_mp4/{name}.mp4", whole, password=b"secret") for name in ids(TEST)]
+    packed.write_bytes(zipped(*entries))
+    Path("datasets/thumos14/sources.yaml").write_text(without_links())
+    with nginx(copy, project / "nginx") as server:
+        with pytest.raises(BadInput, match="no password; expected the password in the environment variable UM_ARCH"):
+            download(machine(server.url), what="videos")
+        assert sum(r.sent for r in server.log("/thumos14/TH14_Test_set_mp4.zip")) < 90_000
+        monkeypatch.setenv("UM_ARCHIVE_PASSWORD", "wrong")
+        with pytest.raises(BadInput, match="check UM_ARCHIVE_PASSWORD"):
+            download(machine(server.url), what="videos")
+        monkeypatch.setenv("UM_ARCHIVE_PASSWORD", "secret")
+        sent = sum(r.sent for r in server.log("/thumos14/TH14_Test_set_mp4.zip"))
+        assert len(source.downloaded(download(machine(server.url), what="videos"))) == 6
+        assert sum(r.sent for r in server.log("/thumos14/TH14_Test_set_mp4.zip")) == sent, "it had come already"
+
+
+def test_a_mirror_that_is_down_is_passed_over(project, web, caplog):
+    each_from(web, project, {"t1": 1.6, "v1": 1.6})
+    for name in ("train/t1", "val/v1"):
+        web.serve(f"/{name}.mp4", Answer(video(project / "any.mp4")))
+    with serving() as gone:
+        pass
+    web.serve("/odd/net/videos/index.json", Answer(b"[1, 2]"))
+    places = gone.url, f"{web.url}/odd", project / "nowhere", project / "lab"
+    out = download(machine(*places), "net", what="videos")
+    assert len(source.downloaded(out)) == 2
+    assert "nobody answers there" in caplog.text
+    assert "no index of videos" in caplog.text
+    assert f"the mirror {project / 'nowhere'} is not there" in caplog.text
+
+
+def test_a_mirror_s_password_and_place_stay_out_of_the_committed_list(project, web):
+    each_from(web, project, {"t1": 1.6, "v1": 1.6})
+    web.serve("/val/v1.mp4", Answer(video(project / "any.mp4")))
+    (project / "lab/net/videos").mkdir()
+    (project / "lab/net/videos/t1.mp4").write_bytes(b"cut")
+    values = Path("datasets/net/sources.yaml")
+    values.write_text(values.read_text().replace("http://", "http://me:secret@"))
+    download(machine(project / "lab"), "net", what="videos")
+    text = Path("datasets/net/missing.tsv").read_text()
+    assert "t1\t" in text
+    assert "secret" not in text
+    assert str(project) not in text.split("\t")[-1]
+
+
+def test_an_interrupt_ends_it_at_once(project, web):
+    each_from(web, project, {"t1": 1.6, "v1": 1.6})
+    for name in ("train/t1", "val/v1"):
+        web.serve(f"/{name}.mp4", Answer(noise(4_000_000), rate=100_000))
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    command = [str(Path(sys.executable).with_name("um")), "download", "--dataset", "net", "--what", "videos"]
+    process = subprocess.Popen([*command, "--mirrors", str(project / "lab")], stderr=subprocess.PIPE)
+    while not list(Path("data/net/downloads/coming").glob("*/.*.partial")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=5)
+    assert (process.returncode, b"stopped; what has come is kept" in told) == (130, True)
+
+
+def test_shards_at_the_same_time_share_the_links_to_a_mirror(project):
+    copy = mirror(project / "lab")
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    command = [str(Path(sys.executable).with_name("um")), "download", "--dataset", "thumos14", "--what", "videos"]
+    command += ["--mirrors", str(copy), "--shard"]
+    Path("datasets/thumos14/sources.yaml").write_text(without_links())
+    shards = [subprocess.Popen([*command, f"{n}-of-4"], stderr=subprocess.PIPE) for n in range(1, 5)]
+    assert [shard.communicate()[1].count(b"um: ") + shard.returncode for shard in shards] == [0] * 4
+    assert len(source.downloaded(download(machine(copy), what="videos"))) == 6
+
+
+def test_a_folder_s_hidden_files_are_nobody_s(project):
+    annotated(project / "lab/net/net.json", t1=1.6, v1=1.6)
+    folder = project / "lab/net/shared"
+    folder.mkdir()
+    for name in ("t1", "v1"):
+        np.save(folder / f"{name}.npy", np.ones((3, 8), np.float32))
+    (folder / ".DS_Store").write_bytes(b"x")
+    table(
+        "net",
+        annotations=[version("official", {"file": "net.json"})],
+        features=[version("folder", {"file": "shared"})],
+    )
+    out = download(machine(project / "lab"), "net", what="features")
+    pinned = index(Path("datasets/net/sources.lock.json"))["files"]
+    assert sorted(pinned) == ["net.json", "shared/t1.npy", "shared/v1.npy"]
+    assert {path.name for path in (out / "downloads/features/folder").iterdir()} == {"t1.npy", "v1.npy"}
+    np.save(folder / "v2.npy", np.ones((3, 8), np.float32))
+    out = download(machine(project / "lab"), "net", what="features")
+    assert (out / "downloads/features/folder/v2.npy").is_file(), "a mirror's folder may get more"
+    shutil.rmtree(out / "downloads")
+    with pytest.raises(BadInput, match="expected the features that um download brought"):
+        source.features_of("net", out)
 
 
 def test_shards_of_videos_tell_the_last_run_what_is_gone(project, web):

@@ -158,10 +158,10 @@ def test_the_first_file_to_come_is_the_one_that_is_expected(tmp_path):
     came = tmp_path / "f"
     came.write_bytes(b"first")
     path = tmp_path / "sources.lock.json"
-    Lock(path).pin("f", came)
+    Lock(path).pin({"f": came})
     pinned = Lock(path).expected("f")
     came.write_bytes(b"second")
-    Lock(path).pin("f", came)
+    Lock(path).pin({"f": came})
     assert Lock(path).expected("f") == pinned
     assert Lock(path).files["f"]["bytes"] == len(b"first")
     assert Lock(path).expected("g") is None

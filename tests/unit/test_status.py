@@ -120,7 +120,7 @@ def test_files_of_the_table_and_their_checksums(tmp_path):
     came = tmp_path / "f.zip"
     came.write_bytes(b"x")
     lock = Lock(tmp_path / "sources.lock.json")
-    lock.pin(TABLE.features[0].files[0].file, came)
+    lock.pin({TABLE.features[0].files[0].file: came})
     assert told(tmp_path, TABLE, lock)[-4:] == [
         "source       annotations a: gt.json, checksum published",
         "source       features f: f.zip, checksum pinned in sources.lock.json",

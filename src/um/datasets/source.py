@@ -16,6 +16,7 @@ from um.datasets.folder import Folder
 from um.errors import BadInput, some
 from um.files import atomic, read_json, sha256, write_json
 from um.params import Download, Section, validate
+from um.progress import progress
 
 if TYPE_CHECKING:
     from um.download.bring import Machine
@@ -103,7 +104,6 @@ def download(
     dataset: str,
     settings: Download,
     out: Path,
-    report: Callable[[str], None] = lambda _: None,
     machine: "Machine | None" = None,
 ) -> None:
     """Bring a dataset's annotations and videos to `out`, and list them in `videos/index.json`.
@@ -114,7 +114,6 @@ def download(
         dataset: a folder of `datasets/`.
         settings: of the rendered demo, and which part of a dataset of sources.yaml.
         out: `data/<dataset>`.
-        report: called with every video's name when it is there.
         machine: how a dataset of sources.yaml is fetched.
 
     Raises:
@@ -142,14 +141,16 @@ def download(
     else:
         write_json(out / "annotations.json", annotations.database(Folder(location(dataset)).described()))
     videos = out / "videos"
-    for stale in {path for path in videos.glob("*/*") if path.is_file()} - {videos / source.file for source in sources}:
-        stale.unlink()
+    stale = {path for path in videos.glob("*/*") if path.is_file()} - {videos / source.file for source in sources}
+    for path in stale if description.provider != "sources" else ():  # what was fetched stays
+        path.unlink()
     files = {}
-    for source in sources:
-        path = videos / source.file
-        source.make(path)
-        files[source.file] = {"sha256": sha256(path), "bytes": path.stat().st_size}
-        report(source.file)
+    with progress("videos", len(sources)) as step:
+        for source in sources:
+            path = videos / source.file
+            source.make(path)
+            files[source.file] = {"sha256": sha256(path), "bytes": path.stat().st_size}
+            step(source.file)
     brought = {"features": OWN} if description.provider == "sources" else {}
     write_json(videos / "index.json", {"files": dict(sorted(files.items()))} | brought)
 

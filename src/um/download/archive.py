@@ -49,6 +49,10 @@ UNREADABLE = (*DAMAGE, OSError, ValueError, IndexError, OverflowError, MemoryErr
 Opened = zipfile.ZipFile | tarfile.TarFile
 
 
+class Damaged(BadInput):
+    """An archive whose bytes are not those that were packed."""
+
+
 @dataclass(frozen=True)
 class Member:
     """A plain file of an archive."""
@@ -177,7 +181,7 @@ def _reading(archive: Path, member: Member | None = None) -> Iterator[None]:
         if member and member.encrypted:
             hint = f"check {PASSWORD}; if it is right, {AGAIN}"
             raise BadInput(archive, found, "the right password and no damage", hint) from None
-        raise BadInput(archive, found, "a whole archive", AGAIN) from None
+        raise Damaged(archive, found, "a whole archive", AGAIN) from None
 
 
 def _short(name: str) -> str:
@@ -306,6 +310,14 @@ def _is_there(member: Member, target: Path) -> bool:
     return checksum == member.info.CRC
 
 
+def check_password(archive: Path, member: Member, password: str | None) -> None:
+    """Raise BadInput if a member takes one and there is none."""
+    if member.encrypted and not password:
+        hint = "whoever publishes the archive tells its password"
+        found = f"an encrypted archive ({_short(member.name)}) and no password"
+        raise BadInput(archive, found, f"the password in the environment variable {PASSWORD}", hint)
+
+
 def _check_zip(archive: Path, file: zipfile.ZipFile, members: list[Member], password: str | None) -> None:
     """Whether these can be read with this password, and no two members of the zip share bytes."""
     for member in members:
@@ -314,10 +326,7 @@ def _check_zip(archive: Path, file: zipfile.ZipFile, members: list[Member], pass
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 0x2060:
             found = f"{_short(member.name)} compressed or encrypted by method {info.compress_type}"
             raise BadInput(archive, found, "members stored or deflated, with zip's traditional encryption", BY_HAND)
-        if member.encrypted and not password:
-            hint = "whoever publishes the archive tells its password"
-            found = f"an encrypted archive ({_short(member.name)}) and no password"
-            raise BadInput(archive, found, f"the password in the environment variable {PASSWORD}", hint)
+        check_password(archive, member, password)
         with _reading(archive, member):
             _stream(file, member, password).close()
     wanted = {member.info.header_offset for member in members}
@@ -429,7 +438,7 @@ def _blocks(stream: IO[bytes], archive: Path, member: Member) -> Iterator[bytes]
         count += len(block)
         if count > member.size or (not block and count < member.size):
             found = f"{_short(member.name)} of {'more' if count > member.size else count} bytes"
-            raise BadInput(archive, found, f"the {member.size} bytes that it declares", AGAIN)
+            raise Damaged(archive, found, f"the {member.size} bytes that it declares", AGAIN)
         if not block:
             return
         yield block

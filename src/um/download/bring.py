@@ -6,7 +6,9 @@ downloads/features/<version>/…         features in their public layout; <versi
 """
 
 import logging
+import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,7 @@ from um.datasets.annotations import Annotations, Video
 from um.datasets.folder import listed
 from um.datasets.layouts import recognise
 from um.download import archive, sources
-from um.download.obtain import Ways, obtain
+from um.download.obtain import Ways, obtain, parts
 from um.download.sources import Alternative, File, Lock, Table
 from um.errors import BadInput
 from um.features.shard import Shard
@@ -43,6 +45,7 @@ class Machine:
         connections: files that are fetched at the same time; None: as many as their hosts like.
         keep: archives, after they are unpacked.
         retry: videos that an earlier run found missing.
+        give_up: count what does not come for a reason that may pass as missing, too.
         date: of this run, for the list of missing videos.
         shard: this process's share of the videos, beside others at the same time.
     """
@@ -51,6 +54,7 @@ class Machine:
     connections: int | None = None
     keep: bool = False
     retry: bool = False
+    give_up: bool = False
     date: str = "-"
     shard: Shard | None = None
 
@@ -79,19 +83,30 @@ class Site:
         return chosen
 
     def first(self, kind: str, get: Callable[[Alternative], T], source: str = "auto") -> T:
-        """What `get` makes of the first version of that kind that can be had."""
-        chosen, failures = self.chosen(kind, source), list[BadInput]()
+        """What `get` makes of the first version of that kind that can be had; from then on, that version is meant."""
+        meant = self.lock.versions.get(kind, "auto") if source == "auto" else source
+        chosen, failures = self.chosen(kind, meant), list[BadInput]()
         for version in chosen:
             try:
-                return get(version)
+                made = get(version)
             except BadInput as error:
                 log.warning("%s %s of %s: %s", self.dataset, kind, version.name, error)
                 failures.append(error)
+            else:
+                self.lock.take(kind, version.name)
+                return made
         if len(failures) == 1:
-            raise failures[0]
+            other = f"; another version: --what {kind} --source NAME" if source == "auto" != meant else ""
+            only = failures[0]
+            raise type(only)(only.where, only.found, only.expected, only.hint + other)
         names = ", ".join(version.name for version in chosen)
         hint = "the lines above say why; UM_MIRROR=FOLDER takes copies"
         raise BadInput(self.dataset, f"none of the {kind} of {names}", "one that is to be had", hint)
+
+    def pin(self, file: File, path: Path) -> None:
+        """Enter what came, and was found good, in the lock, unless its checksum is published."""
+        if file.sha256 is None:
+            self.lock.pin(parts(file.file, path))
 
     def fetch(self, files: Iterable[File], folder: Path) -> list[Path]:
         """Files of the table in a folder, several at a time."""
@@ -111,6 +126,9 @@ def in_parallel(work: Callable[[Any], T], items: Sequence[Any], threads: int) ->
     pool = ThreadPoolExecutor(max(1, threads))
     try:
         return list(pool.map(work, items))
+    except KeyboardInterrupt:  # not when everything that is on its way has come: that may be hours
+        print("\x1b[?25h" * sys.stderr.isatty() + "stopped; what has come is kept", file=sys.stderr, flush=True)
+        os._exit(130)  # as safe as a kill, which every step of a download bears
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -130,6 +148,8 @@ def bring(dataset: str, folder: Path, settings: Download, out: Path, machine: Ma
     """
     from um.download.videos import bring_videos  # it builds on this module
 
+    if machine.shard and settings.what != "videos":
+        raise BadInput("--shard", f"--what {settings.what}", "--what videos, which are many", "leave it out")
     table = sources.read(folder / "sources.yaml")
     site = Site(dataset, table, Lock(folder / "sources.lock.json"), settings, out, machine)
     only = settings.what == "annotations"
@@ -138,7 +158,7 @@ def bring(dataset: str, folder: Path, settings: Download, out: Path, machine: Ma
     )
     if not machine.shard:
         write_json(out / "annotations.json", annotated)
-    if settings.what == "features" and not machine.shard:
+    if settings.what == "features":
         version = site.first("features", lambda version: _features(site, version), settings.source)
         write_json(out / "videos/index.json", {"files": {}, "features": version})
     if settings.what == "videos":
@@ -155,6 +175,8 @@ def _annotations(site: Site, version: Alternative) -> dict[str, Any]:
         for role, subset in (("train", site.table.train), ("test", site.table.test)):
             counted = [video for video in listed(files[0].parent, read, role) if video.id not in site.table.exclude]
             videos += [_named(video, subset) for video in counted]
+    for file, path in zip(version.files, files, strict=True):
+        site.pin(file, path)
     origin = {file.name: sha256(file) for file in sorted(files)}
     return {"version": version.name, "sources": origin} | form.database(sorted(videos, key=lambda video: video.id))
 
@@ -185,14 +207,33 @@ def _features(site: Site, version: Alternative) -> str:
     state = folder.with_name(f"{version.name}.json")
     done: dict[str, dict[str, int]] = read_json(state) if state.is_file() else {}
     wanted = [file for file in version.files if not _there(folder, done.get(file.file))]
-    packed = site.out / "downloads/packed" / version.name
-    for file, path in zip(wanted, site.fetch(wanted, packed), strict=True):
-        brought = _unpacked(path, folder)
-        write_json(state, (read_json(state) if state.is_file() else {}) | {file.file: brought})
-        if not site.machine.keep:
+    for file, path in zip(wanted, site.fetch(wanted, site.out / "downloads/packed" / version.name), strict=True):
+        inside = list(parts(file.file, path).values())
+        archives = [part for part in inside if archive.is_archive(part)]
+        made = [target for part in archives for target in archive.unpack(part, folder).values()]
+        site.pin(file, path)
+        loose = {folder / (p.relative_to(path) if path.is_dir() else p.name): p for p in inside if p not in archives}
+        sizes = {target: part.stat().st_size for target, part in [*zip(made, made, strict=True), *loose.items()]}
+        if not (path.is_symlink() and path.is_dir()):  # a mirror's folder may get more files
+            brought = {target.relative_to(folder).as_posix(): size for target, size in sizes.items()}
+            done[file.file] = done.get(file.file, {}) | brought
+            write_json(state, done)
+        for target, part in loose.items():
+            make_folder(target.parent)
+            _move(part, target, link=path.is_symlink())
+        if path.is_symlink() or not site.machine.keep:
             remove(path)
     recognise(inner(folder))
     return version.name
+
+
+def _move(part: Path, target: Path, *, link: bool) -> None:
+    """Give a file its place; one of a mirror is linked there."""
+    if not link:
+        part.replace(target)
+        return
+    target.unlink(missing_ok=True)
+    target.symlink_to(part.resolve())
 
 
 def _there(folder: Path, brought: dict[str, int] | None) -> bool:
@@ -201,26 +242,8 @@ def _there(folder: Path, brought: dict[str, int] | None) -> bool:
     return bool(files) and all(path.is_file() and path.stat().st_size == size for path, size in files)
 
 
-def _unpacked(path: Path, folder: Path) -> dict[str, int]:
-    """Archives' members and loose files below `folder`: name → bytes. A mirror's files are linked."""
-    brought: dict[str, int] = {}
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-        if archive.is_archive(file):
-            made = list(archive.unpack(file, folder).values())
-        else:
-            made = [folder / (file.relative_to(path) if path.is_dir() else file.name)]
-            make_folder(made[0].parent)
-            if path.is_symlink():
-                made[0].unlink(missing_ok=True)
-                made[0].symlink_to(file.resolve())
-            else:
-                file.replace(made[0])
-        brought |= {str(target.relative_to(folder)): target.stat().st_size for target in made}
-    return brought
-
-
 def remove(path: Path) -> None:
-    """Delete an archive or folder of ours, or the link to a mirror's."""
+    """Delete a file or folder of ours if it is there, or the link to a mirror's."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -234,6 +257,8 @@ def features_folder(out: Path, version: str) -> Path:
 
 def inner(folder: Path) -> Path:
     """The folder itself, or the only one in it, where an archive has all its files in one."""
+    if not folder.is_dir():
+        raise BadInput(folder, "no such folder", "the features that um download brought", "run um download again")
     inside = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
     if len(inside) == 1 and inside[0].is_dir() and inside[0].name != "features":
         return inner(inside[0])

@@ -1,8 +1,11 @@
 """One file of a sources table: from the first mirror or link that has it, checked, to its place."""
 
+import hashlib
+import logging
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +17,8 @@ from um.download import drive, http, youtube
 from um.download.sources import File, Lock, is_page
 from um.errors import BadInput, Gone
 from um.files import atomic, make_folder, read_json, sha256
+
+log = logging.getLogger(__name__)
 
 Report = Callable[[int, int | None], None]  # bytes so far, bytes in all
 
@@ -69,9 +74,6 @@ def obtain(dataset: str, file: File, target: Path, lock: Lock, ways: Ways, repor
         except BadInput as error:
             failures.append(error)
             continue
-        if file.sha256 is None:
-            for path in _files(target):
-                lock.pin(_name(file.file, path, target), path)
         return
     raise _nowhere(f"{dataset}/{file.file}", file.pages, failures)
 
@@ -81,45 +83,70 @@ def places(dataset: str, file: File, ways: Ways) -> list[str]:
     return [*(f"{mirror}/{dataset}/{file.file}" for mirror in ways.mirrors), *file.urls]
 
 
-def _files(target: Path) -> list[Path]:
-    return sorted(path for path in target.rglob("*") if path.is_file()) if target.is_dir() else [target]
-
-
-def _name(file: str, path: Path, target: Path) -> str:
-    """What the lock calls a file, or one of a folder."""
-    return (Path(file) / path.relative_to(target)).as_posix() if target.is_dir() else file
+def parts(name: str, path: Path) -> dict[str, Path]:
+    """A file, or the files of a folder that are not hidden, by the names that the lock calls them."""
+    if not path.is_dir():
+        return {name: path}
+    inside = {file.relative_to(path): file for file in sorted(path.rglob("*")) if file.is_file()}
+    return {(Path(name) / at).as_posix(): file for at, file in inside.items() if not any(p[0] == "." for p in at.parts)}
 
 
 def _fetch(url: str, target: Path, expected: str | None, ways: Ways, report: Report) -> None:
     make_folder(target.parent)
+    if target.is_dir() and target.is_symlink():
+        target.unlink()
     fetch = drive.fetch if drive.is_drive(url) else http.fetch
     fetch(url, target, expected=expected, patience=ways.patience, report=report)
 
 
 def _fetch_folder(url: str, target: Path, name: str, lock: Lock, ways: Ways, report: Report) -> None:
+    """Bring a shared folder, which gets its name when all of it is there; another link may be to another version."""
+    if target.is_symlink():
+        target.unlink()
+    if target.is_dir():
+        return
+    coming = target.with_name(f".{name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}")
     for link, inside in drive.listing(url, patience=ways.patience):
-        _fetch(link, target / inside, lock.expected(f"{name}/{inside}"), ways, report)
+        _fetch(link, coming / inside, lock.expected(f"{name}/{inside}"), ways, report)
+    coming.rename(target)
 
 
 def _link(source: Path, target: Path, name: str, expected: str | None, lock: Lock) -> None:
     if not source.exists():
         raise Gone(source, "no such file", "a copy", "put one there")
-    for path in _files(source):
-        _check(path, expected or lock.expected(_name(name, path, source)))
+    for part, path in parts(name, source).items():
+        _check(path, expected or lock.expected(part))
+    if target.is_symlink() and target.resolve() == source.resolve():
+        return
     make_folder(target.parent)
-    if target.is_symlink():
-        target.unlink()
-    if not target.exists():
-        target.symlink_to(source.resolve())
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
+    temporary.symlink_to(source.resolve())
+    temporary.replace(target)
 
 
 def _check(path: Path, expected: str | None) -> None:
     if expected and (found := sha256(path)) != expected:
-        raise BadInput(path, f"sha256 {found}", f"sha256 {expected}", "it is damaged, or another version")
+        hint = "it is damaged, or another version than the one in sources.yaml or sources.lock.json"
+        raise BadInput(path, f"sha256 {found}", f"sha256 {expected}", hint)
 
 
-def obtain_video(what: str, places: Sequence[Place], folder: Path, name: str, ways: Ways, report: Report) -> Path:
-    """Put a video into `folder` as `<name>.<suffix>`, from the first place that gives it, and return it.
+def obtain_video(
+    what: str,
+    places: Sequence[Place],
+    target: Path,
+    ways: Ways,
+    report: Report,
+    check: Callable[[Path], None],
+) -> Path:
+    """Bring a video from the first place that gives a good one, and return it.
+
+    Args:
+        what: its name in messages.
+        places: where it may be.
+        target: where it goes; the suffix may be another one.
+        ways: how.
+        report: called with bytes so far, and in all.
+        check: raises Gone for a file that is not the whole video.
 
     Raises:
         Gone: no place has it.
@@ -127,50 +154,72 @@ def obtain_video(what: str, places: Sequence[Place], folder: Path, name: str, wa
     """
     failures: list[BadInput] = []
     for place in places:
-        target = folder / f"{name}{Path(place.where).suffix.lower()}"
         try:
-            if youtube.is_youtube(place.where):
-                return youtube.fetch(
-                    place.where,
-                    folder,
-                    name,
-                    cookies=ways.cookies,
-                    sleep=ways.nap,
-                    patience=ways.patience,
-                    report=report,
-                )
-            if is_page(place.where):
-                http.fetch(place.where, target, expected=place.sha256, patience=ways.patience, report=report)
-            else:
-                _copy(Path(place.where), target, place.sha256)
-            return target
+            path = _video(place, target, ways, report)
         except BadInput as error:
             failures.append(error)
-    raise _nowhere(what, [], failures)
+            continue
+        try:
+            check(path)
+        except Gone as error:
+            path.unlink()
+            failures.append(error)
+            continue
+        return path
+    kind = Gone if all(isinstance(error, Gone) for error in failures) else BadInput
+    where = failures[0].where if len(failures) == 1 else what
+    raise kind(where, "; ".join(dict.fromkeys(e.found for e in failures)), "the whole video", failures[-1].hint)
+
+
+def _video(place: Place, target: Path, ways: Ways, report: Report) -> Path:
+    make_folder(target.parent)
+    if youtube.is_youtube(place.where):
+        return youtube.fetch(
+            place.where,
+            target.parent,
+            target.stem,
+            cookies=ways.cookies,
+            sleep=ways.nap,
+            patience=ways.patience,
+            report=report,
+        )
+    if is_page(place.where):
+        http.fetch(place.where, target, expected=place.sha256, patience=ways.patience, report=report)
+        return target
+    source = Path(place.where)
+    if not source.is_file():
+        raise Gone(source, "no such file", "a copy", "put one there")
+    _check(source, place.sha256)
+    target = target.with_suffix(source.suffix.lower())
+    try:
+        with atomic(target) as temporary:
+            shutil.copyfile(source, temporary)
+    except OSError as error:
+        raise BadInput(target, str(error.strerror), "room for a copy", "make room, then start again") from None
+    return target
 
 
 def copies(mirror: str, dataset: str, ways: Ways) -> dict[str, Place]:
-    """The single videos that a mirror has, by id: those of a folder, or of the `videos/index.json` of a server."""
+    """The single videos that a mirror has, by id: those of a folder, or of the `videos/index.json` of a server.
+
+    A mirror that does not answer, or has something else there, has none: that is a warning.
+    """
     where = f"{mirror}/{dataset}/videos"
     if not is_page(mirror):
+        if not Path(mirror).is_dir():
+            log.warning("the mirror %s is not there", mirror)
         files = [path for path in sorted(Path(where).rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES]
         return {video_id(path.stem): Place(str(path), None) for path in files}
     with tempfile.TemporaryDirectory() as scratch:
         try:
             http.fetch(f"{where}/index.json", Path(scratch) / "index.json", patience=ways.patience)
+            listed = read_json(Path(scratch) / "index.json")["files"].items()
+            return {Path(name).stem: Place(f"{where}/{quote(name)}", entry["sha256"]) for name, entry in listed}
         except Gone:
             return {}
-        listed = read_json(Path(scratch) / "index.json")["files"]
-    return {Path(name).stem: Place(f"{where}/{quote(name)}", entry["sha256"]) for name, entry in listed.items()}
-
-
-def _copy(source: Path, target: Path, expected: str | None) -> None:
-    if not source.is_file():
-        raise Gone(source, "no such file", "a copy", "put one there")
-    _check(source, expected)
-    if not (target.is_file() and target.stat().st_size == source.stat().st_size):
-        with atomic(target) as temporary:
-            shutil.copyfile(source, temporary)
+        except (BadInput, KeyError, TypeError, AttributeError) as error:
+            log.warning("single videos of a mirror: %s", error if isinstance(error, BadInput) else "no index of videos")
+            return {}
 
 
 def _nowhere(what: str, pages: Sequence[str], failures: Sequence[BadInput]) -> BadInput:

@@ -48,6 +48,7 @@ def fetch(
     path: Path,
     wanted: Callable[[str], bool],
     *,
+    password: str | None = None,
     web: requests.Session | None = None,
     patience: Patience = PATIENCE,
     report: Callable[[int, int | None], None] = lambda _done, _total: None,
@@ -60,6 +61,7 @@ def fetch(
         path: the sparse file. It looks like the archive, but is not: give it a name that nothing else reads, for one
             process at a time, and `remove` it when its members are extracted, or turn out to be damaged.
         wanted: whether a member of this name is.
+        password: of encrypted members; without it they are not fetched.
         web: from `um.download.http.session`.
         patience: with the server.
         report: called with the bytes so far, and the bytes in all, of the wanted members.
@@ -77,7 +79,7 @@ def fetch(
         for _ in range(2):
             sparse = _Sparse(url, path, web, patience)
             try:
-                if _fill(sparse, wanted, report, margin):
+                if _fill(sparse, wanted, password, report, margin):
                     return True
             except _Other:
                 if sparse.version:
@@ -99,7 +101,11 @@ def _journal(path: Path) -> Path:
 
 
 def _fill(
-    sparse: "_Sparse", wanted: Callable[[str], bool], report: Callable[[int, int | None], None], margin: int
+    sparse: "_Sparse",
+    wanted: Callable[[str], bool],
+    password: str | None,
+    report: Callable[[int, int | None], None],
+    margin: int,
 ) -> bool:
     total = sparse.begin()
     with sparse.path.open("rb") as file:
@@ -110,7 +116,7 @@ def _fill(
         with suppress(*archive.UNREADABLE), zipfile.ZipFile(sparse.path) as listed:
             if listed.start_dir >= total - tail:
                 break
-    ranges = _ranges(sparse.path, wanted)
+    ranges = _ranges(sparse.path, wanted, password)
     missing = sum(b - a for start, stop in ranges for a, b in sparse.gaps(start, stop))
     free = shutil.disk_usage(sparse.path.parent).free
     if missing + margin > free:
@@ -123,7 +129,7 @@ def _fill(
     return True
 
 
-def _ranges(path: Path, wanted: Callable[[str], bool]) -> list[tuple[int, int]]:
+def _ranges(path: Path, wanted: Callable[[str], bool], password: str | None) -> list[tuple[int, int]]:
     """Where the wanted members are: from their headers to whatever comes next."""
     result: list[tuple[int, int]] = []
     with archive.opened(path) as (file, members):
@@ -133,6 +139,7 @@ def _ranges(path: Path, wanted: Callable[[str], bool]) -> list[tuple[int, int]]:
             start = member.info.header_offset
             if not wanted(member.name):
                 continue
+            archive.check_password(path, member, password)
             if not 0 <= start < file.start_dir:
                 raise BadInput(path, f"{member.name} outside of the archive", "a whole zip", "get it from elsewhere")
             stop = min(starts[bisect_right(starts, start)], start + member.info.compress_size + AROUND)

@@ -5,11 +5,13 @@ every file that the table knows no checksum of, as it came first. From then on t
 """
 
 import re
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from um.errors import BadInput
 from um.files import exclusive, read_json, sha256, write_json
@@ -31,6 +33,14 @@ class File(Section):
     sha256: Sha256 | None = Field(None, description="checksum, where one is published")
     bytes: int | None = Field(None, ge=0, description="size, where it is published")
     subset: str | None = Field(None, description="whose videos or annotations it holds; none: of all")
+
+    @field_validator("urls")
+    @classmethod
+    def _check_places(cls, urls: list[str]) -> list[str]:
+        for url in urls:
+            if other := set(re.findall(r"\{(.*?)\}", url)) - {"id", "subset"}:
+                raise ValueError(f"expected no {{{other.pop()}}} in a link, only {{id}} and {{subset}}")
+        return urls
 
     @property
     def each(self) -> bool:
@@ -72,6 +82,11 @@ class Table(Section):
             names = [alternative.name for alternative in getattr(self, kind)]
             if len(set(names)) < len(names):
                 raise ValueError(f"expected names of {kind} that differ, got {', '.join(names)}")
+        files = Counter(f.file for kind in KINDS for version in getattr(self, kind) for f in version.files)
+        if twice := [name for name, count in files.items() if count > 1]:
+            raise ValueError(
+                f"expected file names that differ, as mirrors and the lock go by them, got {twice[0]} twice"
+            )
         return self
 
 
@@ -92,24 +107,42 @@ def read(path: Path) -> Table:
 
 
 class Lock:
-    """`sources.lock.json`: name → sha256 and bytes of files that came without a published checksum."""
+    """`sources.lock.json`: what came first, and is expected from then on.
+
+    Attributes:
+        versions: annotations and features → the version that was taken, so that no run takes another unasked.
+        files: name → sha256 and bytes of files, of those in shared folders and of videos in archives.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         values: Any = read_json(path) if path.is_file() else {}
+        self.versions: dict[str, str] = dict(values.get("versions", {}))
         self.files: dict[str, dict[str, Any]] = dict(values.get("files", {}))
 
     def expected(self, name: str, published: str | None = None) -> str | None:
         """The checksum that a file must have, if one is known."""
         return published or self.files.get(name, {}).get("sha256")
 
-    def pin(self, name: str, path: Path) -> None:
-        """Enter a file that has come for the first time; other threads and processes may do so, too."""
-        if name not in self.files:
-            entry = {"sha256": sha256(path), "bytes": path.stat().st_size}
-            with exclusive(self.path):
-                self.files = {name: entry} | Lock(self.path).files
-                write_json(self.path, {"files": dict(sorted(self.files.items()))})
+    def take(self, kind: str, version: str) -> None:
+        """From now on that version is meant, unless another is asked for."""
+        if self.versions.get(kind) != version:
+            self._write({kind: version}, {})
+
+    def pin(self, came: Mapping[str, Path]) -> None:
+        """Enter files that have come, and been found good, for the first time."""
+        if new := {name: path for name, path in came.items() if name not in self.files}:
+            self._write(
+                {}, {name: {"sha256": sha256(path), "bytes": path.stat().st_size} for name, path in new.items()}
+            )
+
+    def _write(self, versions: dict[str, str], files: dict[str, dict[str, Any]]) -> None:
+        """Add to what the file has by now: other threads and processes write, too."""
+        with exclusive(self.path):
+            there = Lock(self.path)
+            self.versions, self.files = there.versions | versions, files | there.files
+            ordered = {"versions": dict(sorted(self.versions.items())), "files": dict(sorted(self.files.items()))}
+            write_json(self.path, {name: values for name, values in ordered.items() if values})
 
 
 def is_page(url: str) -> bool:

@@ -1,8 +1,9 @@
 """The videos of a dataset, each from the first place that has it; those that are not to be had are listed, and why.
 
-A video is looked for among the single videos of the mirrors, then in the versions of sources.yaml: in archives, or by
-a link of its own. What is not there, or is no whole video, goes to `datasets/<name>/missing.tsv`, and is not looked
-for again unless it is asked for.
+A video is looked for among the single videos of the mirrors, then in the versions of sources.yaml: by a link of its
+own, or in archives. It waits in `downloads/coming/` until it is checked, so that `videos/` has whole ones alone.
+What is not there, or is no whole video, goes to `datasets/<name>/missing.tsv`, and is not looked for again unless it is
+asked for.
 """
 
 import logging
@@ -14,11 +15,12 @@ from pathlib import Path
 from um.datasets.annotations import SLACK, VIDEO_SUFFIXES, Video, video_id
 from um.download import archive, missing, partial, youtube
 from um.download.bring import CONNECTIONS, Site, in_parallel, remove
+from um.download.http import shown
 from um.download.missing import Row
 from um.download.obtain import Place, copies, obtain_video, places
 from um.download.sources import Alternative, File, is_page
 from um.errors import BadInput, Gone, some
-from um.files import sha256, sweep, write_json
+from um.files import make_folder, sha256, write_json
 from um.progress import transfers
 from um.video.probe import seconds
 
@@ -41,15 +43,19 @@ def bring_videos(site: Site, videos: list[Video], listed_missing: Path) -> None:
         BadInput: some could not be fetched for a reason that may pass, after all others; or there is none.
     """
     collection = _Collection(site, videos, missing.read(listed_missing))
-    for version in site.chosen("videos", site.settings.source):
+    for version in collection.versions:
         collection.single(version)
         collection.archived(version)
     collection.settle()
     if shard := site.machine.shard:
-        missing.write(collection.folder / f"shards/{shard}.tsv", collection.found_missing)
+        missing.write(collection.shards / f"{shard}.tsv", collection.found_missing)
     collection.stop_if_unfinished()
     if not site.machine.shard:
         collection.close(listed_missing)
+
+
+class _Unasked(BadInput):
+    """A video that was left for later."""
 
 
 class _Collection:
@@ -58,34 +64,37 @@ class _Collection:
     Attributes:
         folder: `data/<dataset>/videos`.
         there: id → file.
-        found_missing: id → row of missing.tsv, of videos that the shards before this run found missing.
-        gone: the same of this run; a version of sources.yaml may still have what another has not.
-        failed: id → why it could not be fetched this time.
+        found_missing: id → row of missing.tsv, of videos that this run, or the shards before it, found missing.
+        gone: the same, as long as another version of sources.yaml may still have them.
+        failed: id, or archive → why it could not be fetched this time.
+        lacking: archive that failed → ids that it was to bring.
     """
 
     def __init__(self, site: Site, videos: list[Video], known: Mapping[str, Row]) -> None:
         self.site, self.videos, self.known = site, {video.id: video for video in videos}, known
-        self.folder = site.out / "videos"
-        files = [path for path in sorted(self.folder.glob("*/*")) if path.suffix.lower() in VIDEO_SUFFIXES]
+        self.versions = site.chosen("videos", site.settings.source)
+        self.folder, self.coming = site.out / "videos", site.out / "downloads/coming"
+        self.shards = site.out / "downloads/shards"
         placed = {video.id: self.folder / video.subset for video in videos}
-        self.there = {path.stem: path for path in files if placed.get(path.stem) == path.parent}
+        files = [path for path in sorted(self.folder.glob("*/*")) if path.is_file()]
+        self.there = {p.stem: p for p in files if placed.get(p.stem) == p.parent and p.suffix in VIDEO_SUFFIXES}
         self.found_missing: dict[str, Row] = {}
         if not site.machine.shard:
-            sweep(self.folder.rglob(".*"))
-            for file in self._of_shards():
+            for file in sorted(self.shards.glob("*-of-*.tsv")):
                 self.found_missing |= missing.read(file)
         self.gone: dict[str, Row] = {}
         self.failed: dict[str, BadInput] = {}
+        self.lacking: dict[str, set[str]] = {}
         ways = site.machine.ways
         self.mirrored = [copies(mirror, site.dataset, ways) for mirror in ways.mirrors]
 
-    def _of_shards(self) -> list[Path]:
-        return sorted((self.folder / "shards").glob("*-of-*.tsv"))
-
     def todo(self) -> set[str]:
         """Ids, of all shards, that are still to be looked for."""
-        tried = {name for name, row in self.known.items() if row.date != "-" and not self.site.machine.retry}
-        return set(self.videos) - set(self.there) - set(self.found_missing) - tried
+        left = set(self.videos) - set(self.there) - set(self.found_missing)
+        if self.site.machine.retry or self.site.settings.source != "auto":
+            return left
+        tried = {name for name, row in self.known.items() if row.date != "-"}
+        return left - tried.difference(*self.mirrored)
 
     def single(self, version: Alternative) -> None:
         """Videos that mirrors have one by one, and those that have a link of their own."""
@@ -98,29 +107,32 @@ class _Collection:
             found += [Place(url.format(id=name, subset=subset)) for url in links]
             if found and name in left:
                 found_at[name] = found
+        slow = any(youtube.is_youtube(place.where) for found in found_at.values() for place in found)
         in_a_row = 0
         with transfers("videos", len(found_at)) as begin:
 
             def one(name: str) -> None:
                 nonlocal in_a_row
+                target = self.coming / self.videos[name].subset / f"{name}{_suffix(version)}"
                 if in_a_row >= IN_A_ROW:
+                    found = f"not asked for, after {IN_A_ROW} in a row had failed"
+                    self.failed[name] = _Unasked(self.site.dataset, found, "an answer", "try later")
                     return
-                folder, key = self.folder / self.videos[name].subset, f"{self.site.dataset}/{name}"
                 try:
                     with begin(name) as report:
-                        self.enter(name, obtain_video(key, found_at[name], folder, name, machine.ways, report))
+                        ways, check = machine.ways, lambda path: self.check(name, path)
+                        path = obtain_video(f"{self.site.dataset}/{name}", found_at[name], target, ways, report, check)
                 except Gone as error:
-                    self.miss(name, error.found, found_at[name][-1].where)
+                    self.miss(name, error.found, *(place.where for place in found_at[name]))
                 except BadInput as error:
                     self.failed[name] = error
                     in_a_row += 1
                     return
+                else:
+                    self.enter(name, path)
                 in_a_row = 0
 
-            if any(youtube.is_youtube(place.where) for found in found_at.values() for place in found):
-                in_parallel(one, list(found_at), machine.connections or YOUTUBE)
-            else:
-                in_parallel(one, list(found_at), machine.connections or CONNECTIONS)
+            in_parallel(one, list(found_at), machine.connections or (YOUTUBE if slow else CONNECTIONS))
 
     def archived(self, version: Alternative) -> None:
         """Videos that are in archives; shards share these by name."""
@@ -129,112 +141,154 @@ class _Collection:
         for name in shard.of(files) if shard else sorted(files):
             file = files[name]
             wanted = {i for i in self.todo() if file.subset in (None, self.videos[i].subset)}
+            alone = sum(other.subset in (None, file.subset) for other in files.values()) == 1
             try:
                 if wanted:
-                    self._unpack(file, self.site.out / "downloads/packed" / version.name, wanted)
+                    self._unpack(file, self.site.out / "downloads/packed" / version.name, wanted, alone)
             except BadInput as error:
-                self.failed[name] = error
+                self.failed[name], self.lacking[name] = error, wanted
 
-    def _unpack(self, file: File, folder: Path, wanted: set[str]) -> None:
+    def _unpack(self, file: File, folder: Path, wanted: set[str], alone: bool) -> None:
+        """Take the wanted videos from an archive; those that it does not have are missing, if it is alone in that."""
+
         def place(name: str) -> Path | None:
             path = Path(name)
-            found = video_id(path.stem)
-            if found not in wanted or path.suffix.lower() not in VIDEO_SUFFIXES:
-                return None
-            return self.folder / self.videos[found].subset / f"{found}{path.suffix.lower()}"
+            found, suffix = video_id(path.stem), path.suffix.lower()
+            return self.coming / self.videos[found].subset / f"{found}{suffix}" if is_wanted(found, suffix) else None
 
-        packed = self._packed(file, folder, lambda name: place(name) is not None)
+        def is_wanted(found: str, suffix: str) -> bool:
+            return found in wanted and suffix in VIDEO_SUFFIXES
+
+        password = os.environ.get(archive.PASSWORD)
+        packed, whole = self._packed(file, folder, lambda name: place(name) is not None, password)
         try:
-            made = archive.extract(packed, place, password=os.environ.get("UM_ARCHIVE_PASSWORD"))
-        finally:
-            if packed.name != file.file:
+            made = archive.extract(packed, place, password=password).values()
+        except archive.Damaged:
+            if not whole:
                 partial.remove(packed)
-        for path in made.values():
-            try:
-                self._verify(f"{file.file}/{path.name}", path)
-                self.enter(path.stem, path)
-            except Gone as error:
-                self.miss(path.stem, error.found, file.file)
-        for name in wanted - {path.stem for path in made.values()}:
+            raise
+        wrong = [error for path in made if (error := self._take(file, path))]
+        if whole and not wrong:
+            self.site.pin(file, packed)
+        for name in wanted - {path.stem for path in made} if alone else ():
             self.miss(name, f"not in {file.file}", file.file)
-        if packed.name == file.file and not self.site.machine.keep:
+        if wrong and not isinstance(wrong[0], Gone):
+            raise wrong[0]
+        if not whole:
+            partial.remove(packed)
+        elif packed.is_symlink() or not self.site.machine.keep:
             remove(packed)
 
-    def _packed(self, file: File, folder: Path, wanted: Callable[[str], bool]) -> Path:
+    def _take(self, file: File, path: Path) -> BadInput | None:
+        """Check a video of an archive, also against the one that came first, and take it; or say what is wrong."""
+        name, pinned = path.stem, f"{file.file}/{path.name}"
+        try:
+            self.check(name, path)
+        except Gone as error:
+            path.unlink()
+            self.miss(name, error.found, file.file)
+            return error
+        expected = self.site.lock.expected(pinned)
+        if expected and (found := sha256(path)) != expected:
+            path.unlink()
+            return BadInput(pinned, f"sha256 {found}", f"sha256 {expected}", "another version; see sources.lock.json")
+        self.site.lock.pin({pinned: path})
+        self.enter(name, path)
+        return None
+
+    def _packed(
+        self, file: File, folder: Path, wanted: Callable[[str], bool], password: str | None
+    ) -> tuple[Path, bool]:
         """An archive; of a zip on a server that gives parts of it, and without a checksum, the wanted ones alone."""
         sparse, ways = folder / f".{file.file}.sparse", self.site.machine.ways
-        in_parts = file.sha256 is None and not self.site.machine.keep
-        for place in places(self.site.dataset, file, ways) if in_parts else []:
+        known = self.site.lock.expected(file.file, file.sha256) or (folder / file.file).is_file()
+        for place in [] if known or self.site.machine.keep else places(self.site.dataset, file, ways):
             if Path(place).exists():
                 break
             if is_page(place):
-                with suppress(BadInput), transfers("files", 1) as begin, begin(file.file) as report:
-                    if partial.fetch(place, sparse, wanted, patience=ways.patience, report=report):
-                        return sparse
-        return self.site.fetch([file], folder)[0]
+                with suppress(Gone), transfers("files", 1) as begin, begin(file.file) as report:
+                    if partial.fetch(place, sparse, wanted, password=password, patience=ways.patience, report=report):
+                        return sparse, False
+        return self.site.fetch([file], folder)[0], True
 
-    def _verify(self, name: str, path: Path) -> None:
-        """Hold a video of an archive against the one that came first: not every archive comes whole."""
-        expected = self.site.lock.expected(name)
-        if expected and (found := sha256(path)) != expected:
-            path.unlink()
-            raise BadInput(
-                name, f"sha256 {found}", f"sha256 {expected}", "it is another version; see sources.lock.json"
-            )
-        self.site.lock.pin(name, path)
-
-    def enter(self, name: str, path: Path) -> None:
-        """Take a video that came, if it is one and as long as its annotation; otherwise it is deleted and Gone."""
+    def check(self, name: str, path: Path) -> None:
+        """Raise Gone for a file that is no video, or is shorter than its annotation."""
         video = self.videos[name]
         try:
             length = seconds(path)
-            first = min((instance.end for instance in video.instances), default=0.0)  # four in THUMOS14 lack the last
-            needed = first - SLACK if video.duration is None else video.duration - TOO_SHORT
-            if length is not None and length < needed:
-                raise BadInput(path, f"too short: {length:.1f} s of {needed:.1f} s", "all of it", "it was cut")
         except BadInput as error:
-            path.unlink()
             raise Gone(error.where, error.found, error.expected, error.hint) from None
-        self.there[name] = path
+        first = min((instance.end for instance in video.instances), default=0.0)  # four in THUMOS14 lack the last
+        needed = first - SLACK if video.duration is None else video.duration - TOO_SHORT
+        if length is not None and length < needed:
+            raise Gone(path, f"too short: {length:.1f} s of {needed:.1f} s", "all of it", "it was cut")
 
-    def miss(self, name: str, reason: str, source: str) -> None:
-        """Enter a video as missing."""
-        self.gone[name] = Row(reason, self.site.machine.date, source)
+    def enter(self, name: str, path: Path) -> None:
+        """Give a video that is checked its place."""
+        self.there[name] = self.folder / self.videos[name].subset / path.name
+        make_folder(self.there[name].parent)
+        path.replace(self.there[name])
+        self.failed.pop(name, None)
+
+    def miss(self, name: str, reason: str, *where: str) -> None:
+        """Enter a video as missing, unless another version has it."""
+        mirrors = self.site.machine.ways.mirrors
+        sources = ["mirror" if place.startswith(tuple(mirrors)) else shown(place) for place in where]
+        self.gone[name] = Row(reason, self.site.machine.date, " ".join(dict.fromkeys(sources)))
 
     def settle(self) -> None:
-        """What no version had is missing, and what another version had has not failed."""
+        """What no version had is missing; nothing is decided where one may have it that failed."""
+        there = set(self.there)
+        self.lacking = {name: wanted - there for name, wanted in self.lacking.items()}
+        self.failed = {
+            name: e for name, e in self.failed.items() if name not in there and self.lacking.get(name, {name})
+        }
+        undecided = {i: e for name, e in self.failed.items() for i in self.lacking.get(name, {name})}
+        if self.site.machine.give_up:
+            for name, error in undecided.items():
+                self.miss(name, error.found, *(version.name for version in self.versions))
+            self.failed = {name: error for name, error in self.failed.items() if isinstance(error, _Unasked)}
+            undecided = self.failed
         if not self.site.machine.shard:
-            for name in self.todo() - set(self.gone) - set(self.failed):
-                self.miss(name, "in none of the sources", " ".join(version.name for version in self.site.table.videos))
-        self.found_missing |= {name: row for name, row in self.gone.items() if name not in self.there}
-        self.failed = {name: error for name, error in self.failed.items() if name not in self.there}
+            for name in self.todo() - set(self.gone) - set(undecided):
+                self.miss(name, "in none of the sources", *(version.name for version in self.versions))
+        self.found_missing |= {n: row for n, row in self.gone.items() if n not in there and n not in undecided}
 
     def stop_if_unfinished(self) -> None:
         """End with what could not be fetched this time."""
         if self.failed:
-            name, error = min(self.failed.items())
             if len(self.failed) == 1:
-                raise error
+                raise next(iter(self.failed.values()))
+            name, error = min(self.failed.items(), key=lambda item: (isinstance(item[1], _Unasked), item[0]))
             found = f"{some(sorted(self.failed), 'file', 'files')} that did not come; {name}: {error.found}"
-            raise BadInput(self.site.dataset, found, "every file, or word that it is gone", f"{error.hint}; run again")
+            hint = f"{error.hint}; run again, or with --give-up"
+            raise BadInput(self.site.dataset, found, "every file, or word that it is gone", hint)
 
     def close(self, listed_missing: Path) -> None:
-        """Write the index and the list of missing videos; delete videos that are not annotated."""
+        """Write the index and the list of missing videos; put aside what is not annotated."""
         absent = {i: self.found_missing.get(i) or self.known[i] for i in sorted(self.videos) if i not in self.there}
         if not self.there:
             first = next(iter(absent.values()))
             raise BadInput(self.site.dataset, f"no video at all ({first.reason})", "videos", "look into the links")
-        untried = {name: row for name, row in self.known.items() if row.date == "-" and name not in absent}
-        missing.write(listed_missing, untried | absent)
-        for stale in set(self.folder.glob("*/*")) - set(self.there.values()):
-            remove(stale)  # a video that is not annotated, or the part of one that is missing
+        kept = {n: row for n, row in self.known.items() if n not in self.there or row.date == "-"}
+        missing.write(listed_missing, kept | absent)
+        self._put_aside()
         if absent:
             log.warning("%s: %s missing, see %s", self.site.dataset, some(list(absent)), listed_missing)
         reasons = {f"{self.videos[name].subset}/{name}": row.reason for name, row in absent.items()}
-        write_json(
-            self.folder / "index.json",
-            {"files": self._described(self.there.values())} | ({"missing": reasons} if reasons else {}),
-        )
+        files = self._described(self.there.values())
+        write_json(self.folder / "index.json", {"files": files} | ({"missing": reasons} if reasons else {}))
+        for leftover in (self.shards, self.coming):
+            remove(leftover)
+
+    def _put_aside(self) -> None:
+        """Move what does not belong to the dataset out of its folder, except what is only linked into it."""
+        for path in sorted(set(self.folder.glob("*/*")) - set(self.there.values())):
+            if not path.parent.is_symlink():
+                aside = self.site.out / "downloads/unlisted" / path.parent.name / path.name
+                log.warning("%s is not annotated, and goes to %s", path, aside)
+                make_folder(aside.parent)
+                path.replace(aside)
 
     def _described(self, paths: Iterable[Path]) -> dict[str, dict[str, str | int]]:
         listed = sorted(paths)
@@ -243,3 +297,8 @@ class _Collection:
             path.relative_to(self.folder).as_posix(): {"sha256": digest, "bytes": path.stat().st_size}
             for path, digest in zip(listed, sums, strict=True)
         }
+
+
+def _suffix(version: Alternative) -> str:
+    """Of the files that are one per video."""
+    return next((Path(file.file).suffix for file in version.files if file.each), ".mp4")
