@@ -14,6 +14,8 @@ from mmaction.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from um.features.products import product
+
 Triple = tuple[int, int, int]
 
 
@@ -46,8 +48,9 @@ class Unit3D(nn.Module):
     def _convolve(self, x_BCTHW: Tensor) -> Tensor:
         if (self.kernel, self.stride, x_BCTHW.device.type) == ((1, 1, 1), (1, 1, 1), "cpu"):
             # as a matrix product it stays channels-last with one thread, too, where PyTorch's convolution does not
-            weight_OC = self.conv3d.weight.flatten(1)
-            return F.linear(x_BCTHW.permute(0, 2, 3, 4, 1), weight_OC, self.conv3d.bias).permute(0, 4, 1, 2, 3)
+            x_BTHWC = x_BCTHW.permute(0, 2, 3, 4, 1)
+            y_MK = product(x_BTHWC.flatten(0, 3), self.conv3d.weight.flatten(1), self.conv3d.bias)
+            return y_MK.view(*x_BTHWC.shape[:4], -1).permute(0, 4, 1, 2, 3)
         convolved: Tensor = self.conv3d(x_BCTHW)
         return convolved
 
@@ -67,6 +70,22 @@ class MaxPool(nn.Module):
         return F.max_pool3d(x_BCTHW, self.kernel, self.stride, before, ceil_mode=True)
 
 
+class Neighbourhood(nn.Module):
+    """Max-pooling over 3 × 3 × 3 with stride 1."""
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """(B, C, T, H, W) → the same shape."""
+        if x_BCTHW.device.type != "cpu":
+            return F.max_pool3d(x_BCTHW, 3, stride=1, padding=1)
+        for axis in (4, 3, 2):  # one after the other: the same values with 6 comparisons instead of 26
+            last, largest = x_BCTHW.shape[axis] - 1, x_BCTHW.clone()
+            for here, there in ((0, 1), (1, 0)):
+                part = largest.narrow(axis, here, last)
+                torch.maximum(part, x_BCTHW.narrow(axis, there, last), out=part)
+            x_BCTHW = largest
+        return x_BCTHW
+
+
 class Mixed(nn.Module):
     """Inception module: four parallel branches, concatenated over channels."""
 
@@ -77,7 +96,7 @@ class Mixed(nn.Module):
         self.b1b = Unit3D(channels[1], channels[2], (3, 3, 3))
         self.b2a = Unit3D(in_channels, channels[3], (1, 1, 1))
         self.b2b = Unit3D(channels[3], channels[4], (3, 3, 3))
-        self.b3a = nn.MaxPool3d(3, stride=1, padding=1)
+        self.b3a = Neighbourhood()
         self.b3b = Unit3D(in_channels, channels[5], (1, 1, 1))
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
