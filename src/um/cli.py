@@ -113,7 +113,9 @@ def download(
         typer.Option(min=1, help="files that are fetched at the same time; default: 4, of YouTube 1"),
     ] = None,
     cookies: Cookies = None,
-    keep_archives: Annotated[bool, typer.Option(help="do not delete them when they are unpacked")] = False,
+    keep_archives: Annotated[
+        bool, typer.Option(help="fetch whole archives, and do not delete them when they are unpacked")
+    ] = False,
     retry: Annotated[bool, typer.Option(help="look again for videos that missing.tsv says were looked for")] = False,
     give_up: Annotated[bool, typer.Option(help="count what fails for a reason that may pass as missing, too")] = False,
     date: Annotated[Optional[str], typer.Option(help="of this run, for missing.tsv; default: today")] = None,  # noqa: UP045

@@ -62,7 +62,9 @@ class Download(Section):
     source: str = Field(
         "auto", description="one version of these by its name in sources.yaml; auto: the first to be had"
     )
-    mirrors: Mirrors = Field([], description="folders or URLs of copies, tried in this order before the table's links")
+    mirrors: Mirrors = Field(
+        [], description="folders or URLs of copies, parted by blanks, tried before the table's links"
+    )
     render_seed: int = Field(0, ge=0, description="seed of the rendered demo")
     train_videos: int = Field(36, ge=1, description="rendered training videos")
     test_videos: int = Field(18, ge=1, description="rendered test videos")

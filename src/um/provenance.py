@@ -131,7 +131,7 @@ def record() -> None:
     run("snakemake", "--touch", "--forceall")  # DVC has given the files new times
     if unclean := _status():
         raise BadInput("dvc", f"changes in {', '.join(unclean)}", "a clean ledger", "`dvc status` tells why")
-    log.info("recorded: commit dvc.lock and results/benchmark.*, then `dvc push`")
+    log.info("recorded: commit dvc.lock, datasets/ and results/benchmark.*, then `dvc push`")
 
 
 def plan() -> list[str]:

@@ -123,7 +123,11 @@ def export(project: Path, words: list[str]) -> None:
 def add(project: Path, words: list[str]) -> None:
     """What dvc.yaml leaves to git."""
     ledger = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-    assert words[2:] == ["dvc.lock", *sorted((next(iter(out)) for out in ledger["stages"]["table"]["outs"]), key=_form)]
+    assert words[2:] == [
+        "dvc.lock",
+        "datasets",
+        *sorted((next(iter(out)) for out in ledger["stages"]["table"]["outs"]), key=_form),
+    ]
 
 
 def _form(path: str) -> int:

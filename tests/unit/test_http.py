@@ -364,7 +364,7 @@ def test_a_server_that_stays_busy(server, target):
 
 
 def test_retry_after_is_obeyed(server, target, caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG, "um.download.http")
     busy = [Answer(b"", 429, {"Retry-After": "1"}), Answer(b"", 503, {"Retry-After": formatdate(time.time() + 3)})]
     fetch(server.serve("/file", *busy, Answer(CONTENT)), target, patience=HASTY)
     assert target.read_bytes() == CONTENT

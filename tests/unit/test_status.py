@@ -113,7 +113,10 @@ def test_videos_are_counted_by_their_index(tmp_path):
 
 def test_features_instead_of_videos_are_said(tmp_path):
     write_json(tmp_path / "videos/index.json", {"files": {}, "features": "um"})
-    assert "videos       none; features of um instead" in told(tmp_path)
+    assert told(tmp_path)[1:3] == [
+        "videos       none",
+        "             features of um have been downloaded: um extract brings them here",
+    ]
 
 
 def test_files_of_the_table_and_their_checksums(tmp_path):

@@ -55,10 +55,11 @@ def configured():
 
 
 def of_what(settings):
-    """The settings, with videos or features brought as --config asks for."""
-    if WHAT is None:
-        return settings
-    download = choices.validate(choices.Download, settings.download.model_dump() | {"what": WHAT}, "--config")
+    """The settings, with videos or features brought as --config asks for; where copies are changes nothing that is made."""
+    if WHAT == "annotations":
+        raise BadInput("--config", "what=annotations", "videos or features", "um download --what annotations does it")
+    changed = {"mirrors": []} | ({"what": WHAT} if WHAT else {})
+    download = choices.validate(choices.Download, settings.download.model_dump() | changed, "--config")
     return settings.model_copy(update={"download": download})
 
 

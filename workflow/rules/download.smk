@@ -57,7 +57,6 @@ rule download_dataset:
         videos="data/{dataset}/videos/index.json",
     log:
         "logs/download/{dataset}.log",
-    retries: 2
     conda:
         "../envs/um.yaml"
     params:

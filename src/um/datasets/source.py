@@ -121,7 +121,10 @@ def download(
             be fetched.
     """
     description = describe(dataset)
-    own = settings.what == "features" and _expanded(description.source) is not None
+    own = (settings.what, settings.source) == ("features", "auto") and _expanded(description.source) is not None
+    if own and description.provider == "sources" and not location(dataset).is_dir():
+        hint = f"that is where {description.source} leads; without the variable they are downloaded"
+        raise BadInput(location(dataset), "no such folder", "features of yours", hint)
     if description.provider == "sources" and not own:
         from um.download import bring  # not above: planning the workflow does without the libraries of downloads
 

@@ -49,6 +49,10 @@ UNREADABLE = (*DAMAGE, OSError, ValueError, IndexError, OverflowError, MemoryErr
 Opened = zipfile.ZipFile | tarfile.TarFile
 
 
+class Locked(BadInput):
+    """An encrypted archive, and no password or another one."""
+
+
 class Damaged(BadInput):
     """An archive whose bytes are not those that were packed."""
 
@@ -180,7 +184,7 @@ def _reading(archive: Path, member: Member | None = None) -> Iterator[None]:
         found = f"{_short(member.name) if member else 'it'} unreadable ({error or type(error).__name__})"
         if member and member.encrypted:
             hint = f"check {PASSWORD}; if it is right, {AGAIN}"
-            raise BadInput(archive, found, "the right password and no damage", hint) from None
+            raise Locked(archive, found, "the right password and no damage", hint) from None
         raise Damaged(archive, found, "a whole archive", AGAIN) from None
 
 
@@ -315,7 +319,7 @@ def check_password(archive: Path, member: Member, password: str | None) -> None:
     if member.encrypted and not password:
         hint = "whoever publishes the archive tells its password"
         found = f"an encrypted archive ({_short(member.name)}) and no password"
-        raise BadInput(archive, found, f"the password in the environment variable {PASSWORD}", hint)
+        raise Locked(archive, found, f"the password in the environment variable {PASSWORD}", hint)
 
 
 def _check_zip(archive: Path, file: zipfile.ZipFile, members: list[Member], password: str | None) -> None:

@@ -23,7 +23,7 @@ from um.datasets.layouts import recognise
 from um.download import archive, sources
 from um.download.obtain import Ways, obtain, parts
 from um.download.sources import Alternative, File, Lock, Table
-from um.errors import BadInput
+from um.errors import BadInput, Gone
 from um.features.shard import Shard
 from um.files import make_folder, read_json, sha256, write_json
 from um.params import Download
@@ -83,25 +83,36 @@ class Site:
         return chosen
 
     def first(self, kind: str, get: Callable[[Alternative], T], source: str = "auto") -> T:
-        """What `get` makes of the first version of that kind that can be had; from then on, that version is meant."""
+        """What `get` makes of the first version of that kind that there is; from then on, that version is meant.
+
+        Another one is taken where a version is gone, or is for people to fetch by hand, but not where a server is down:
+        it would be other videos, or other features.
+        """
         meant = self.lock.versions.get(kind, "auto") if source == "auto" else source
         chosen, failures = self.chosen(kind, meant), list[BadInput]()
         for version in chosen:
             try:
                 made = get(version)
-            except BadInput as error:
-                log.warning("%s %s of %s: %s", self.dataset, kind, version.name, error)
+            except Gone as error:
+                if len(chosen) > 1:
+                    log.warning("%s %s of %s: %s", self.dataset, kind, version.name, error)
                 failures.append(error)
+            except BadInput as error:
+                raise self._otherwise(kind, version, error) from None
             else:
                 self.lock.take(kind, version.name)
                 return made
         if len(failures) == 1:
-            other = f"; another version: --what {kind} --source NAME" if source == "auto" != meant else ""
-            only = failures[0]
-            raise type(only)(only.where, only.found, only.expected, only.hint + other)
+            raise self._otherwise(kind, chosen[0], failures[0])
         names = ", ".join(version.name for version in chosen)
         hint = "the lines above say why; UM_MIRROR=FOLDER takes copies"
         raise BadInput(self.dataset, f"none of the {kind} of {names}", "one that is to be had", hint)
+
+    def _otherwise(self, kind: str, version: Alternative, error: BadInput) -> BadInput:
+        """The same error, with the other versions that may be asked for."""
+        others = ", ".join(other.name for other in getattr(self.table, kind) if other != version)
+        hint = f"{error.hint}; or --what {kind} --source NAME: {others}" if others else error.hint
+        return type(error)(error.where, error.found, error.expected, hint)
 
     def pin(self, file: File, path: Path) -> None:
         """Enter what came, and was found good, in the lock, unless its checksum is published."""
@@ -115,7 +126,8 @@ class Site:
 
             def one(file: File) -> Path:
                 with begin(file.file) as report:
-                    obtain(self.dataset, file, folder / file.file, self.lock, self.machine.ways, report)
+                    beside = folder.relative_to(self.out).as_posix()
+                    obtain(self.dataset, file, folder / file.file, beside, self.lock, self.machine.ways, report)
                 return folder / file.file
 
             return in_parallel(one, wanted, self.machine.connections or CONNECTIONS)
@@ -152,6 +164,7 @@ def bring(dataset: str, folder: Path, settings: Download, out: Path, machine: Ma
         raise BadInput("--shard", f"--what {settings.what}", "--what videos, which are many", "leave it out")
     table = sources.read(folder / "sources.yaml")
     site = Site(dataset, table, Lock(folder / "sources.lock.json"), settings, out, machine)
+    site.chosen(settings.what, settings.source)
     only = settings.what == "annotations"
     annotated = site.first(
         "annotations", lambda version: _annotations(site, version), settings.source if only else "auto"

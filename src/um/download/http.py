@@ -24,7 +24,7 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, NewConnectionError
 
 import um
 from um.errors import BadInput, Gone
@@ -33,6 +33,7 @@ from um.files import make_folder, sha256
 log = logging.getLogger(__name__)
 
 BLOCK = 64 * 1024  # bytes; a kill loses less than one
+LONG_WAIT = 5  # seconds that are worth a line
 UNREACHABLE = 4  # tries of a server that does not even take the connection: another source may have the file
 MARGIN = 100_000_000  # bytes that stay free on the disk
 ELSEWHERE = "try another source, or put the file into a mirror (UM_MIRROR)"
@@ -250,7 +251,8 @@ class _Download:
         if seconds > longest:
             found = f"{cut}, to be tried again in {seconds:.0f} s"
             raise BadInput(shown(self.url), found, f"at most {longest:.0f} s", f"start again then; {ELSEWHERE}")
-        log.info("%s: %s; going on from byte %d in %.0f s", shown(self.url), cut, self.partial.size, seconds)
+        level = logging.INFO if seconds >= LONG_WAIT else logging.DEBUG
+        log.log(level, "%s: %s; going on from byte %d in %.0f s", shown(self.url), cut, self.partial.size, seconds)
         time.sleep(seconds)
 
     def ask(self) -> None:
@@ -368,7 +370,7 @@ def meaning(error: Exception, url: str) -> Exception:
     root = causes[-1]
     if any(isinstance(cause, socket.gaierror) for cause in causes):
         return Cut(f"no such host ({root})", tries=2)
-    if isinstance(error, requests.ConnectTimeout) or isinstance(root, ConnectionRefusedError):
+    if isinstance(error, requests.ConnectTimeout) or any(isinstance(cause, NewConnectionError) for cause in causes):
         return Cut("nobody answers there", tries=UNREACHABLE)
     if any(isinstance(cause, TimeoutError) for cause in causes):
         return Cut("no answer in time")

@@ -48,14 +48,26 @@ class Ways:
 
 
 def mirrors(listed: Sequence[str]) -> list[str]:
-    """The environment's UM_MIRROR, then the listed ones, `~` and variables expanded."""
+    """The environment's UM_MIRROR, then the listed ones, `~` and variables expanded; folders must be there."""
     given = [os.environ.get("UM_MIRROR", ""), *listed]
     expanded = [os.path.expandvars(mirror).rstrip("/") for mirror in given if mirror]
-    return [mirror if is_page(mirror) else str(Path(mirror).expanduser()) for mirror in expanded]
+    found = [mirror if is_page(mirror) else str(Path(mirror).expanduser()) for mirror in expanded]
+    if absent := [mirror for mirror in found if not is_page(mirror) and not Path(mirror).is_dir()]:
+        raise BadInput(absent[0], "no such folder", "a mirror", "correct UM_MIRROR or `mirrors`, or leave it out")
+    return found
 
 
-def obtain(dataset: str, file: File, target: Path, lock: Lock, ways: Ways, report: Report) -> None:
+def obtain(dataset: str, file: File, target: Path, beside: str, lock: Lock, ways: Ways, report: Report) -> None:
     """Put a file, or a folder that is shared as one, at `target`; what a mirror's folder has is linked, not copied.
+
+    Args:
+        dataset: its name below a mirror.
+        file: of the table.
+        target: where it goes.
+        beside: folder below the dataset's where a mirror that is another checkout's data may have it.
+        lock: checksums that are known.
+        ways: how.
+        report: called with bytes so far, and in all.
 
     Raises:
         Gone: no place has it.
@@ -63,7 +75,7 @@ def obtain(dataset: str, file: File, target: Path, lock: Lock, ways: Ways, repor
     """
     expected = lock.expected(file.file, file.sha256)
     failures: list[BadInput] = []
-    for place in places(dataset, file, ways):
+    for place in places(dataset, file, ways, beside):
         try:
             if drive.is_folder(place):
                 _fetch_folder(place, target, file.file, lock, ways, report)
@@ -78,9 +90,10 @@ def obtain(dataset: str, file: File, target: Path, lock: Lock, ways: Ways, repor
     raise _nowhere(f"{dataset}/{file.file}", file.pages, failures)
 
 
-def places(dataset: str, file: File, ways: Ways) -> list[str]:
+def places(dataset: str, file: File, ways: Ways, beside: str = "") -> list[str]:
     """Where a file may be: folders and links, in the order in which they are tried."""
-    return [*(f"{mirror}/{dataset}/{file.file}" for mirror in ways.mirrors), *file.urls]
+    inside = [file.file, f"{beside}/{file.file}"] if beside else [file.file]
+    return [*(f"{mirror}/{dataset}/{name}" for mirror in ways.mirrors for name in inside), *file.urls]
 
 
 def parts(name: str, path: Path) -> dict[str, Path]:
@@ -146,7 +159,7 @@ def obtain_video(
         target: where it goes; the suffix may be another one.
         ways: how.
         report: called with bytes so far, and in all.
-        check: raises Gone for a file that is not the whole video.
+        check: raises Gone for a file that is not the whole video, BadInput for another one.
 
     Raises:
         Gone: no place has it.
@@ -161,7 +174,7 @@ def obtain_video(
             continue
         try:
             check(path)
-        except Gone as error:
+        except BadInput as error:
             path.unlink()
             failures.append(error)
             continue
@@ -206,8 +219,6 @@ def copies(mirror: str, dataset: str, ways: Ways) -> dict[str, Place]:
     """
     where = f"{mirror}/{dataset}/videos"
     if not is_page(mirror):
-        if not Path(mirror).is_dir():
-            log.warning("the mirror %s is not there", mirror)
         files = [path for path in sorted(Path(where).rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES]
         return {video_id(path.stem): Place(str(path), None) for path in files}
     with tempfile.TemporaryDirectory() as scratch:
@@ -223,12 +234,15 @@ def copies(mirror: str, dataset: str, ways: Ways) -> dict[str, Place]:
 
 
 def _nowhere(what: str, pages: Sequence[str], failures: Sequence[BadInput]) -> BadInput:
-    """What all places together come to: Gone if every one of them said so."""
-    kind = Gone if failures and all(isinstance(error, Gone) for error in failures) else BadInput
+    """What all places together come to: Gone if every one of them said so, or if there is none."""
+    kind = Gone if all(isinstance(error, Gone) for error in failures) else BadInput
     hint = failures[-1].hint if failures else f"UM_MIRROR=FOLDER takes a copy, as FOLDER/{what}"
-    if pages:
+    if other := next((error for error in failures if error.found.startswith("sha256")), None):
+        hint = f"{other.hint}; to take it, delete the entry of {Path(what).name} there"
+    elif pages:
         hint = f"get it by hand from {' or '.join(pages)}, as FOLDER/{what}, and set UM_MIRROR=FOLDER"
     if len(failures) == 1:
         return kind(failures[0].where, failures[0].found, failures[0].expected, hint)
-    found = "; ".join(f"{error.found} at {error.where}" for error in failures) or "no link to it"
+    told = (e.found + (f", not {e.expected}" if e.found.startswith("sha256") else "") for e in failures)
+    found = "; ".join(f"{text} at {e.where}" for text, e in zip(told, failures, strict=True)) or "no link to it"
     return kind(what, found, "a place that has it", hint)

@@ -1,4 +1,4 @@
-"""Wanted members of a zip on a web server, without the rest: 413 videos of THUMOS14 need not all 2,584.
+"""Wanted members of a zip on a web server, without the rest: 410 videos of THUMOS14 need not all 2,584.
 
 The zip becomes a sparse file of its full size, in which only its list of members and the wanted ones are filled; then
 `um.download.archive` reads it as the zip that it is. `<file>.json` says what is filled, so that a killed run goes on.

@@ -74,6 +74,9 @@ class Table(Section):
     features: list[Alternative] = Field([])
     videos: list[Alternative] = Field([])
     exclude: dict[str, str] = Field({}, description="annotated videos that do not count, and why")
+    behind_the_end: dict[str, str] = Field(
+        {}, description="videos that are known to end before their last annotation, and who says so"
+    )
     splits: list[Split] = Field([])
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from um.datasets import annotations as form
 from um.datasets import layouts, wtalc
-from um.datasets.annotations import SUBSETS, Annotations, Video
+from um.datasets.annotations import SUBSETS, VIDEO_SUFFIXES, Annotations, Video
 from um.datasets.folder import listed
 from um.datasets.source import DATASETS
 from um.download import missing
@@ -39,7 +39,7 @@ def status(dataset: str | None, folder: Path, table: Table | None, lock: Lock | 
     Raises:
         BadInput: no such folder, or a file in it that cannot be read.
     """
-    if not folder.is_dir():
+    if not folder.is_dir() and table is None:
         expected = "a folder of data"
         raise BadInput(folder, "no such folder", expected, "um download makes one; UM_MIRROR takes copies")
     splits = table.splits if table else []
@@ -113,7 +113,11 @@ def _videos(folder: Path, described: dict[str, list[Video]], splits: list[Split]
     index: dict[str, Any] = read_json(path) if path.is_file() else {}
     files, absent = index.get("files", {}), index.get("missing", {})
     if not files and not absent:
-        echo("videos       none" + (f"; features of {index['features']} instead" if "features" in index else ""))
+        begun = sum(file.suffix in VIDEO_SUFFIXES for file in folder.glob("videos/*/*"))
+        unfinished = f"{begun:,} of a download that is not finished" if begun else "none"
+        echo(f"videos       {unfinished}")
+        if "features" in index:
+            echo(f"             features of {index['features']} have been downloaded: um extract brings them here")
         return
     size = sum(entry["bytes"] for entry in files.values()) / 1e9
     echo(f"videos       {len(files):,} of {len(files) + len(absent):,} there, {len(absent):,} missing, {size:.1f} GB")
@@ -167,4 +171,6 @@ def _known(file: File, lock: Lock | None) -> str:
         return "checksum published"
     if lock is not None and lock.expected(file.file):
         return "checksum pinned in sources.lock.json"
+    if lock is not None and (inside := sum(name.startswith(f"{file.file}/") for name in lock.files)):
+        return f"{inside:,} of its files pinned in sources.lock.json"
     return "one per video" if file.each else "checksum unknown"

@@ -8,8 +8,8 @@ asked for.
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from um.datasets.annotations import SLACK, VIDEO_SUFFIXES, Video, video_id
@@ -67,6 +67,7 @@ class _Collection:
         found_missing: id → row of missing.tsv, of videos that this run, or the shards before it, found missing.
         gone: the same, as long as another version of sources.yaml may still have them.
         failed: id, or archive → why it could not be fetched this time.
+        pinned: id → sha256 of the video that first came in an archive.
         lacking: archive that failed → ids that it was to bring.
     """
 
@@ -82,6 +83,8 @@ class _Collection:
         if not site.machine.shard:
             for file in sorted(self.shards.glob("*-of-*.tsv")):
                 self.found_missing |= missing.read(file)
+        members = {Path(name).stem: entry["sha256"] for name, entry in site.lock.files.items() if "/" in name}
+        self.pinned = {name: members[name] for name in self.videos if name in members}
         self.gone: dict[str, Row] = {}
         self.failed: dict[str, BadInput] = {}
         self.lacking: dict[str, set[str]] = {}
@@ -159,17 +162,18 @@ class _Collection:
         def is_wanted(found: str, suffix: str) -> bool:
             return found in wanted and suffix in VIDEO_SUFFIXES
 
-        password = os.environ.get(archive.PASSWORD)
-        packed, whole = self._packed(file, folder, lambda name: place(name) is not None, password)
+        password, whole = os.environ.get(archive.PASSWORD), True
         try:
+            packed, whole = self._packed(file, folder, lambda name: place(name) is not None, password)
             made = archive.extract(packed, place, password=password).values()
+        except archive.Locked as locked:
+            where, hint = f"{self.site.dataset}/{file.file}", " ".join([locked.hint, *file.pages])
+            raise BadInput(where, locked.found, locked.expected, hint) from None
         except archive.Damaged:
             if not whole:
                 partial.remove(packed)
             raise
         wrong = [error for path in made if (error := self._take(file, path))]
-        if whole and not wrong:
-            self.site.pin(file, packed)
         for name in wanted - {path.stem for path in made} if alone else ():
             self.miss(name, f"not in {file.file}", file.file)
         if wrong and not isinstance(wrong[0], Gone):
@@ -180,20 +184,16 @@ class _Collection:
             remove(packed)
 
     def _take(self, file: File, path: Path) -> BadInput | None:
-        """Check a video of an archive, also against the one that came first, and take it; or say what is wrong."""
-        name, pinned = path.stem, f"{file.file}/{path.name}"
+        """Check a video of an archive and take it, or say what is wrong."""
         try:
-            self.check(name, path)
-        except Gone as error:
+            self.check(path.stem, path)
+        except BadInput as error:
             path.unlink()
-            self.miss(name, error.found, file.file)
+            if isinstance(error, Gone):
+                self.miss(path.stem, error.found, file.file)
             return error
-        expected = self.site.lock.expected(pinned)
-        if expected and (found := sha256(path)) != expected:
-            path.unlink()
-            return BadInput(pinned, f"sha256 {found}", f"sha256 {expected}", "another version; see sources.lock.json")
-        self.site.lock.pin({pinned: path})
-        self.enter(name, path)
+        self.site.lock.pin({f"{file.file}/{path.name}": path})
+        self.enter(path.stem, path)
         return None
 
     def _packed(
@@ -201,27 +201,32 @@ class _Collection:
     ) -> tuple[Path, bool]:
         """An archive; of a zip on a server that gives parts of it, and without a checksum, the wanted ones alone."""
         sparse, ways = folder / f".{file.file}.sparse", self.site.machine.ways
-        known = self.site.lock.expected(file.file, file.sha256) or (folder / file.file).is_file()
+        known = file.sha256 or (folder / file.file).is_file()
         for place in [] if known or self.site.machine.keep else places(self.site.dataset, file, ways):
             if Path(place).exists():
                 break
             if is_page(place):
-                with suppress(Gone), transfers("files", 1) as begin, begin(file.file) as report:
+                with _unless_locked(), transfers("files", 1) as begin, begin(file.file) as report:
                     if partial.fetch(place, sparse, wanted, password=password, patience=ways.patience, report=report):
                         return sparse, False
         return self.site.fetch([file], folder)[0], True
 
     def check(self, name: str, path: Path) -> None:
-        """Raise Gone for a file that is no video, or is shorter than its annotation."""
+        """Raise Gone for what is no video, or is shorter than its annotation; BadInput for another one's bytes."""
         video = self.videos[name]
         try:
             length = seconds(path)
         except BadInput as error:
             raise Gone(error.where, error.found, error.expected, error.hint) from None
-        first = min((instance.end for instance in video.instances), default=0.0)  # four in THUMOS14 lack the last
-        needed = first - SLACK if video.duration is None else video.duration - TOO_SHORT
+        ends = [instance.end for instance in video.instances] or [0.0]
+        last = min(ends) if name in self.site.table.behind_the_end else max(ends)
+        needed = last - SLACK if video.duration is None else video.duration - TOO_SHORT
         if length is not None and length < needed:
             raise Gone(path, f"too short: {length:.1f} s of {needed:.1f} s", "all of it", "it was cut")
+        expected = self.pinned.get(name)
+        if expected and (found := sha256(path)) != expected:
+            hint = "another version; to take it, delete the entry in sources.lock.json"
+            raise BadInput(f"{self.site.dataset}/{name}", f"sha256 {found}", f"sha256 {expected}", hint)
 
     def enter(self, name: str, path: Path) -> None:
         """Give a video that is checked its place."""
@@ -302,3 +307,14 @@ class _Collection:
 def _suffix(version: Alternative) -> str:
     """Of the files that are one per video."""
     return next((Path(file.file).suffix for file in version.files if file.each), ".mp4")
+
+
+@contextmanager
+def _unless_locked() -> Iterator[None]:
+    """Go on with the next place, unless it is for the password."""
+    try:
+        yield
+    except archive.Locked:
+        raise
+    except BadInput as error:
+        log.debug("%s", error)

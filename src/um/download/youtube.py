@@ -53,6 +53,8 @@ BUSY = re.compile(r"HTTP Error (416|429|5\d\d)")
 LOST = re.compile(r"HTTP Error (404|410)")
 BLOCK = 16 * 1024  # bytes; a cut loses less than one
 NO_RUNTIME = "JavaScript runtime"  # in yt-dlp's warning
+ASKED = 2  # times more that yt-dlp asks for a page
+UNREACHED = re.compile("failed to resolve|name or service not known|unreachable|refused", re.I)
 NOISE = re.compile(
     r"^(ERROR: )?(\[[^\]]+\] (\S+: )?)?|;? *please report this issue.*| \(caused by.*"
     r"|[.\s]+(Use --|See +http|It is recommended|For more|You might want|This video is available in ).*",
@@ -163,7 +165,7 @@ def _options(
         "noresizebuffer": True,
         "retries": patience.tries,
         "fragment_retries": patience.tries,
-        "extractor_retries": patience.tries,
+        "extractor_retries": min(patience.tries, ASKED),
         "skip_unavailable_fragments": False,
         "retry_sleep_functions": dict.fromkeys(("http", "fragment", "extractor"), wait),
         "socket_timeout": patience.silence,
@@ -208,7 +210,7 @@ def _patiently(url: str, hidden: Path, options: dict[str, Any], jar: str | None,
             break
         except yt_dlp.utils.DownloadError as error:
             said = str(error)
-            if not BUSY.search(said) or "Giving up" in said or attempt + 1 == patience.tries:
+            if not BUSY.search(said) or UNREACHED.search(said) or "Giving up" in said or attempt + 1 == patience.tries:
                 raise
             if "HTTP Error 416" in said:  # the part is the whole, at which yt-dlp 2026.10.26 stumbles
                 for part in hidden.iterdir():
