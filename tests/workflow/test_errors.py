@@ -1,5 +1,7 @@
 """What goes wrong before any work is one line that says what to do."""
 
+from pathlib import Path
+
 import pytest
 
 
@@ -26,7 +28,7 @@ def test_wrong_config(clone, settings, expected):
     [
         ("train.num_segmets", 3, "unknown key train.num_segmets; expected one of streams, num_segments"),
         ("evaluate.tiou", "wide", "expected start:stop:step"),
-        ("datasets", ["demo", "ucf6"], "found overrides.ucf6.download without render_seed, train_videos, test_videos"),
+        ("datasets", ["demo", "ucf6"], "found overrides.ucf6.download without what, source, mirrors, …"),
     ],
 )
 def test_wrong_params(clone, key, value, expected):
@@ -49,5 +51,10 @@ def test_a_dataset_that_the_table_does_not_know(clone, monkeypatch):
 
     monkeypatch.chdir(clone.root)
     values = params.Params(datasets=["demo", "ucf6"])
-    with pytest.raises(BadInput, match=r"dvc\.yaml: found stage table without results/ucf6"):
+    with pytest.raises(BadInput, match="found ucf6 not in one of the lists `ours` and `theirs`"):
         provenance.check_ledger(values)
+    monkeypatch.setattr(provenance, "LEDGER", Path("changed.yaml"))
+    Path("changed.yaml").write_text(Path("dvc.yaml").read_text().replace("ours: [demo]", "ours: [demo, ucf6]"))
+    with pytest.raises(BadInput, match=r"changed\.yaml: found stage table without results/ucf6"):
+        provenance.check_ledger(values)
+    Path("changed.yaml").unlink()

@@ -4,7 +4,6 @@
 
 import ctypes
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +38,6 @@ class Network:
         if self.device.type == "cpu" and not self.bf16:
             replace_convolutions(recognizer.backbone)
         self.recognizer = recognizer.to(self.device)
-        self.pool = ThreadPoolExecutor(torch.get_num_threads())
 
     def __call__(self, frames_NTHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """(N, T, H, W, C) uint8 → (N, D) float32, the last feature map's mean over time and space."""
@@ -59,30 +57,15 @@ class Network:
         ]
         return inputs_NCTHW
 
+    @torch.inference_mode()
     def forward(self, inputs_NCTHW: torch.Tensor) -> torch.Tensor:
         """(N, C, T, H, W) → (N, D), on the device."""
-        shares = min(len(inputs_NCTHW), torch.get_num_threads()) if self.device.type == "cpu" else 1
-        # TF32 would change the fourth digit of what is called fp32
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            return self._rows(inputs_NCTHW) if shares == 1 else self._shared(inputs_NCTHW, shares)
-
-    def _shared(self, inputs_NCTHW: torch.Tensor, shares: int) -> torch.Tensor:
-        """The same on a CPU, clips shared out to threads: a fifth faster than all threads together at every clip."""
-        threads = torch.get_num_threads()
-
-        def work(part_NCTHW: torch.Tensor) -> torch.Tensor:
-            torch.set_num_threads(threads // shares)  # of this thread's OpenMP, and of all threads' MKL
-            return self._rows(part_NCTHW)
-
-        try:
-            return torch.cat(list(self.pool.map(work, inputs_NCTHW.tensor_split(shares))))
-        finally:
-            torch.set_num_threads(threads)
-
-    @torch.inference_mode()
-    def _rows(self, inputs_NCTHW: torch.Tensor) -> torch.Tensor:
         inputs = inputs_NCTHW.contiguous(memory_format=torch.channels_last_3d).unsqueeze(1)  # one crop per clip
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        # TF32 would change the fourth digit of what is called fp32
+        with (
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
+        ):
             maps_NDTHW, _ = self.recognizer.extract_feat(inputs, stage="backbone")
         features_ND: torch.Tensor = maps_NDTHW.float().mean((2, 3, 4))
         return features_ND
