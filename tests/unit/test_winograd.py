@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from um.features import winograd
-from um.features.inception import InceptionI3D
+from um.features import products, winograd
+from um.features.inception import InceptionI3D, Neighbourhood
 from um.features.network import Network, fold_batch_norm
 from um.features.winograd import WinogradConv3d, replace_convolutions
 from um.params import Features
@@ -76,6 +76,26 @@ def test_a_network_on_a_cpu_uses_it_from_a_size_on(
             network.forward(torch.zeros(1, 3, 16, crop, crop))
         used = [module for module in network.recognizer.modules() if "kernels" in vars(module)]
         assert len(used) == expected
+
+
+@torch.inference_mode()
+def test_products_are_the_same_with_and_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, weight, bias, plus = torch.randn(9, 5), torch.randn(7, 5), torch.randn(7), torch.randn(9, 7)
+    exact = rows.double() @ weight.double().T + bias + plus
+    assert products._onednn is not None
+    for way in (products._onednn, None):
+        monkeypatch.setattr(products, "_onednn", way)
+        made = products.product(rows, weight, bias, plus.clone())
+        assert torch.allclose(made.double(), exact, atol=1e-5)
+        assert torch.allclose(products.product(rows, weight).double(), exact - bias - plus, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1), (2, 5, 3), (8, 7, 7)])
+def test_neighbourhoods_are_those_of_max_pooling(size: tuple[int, int, int]) -> None:
+    x = torch.randn(2, 5, *size).to(memory_format=torch.channels_last_3d)
+    before = x.clone()
+    assert torch.equal(Neighbourhood()(x), nn.functional.max_pool3d(x, 3, stride=1, padding=1))
+    assert torch.equal(x, before)
 
 
 def test_others_are_not_replaced() -> None:
