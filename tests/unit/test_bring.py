@@ -305,16 +305,22 @@ def test_published_features_train_without_videos(project):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_features_of_one_s_own_go_before(project, monkeypatch):
-    copy = mirror(project / "lab")
-    download(machine(copy), what="annotations")
+def own_features(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of features that UM_FEATURES leads to, with the annotations that have been downloaded."""
     mine = project / "mine/thumos14"
     mine.mkdir(parents=True)
     features_zip(project / "f.zip", COUNTED)
-    shutil.unpack_archive(project / "f.zip", mine)
-    shutil.move(mine / "THUMOS14/features", mine / "features")
+    shutil.unpack_archive(project / "f.zip", project / "x")
+    shutil.move(project / "x/THUMOS14/features", mine / "features")
     shutil.copy(OUT / "annotations.json", mine / "annotations.json")
     monkeypatch.setenv("UM_FEATURES", str(project / "mine"))
+    return mine
+
+
+def test_features_of_one_s_own_go_before(project, monkeypatch):
+    copy = mirror(project / "lab")
+    download(machine(copy), what="annotations")
+    mine = own_features(project, monkeypatch)
     out = download(machine(), what="features")
     assert source.features_of("thumos14", out) == mine
     assert index(out / "videos/index.json") == {"files": {}, "features": "$source"}
@@ -399,13 +405,7 @@ def test_a_server_that_refuses_everybody_is_left_alone(project, web):
 def test_what_others_switch_to_features_keeps_the_videos(project, monkeypatch):
     copy = mirror(project / "lab")
     download(machine(copy), what="videos")
-    mine = project / "mine/thumos14"
-    mine.mkdir(parents=True)
-    features_zip(project / "f.zip", COUNTED)
-    shutil.unpack_archive(project / "f.zip", project / "x")
-    shutil.move(project / "x/THUMOS14/features", mine / "features")
-    shutil.copy(OUT / "annotations.json", mine / "annotations.json")
-    monkeypatch.setenv("UM_FEATURES", str(project / "mine"))
+    own_features(project, monkeypatch)
     download(machine(), what="features")
     assert len(list(OUT.glob("videos/*/*.mp4"))) == 6
 
@@ -630,6 +630,15 @@ def test_a_folder_s_hidden_files_are_nobody_s(project):
     shutil.rmtree(out / "downloads")
     with pytest.raises(BadInput, match="expected the features that um download brought"):
         source.features_of("net", out)
+
+
+def test_a_pinned_feature_file_is_not_the_video_of_its_name(project, web):
+    each_from(web, project, {"t1": 1.6, "v1": 1.6})
+    for name in ("train/t1", "val/v1"):
+        web.serve(f"/{name}.mp4", Answer(video(project / "any.mp4")))
+    pinned = {"shared/t1.npy": {"sha256": "0" * 64, "bytes": 1}}
+    write_json(Path("datasets/net/sources.lock.json"), {"files": pinned})
+    assert len(source.downloaded(download(machine(project / "lab"), "net", what="videos"))) == 2
 
 
 def test_shards_of_videos_tell_the_last_run_what_is_gone(project, web):

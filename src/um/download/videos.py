@@ -83,8 +83,8 @@ class _Collection:
         if not site.machine.shard:
             for file in sorted(self.shards.glob("*-of-*.tsv")):
                 self.found_missing |= missing.read(file)
-        members = {Path(name).stem: entry["sha256"] for name, entry in site.lock.files.items() if "/" in name}
-        self.pinned = {name: members[name] for name in self.videos if name in members}
+        inside = {Path(name): entry["sha256"] for name, entry in site.lock.files.items() if "/" in name}
+        self.pinned = {path.stem: digest for path, digest in inside.items() if path.suffix in VIDEO_SUFFIXES}
         self.gone: dict[str, Row] = {}
         self.failed: dict[str, BadInput] = {}
         self.lacking: dict[str, set[str]] = {}
