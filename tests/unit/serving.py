@@ -85,6 +85,13 @@ class Server(ThreadingHTTPServer):
     def ranges(self, path: str) -> list[str | None]:
         return [request.range for request in self.asked(path)]
 
+    def settled(self) -> list[Request]:
+        """The log when every request in it is over: clients have the last bytes before the server has counted them."""
+        end = time.monotonic() + 5
+        while any(not request.ended for request in list(self.log)) and time.monotonic() < end:
+            time.sleep(0.005)
+        return self.log
+
     def turn(self, request: Request) -> Answer:
         with self.lock:
             self.log.append(request)
@@ -210,6 +217,7 @@ class Nginx:
 
     def log(self, path: str | None = None) -> list[Request]:
         """Requests that are over, in the order of their ends; all, or those of a path."""
+        time.sleep(0.05)  # a line is written when its request is over, which the client may know before
         lines = [line.split("\t") for line in self.access.read_text().splitlines()] if self.access.exists() else []
         return [
             Request(uri, None if asked == "-" else asked, status=int(status), sent=int(sent))

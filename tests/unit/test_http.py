@@ -107,7 +107,7 @@ def test_cuts_cost_nothing_that_had_come(server, target):
     cuts = [Answer(content, cut=BLOCK + 17 * number) for number in range(11)]
     fetch(server.serve("/file", *cuts, Answer(content)), target, patience=HASTY)
     assert target.read_bytes() == content
-    sent = [request.sent for request in server.log]
+    sent = [request.sent for request in server.settled()]
     assert sum(sent) == len(content)
     starts = [sum(sent[:number]) for number in range(len(sent))]
     assert server.ranges("/file") == [f"bytes={start}-" if start else None for start in starts]
