@@ -11,7 +11,7 @@ from um.errors import BadInput
 from um.evaluation import bootstrap
 from um.evaluation.metrics import Matched, match_predictions, metrics_of, name_of, whole_video
 from um.features import store
-from um.files import read_json
+from um.forms import read_json
 from um.params import OURS, Params, run_name, threshold_range
 from um.published import ABLATION, OFFICIAL, PAPER, PUBLISHED, SEED, Published
 from um.submission import read_submission

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from um.errors import BadInput
 from um.files import atomic
+from um.forms import validate
 from um.model import UM
-from um.params import Train, validate
+from um.params import Train
 
 # Published key names (the official code's, then the seed's) → ours.
 PUBLISHED = {

@@ -2,8 +2,11 @@
 
 import datetime
 import inspect
+import io
 import logging
+import os
 import sys
+import traceback
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -13,9 +16,10 @@ import typer
 
 from um import params
 from um.aliases import translate
-from um.errors import BadInput
+from um.errors import BadInput, plain
 from um.files import write_json
-from um.params import Download, Evaluate, Features, Localize, Section, Settings, Train
+from um.forms import Section, validate
+from um.params import Download, Evaluate, Features, Localize, Settings, Train
 
 log = logging.getLogger(__name__)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -39,6 +43,7 @@ Cookies = Annotated[
 FlowWeights = Annotated[Optional[Path], typer.Option(help="the same of its flow network")]  # noqa: UP045
 AS_PUBLISHED = ("official", "paper", "seed")  # variants that are what they are
 SHARD = "one of K processes that share the videos and the folder; when all have ended, one run without it"
+ISSUES = "the issue tracker of the repository it came from"
 WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")
 
 
@@ -81,7 +86,7 @@ def _settings(dataset: str | None, changed: Changed, variant: str = params.OURS)
     values = params.load(file) if dataset or file.exists() else params.Params()
     settings = values.of(dataset or "", variant)
     merged = {stage: section | changed.get(stage, {}) for stage, section in settings.model_dump().items()}
-    return params.validate(Settings, merged, Path("command line"))
+    return validate(Settings, merged, Path("command line"))
 
 
 def _of_seeds(values: params.Params, seeds: list[int] | None) -> params.Params:
@@ -442,17 +447,45 @@ def doctor() -> None:
 
 
 def main() -> None:
-    """Run a verb; bad input and wrong usage are one line and exit code 2."""
+    """Run a verb and end with its exit code: 0 done; 2 bad input or wrong usage; 1 anything else, each with one line.
+
+    `--debug` anywhere on the command line, or the variable UM_DEBUG, shows the traceback as well.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    words = [word for word in sys.argv[1:] if word != "--debug"]
+    debug = len(words) < len(sys.argv) - 1 or bool(os.environ.get("UM_DEBUG"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold bytes that are no text
     try:
-        sys.exit(app(translate(sys.argv[1:]), standalone_mode=False) or 0)
-    except BadInput as error:
-        message = str(error)
-    except typer.TyperException as error:
-        if not (text := error.format_message().rstrip(".")):  # no verb at all: the help has been shown
-            sys.exit(2)
-        message = f"command line: {text}; hint: --help lists what there is"
+        sys.exit(app(translate(words), standalone_mode=False) or 0)
     except typer.Abort:
         sys.exit(130)
-    print(f"um: {message}", file=sys.stderr)
-    sys.exit(2)
+    except Exception as error:
+        code, line = ending(error, debug)
+        if debug:
+            traceback.print_exc()
+        if line:
+            print(f"um: {line}", file=sys.stderr)
+        sys.exit(code)
+
+
+def ending(error: Exception, debug: bool = False) -> tuple[int, str]:
+    """The exit code and the one line that an error ends a verb with."""
+    match error:
+        case BadInput():
+            return 2, str(error)
+        case typer.TyperException():  # without a text where the help has been shown
+            text = plain(error.format_message().rstrip("."))
+            return 2, text and f"command line: {text}; hint: --help lists what there is"
+        case BrokenPipeError():
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (whoever read the output has gone)
+            return 1, ""
+        case OSError(strerror=str(reason)):
+            where = error.filename2 or error.filename or "this machine"
+            return 1, f"{plain(str(where), 4096)}: {reason[:1].lower()}{reason[1:]}"
+        case MemoryError():
+            return 1, "out of memory; a machine with more, or smaller settings, can do this"
+        case _:
+            again = "" if debug else "; the same command with --debug shows where"
+            found = f"{type(error).__name__} {plain(str(error))}"
+            return 1, f"a bug in um, not in your input: {found}; please report it on {ISSUES}{again}"

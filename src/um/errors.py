@@ -1,7 +1,21 @@
 """The one error that is meant for people: it becomes one line and exit code 2."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+
+LONGEST = 300  # characters of a file's content that a message quotes
+HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def plain(text: str, longest: int = LONGEST) -> str:
+    """One line that is safe to print: white space folded, control characters escaped, the middle of long text cut."""
+    if len(text) > 4 * longest:
+        text = f"{text[: 2 * longest]}{text[-2 * longest :]}"
+    text = " ".join(text.split())
+    text = HIDDEN.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]} … {text[-half:]}"
 
 
 class BadInput(Exception):
@@ -9,7 +23,8 @@ class BadInput(Exception):
 
     def __init__(self, where: str | Path, found: str, expected: str, hint: str) -> None:
         self.where, self.found, self.expected, self.hint = str(where), found, expected, hint
-        super().__init__(" ".join(f"{where}: found {found}; expected {expected}; hint: {hint}".split()))
+        line = f"{plain(self.where, 4096)}: found {plain(found)}; expected {plain(expected)}"
+        super().__init__(f"{line}; hint: {plain(hint, 4096)}")
 
 
 class Gone(BadInput):
@@ -18,4 +33,5 @@ class Gone(BadInput):
 
 def some(names: Sequence[str], one: str = "video", more: str = "videos") -> str:
     """`5 videos (a, b, c, …)`: how errors name many videos, or many of anything else."""
-    return f"{len(names)} {one if len(names) == 1 else more} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+    listed = ", ".join(plain(name, 80) for name in names[:3])
+    return f"{len(names)} {one if len(names) == 1 else more} ({listed}{', …' if len(names) > 3 else ''})"

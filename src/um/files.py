@@ -1,20 +1,34 @@
-"""Files that are whole or absent, and how they are told apart."""
+"""Files that are whole or absent, and folders that one command at a time writes."""
 
-import fcntl
+import errno
 import filecmp
-import gc
 import hashlib
 import json
+import logging
 import os
+import platform
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from um.errors import BadInput
 
-LEFTOVER = re.compile(r"\..+\.\d+\.part(\.[^.]+)?")
+log = logging.getLogger(__name__)
+
+LOCK = ".um.lock"
+LEFTOVER = re.compile(r"\.um-([0-9a-f]{8})-\d+\.part(\.\w{1,15})?")
+
+
+def temporary_name(path: Path) -> str:
+    """Short whatever the target's name, and told apart from those of other targets and processes."""
+    suffix = path.suffix if re.fullmatch(r"\.\w{1,15}", path.suffix) else ""
+    return f".um-{_mark(path.name)}-{os.getpid()}.part{suffix}"
+
+
+def _mark(name: str) -> str:
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
 
 
 @contextmanager
@@ -22,30 +36,101 @@ def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` on success, delete it on any error.
 
     A file that is equal already stays as it is, with its time: what is made from it needs no update.
+
+    Raises:
+        BadInput: there is a folder of that name.
+        OSError: the machine's fault, with the path in it.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    if path.is_dir():
+        raise BadInput(path, "a folder", "the name of a file to write", "choose another name")
+    temporary = path.with_name(temporary_name(path))
     try:
         yield temporary
         if not (path.is_file() and filecmp.cmp(temporary, path, shallow=False)):
             temporary.replace(path)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):  # a full disk does not say where
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Let one thread or process at a time do what it does to `path`; the lock is an empty hidden file beside it."""
+    import fcntl
+
     make_folder(path.parent)
     with path.with_name(f".{path.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def sweep(files: Iterable[Path]) -> None:
-    """Delete those that `atomic` left where it was killed; only the one owner of a folder may do so."""
-    for file in [path for path in files if LEFTOVER.fullmatch(path.name)]:
-        file.unlink(missing_ok=True)
+@contextmanager
+def held(folder: Path, verb: str, *, shared: bool = False) -> Iterator[None]:
+    """Keep other commands out of a folder while this one writes it; `shared` admits others that share it, too.
+
+    The lock is a hidden file in the folder, which goes when the command ends; one that a kill left behind holds nobody.
+
+    Raises:
+        BadInput: another command is at work there; it says which.
+    """
+    make_folder(folder)
+    path = folder / LOCK
+    with _locked(path, folder, shared=shared) as file:
+        file.truncate(0)
+        file.write(f"`{verb}`, process {os.getpid()} on {platform.node()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            if not shared or _flock(file, shared=False):
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path, folder: Path, *, shared: bool) -> Iterator[IO[str]]:
+    while True:
+        with path.open("a+", encoding="utf-8") as file:
+            if not _flock(file, shared=shared):
+                file.seek(0)
+                found = f"{file.read(300) or 'another command'} at work in it"
+                hint = "wait until it has ended, or choose another folder"
+                raise BadInput(folder, found, "one command at a time in a folder", hint)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    yield file
+                    return
+        # its last holder deleted the file between the two lines above: lock the new one
+
+
+def _flock(file: IO[str], *, shared: bool) -> bool:
+    """Lock an open file if nobody else has; True too where the file system knows no locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        log.warning("%s: this file system has no locks; run one command at a time there", file.name)
+    return True
+
+
+def sweep(files: Iterable[Path], targets: Iterable[str] | None = None) -> None:
+    """Delete those that `atomic` left where it was killed; only the one owner of a folder, or of its `targets`, may."""
+    marks = None if targets is None else {_mark(name) for name in targets}
+    for file in list(files):
+        found = LEFTOVER.fullmatch(file.name)
+        if found and (marks is None or found[1] in marks):
+            file.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:
@@ -66,45 +151,3 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` with a stable layout: floats shortest round-trip, no NaN, a final newline."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n", "utf-8")
-
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file or raise `BadInput`."""
-    try:
-        text = path.read_text("utf-8")
-        with _no_cycles():
-            return json.loads(text, object_pairs_hook=_unique_keys)
-    except FileNotFoundError:
-        raise BadInput(path, "no such file", "a JSON file", "check the path") from None
-    except IsADirectoryError:
-        raise BadInput(path, "a folder", "a JSON file", "name the file inside it") from None
-    except UnicodeDecodeError as error:
-        raise BadInput(path, f"bytes that are not UTF-8 ({error.reason})", "a JSON file", "check the path") from None
-    except json.JSONDecodeError as error:
-        raise BadInput(path, f"{error.msg} at line {error.lineno}", "a JSON file", "is the file whole?") from None
-    except _DuplicateKey as error:
-        raise BadInput(path, f"{error.args[0]!r} twice", "every id once", "remove one of the two") from None
-
-
-@contextmanager
-def _no_cycles() -> Iterator[None]:
-    """Do not search for reference cycles, which parsing never makes: that takes longer than parsing a large file."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-class _DuplicateKey(Exception):
-    pass
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _DuplicateKey(next(key for key in keys if keys.count(key) > 1))
-    return result

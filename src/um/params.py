@@ -1,16 +1,15 @@
 """Every scientific choice, typed and validated; `params.yaml` holds the values."""
 
 import json
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 
 from um.errors import BadInput
+from um.forms import Section, read_yaml, validate
 
 
 def threshold_range(text: str) -> list[float]:
@@ -44,12 +43,6 @@ Mirrors = Annotated[list[str], BeforeValidator(_words)]  # one option on the com
 Odd = Annotated[int, AfterValidator(_check_odd)]
 Range = Annotated[str, AfterValidator(_check_range)]
 Streams = Literal["rgb", "flow", "rgb,flow"]
-
-
-class Section(BaseModel):
-    """Frozen values; unknown keys and wrong types are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), strict=True, allow_inf_nan=False)
 
 
 class Download(Section):
@@ -177,8 +170,6 @@ class Settings(Section):
     evaluate: Evaluate = Evaluate()
 
 
-M = TypeVar("M", bound=BaseModel)
-
 STAGES = tuple(Settings.model_fields)
 OURS = "ours"  # the variant that is a dataset's own settings
 
@@ -222,61 +213,14 @@ def run_name(dataset: str, variant: str = OURS) -> str:
     return dataset if variant == OURS else f"{dataset}-{variant}"
 
 
-def validate(model: type[M], values: Any, where: Path, prefix: str = "") -> M:
-    """Build `model` or raise `BadInput` that names the key, its value and what would do."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = prefix + ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            known = _known_keys(model, first["loc"])
-            raise BadInput(where, f"unknown key {key}", f"one of {', '.join(known)}", "check the spelling") from None
-        expected = re.sub("^(Value error, )?(Input should be |expected )?", "", first["msg"])
-        found = f"{key} = {first['input']!r}"
-        raise BadInput(where, found, expected, "params.schema.json in workflow/schemas explains every key") from None
-
-
-def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    for part in location[:-1]:
-        inner: Any = model.model_fields[str(part)].annotation
-        model = inner
-    return list(model.model_fields)
-
-
-class _Twice(yaml.MarkedYAMLError):
-    pass
-
-
-class _Loader(yaml.SafeLoader):
-    """Of a key that stands there twice, YAML would silently take the second value."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        keys: set[str] = set()
-        for key, _ in node.value:
-            if key.value in keys:
-                raise _Twice(problem=f"key {key.value} twice", problem_mark=key.start_mark)
-            keys.add(key.value)
-        return node
-
-
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read and validate a params file; every dataset's overrides are checked too.
 
     Raises:
         BadInput: the file is missing, is not YAML, or holds an unknown key or a wrong value.
     """
-    try:
-        values = yaml.load(path.read_text("utf-8"), _Loader) or {}  # noqa: S506 (a safe one)
-    except FileNotFoundError:
-        expected = "the project's params.yaml, which holds the presets"
-        raise BadInput(path, "no such file", expected, "run from the project's root") from None
-    except yaml.YAMLError as error:
-        line = getattr(error, "problem_mark", None)
-        at = f" at line {line.line + 1}" if line else ""
-        what = getattr(error, "problem", None) if isinstance(error, _Twice) else "invalid YAML"
-        raise BadInput(path, f"{what}{at}", "a YAML mapping", "check indentation, quotes and keys") from None
+    expected = "the project's params.yaml, which holds the presets"
+    values = read_yaml(path, expected, "run from the project's root")
     params = validate(Params, values, path)
     for dataset in [*params.overrides, *params.datasets]:
         for variant in [OURS, *params.variants]:

@@ -32,7 +32,7 @@ def progress(title: str, total: int | None = None) -> Iterator[Callable[..., Non
 
         yield line
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task(title, total=total)
 
@@ -54,7 +54,12 @@ def transfers(title: str, total: int) -> Iterator[Callable[[str], AbstractContex
         total: files.
     """
     console, count = Console(file=sys.stderr), 0
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[state]}", markup=False),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         whole = bars.add_task(title, total=total, state=f"0/{total}")
 

@@ -13,7 +13,8 @@ import yaml
 
 from um import params
 from um.errors import BadInput
-from um.files import read_json, sha256
+from um.files import sha256
+from um.forms import read_json
 from um.params import Params
 
 log = logging.getLogger(__name__)

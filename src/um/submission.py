@@ -10,7 +10,7 @@ import pandas as pd
 from um import __version__
 from um.datasets.annotations import video_id
 from um.errors import BadInput
-from um.files import read_json
+from um.forms import read_json
 
 COLUMNS = ["video", "label", "score", "start", "end"]
 FORM = '{"results": {id: [{"label", "score", "segment": [start, end]}]}}'

@@ -11,6 +11,7 @@ import jinja2
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from um.evaluation import bootstrap
 from um.evaluation.metrics import name_of
@@ -147,9 +148,9 @@ def print_table(title: str, heads: list[str], rows: list[list[str]]) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)  # a log is not folded
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")  # as they are: [/red] in a name is no markup
     for position, head in enumerate(heads):
-        table.add_column(head, justify="right" if position else "left")
+        table.add_column(Text(head), justify="right" if position else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     console.print(table)

@@ -21,9 +21,10 @@ from um.errors import BadInput, some
 from um.evaluation.metrics import accuracy, evaluate, missing
 from um.features.extract import extract
 from um.files import write_json
+from um.forms import validate
 from um.localize import Curves
 from um.model import UM
-from um.params import Features, Localize, Settings, Train, validate
+from um.params import Features, Localize, Settings, Train
 from um.predict import predict
 from um.progress import progress
 from um.submission import submission

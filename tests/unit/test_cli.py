@@ -49,7 +49,7 @@ def prefixed_duplicate(path: Path) -> None:
 ANNOTATIONS = {
     "missing": (Path.unlink, "annotations.json"),
     "not json": (lambda path: path.write_text("{'database'"), "line 1"),
-    "not text": (lambda path: path.write_bytes(b"\xff\xfe\x00"), "UTF-8"),
+    "not text": (lambda path: path.write_bytes(b"\xff\xfe\x00"), "UTF-16"),
     "empty": (lambda path: path.write_text(""), "line 1"),
     "another form": (lambda path: path.write_text("[]"), "database"),
     "no videos": (lambda path: edit(path, dict.clear), "database"),

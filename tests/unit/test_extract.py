@@ -142,7 +142,7 @@ def test_resumes_after_a_kill(tmp_path: Path, whole: Path, videos: dict[str, Pat
     kill_after(started(videos, tmp_path, weights), tmp_path / "val/rgb/c.npy")  # then d's ten batches take seconds
     assert not (tmp_path / "index.json").exists()
     assert not (tmp_path / "val/rgb/d.npy").exists()
-    (tmp_path / "val/rgb/.d.npy.1.part.npy").write_bytes(b"torn")  # a kill while it wrote
+    (tmp_path / "val/rgb/.um-01234567-1.part.npy").write_bytes(b"torn")  # a kill while it wrote
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy") if not path.name.startswith(".")}
     assert len(kept) == 3
     extract(videos, tmp_path, TINY, weights, "cpu")

@@ -58,7 +58,7 @@ def test_ranges_are_finite(text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seeds: [0]\ntrain:\n  lr: 1.0e-3\n  lr: 1.0e-4\n", "found key lr twice at line 4; expected a YAML mapping"),
+        ("seeds: [0]\ntrain:\n  lr: 1.0e-3\n  lr: 1.0e-4\n", "found key lr twice at line 4; expected the project"),
         ("seeds: [0\n", "found invalid YAML at line 2"),
         ("features: {crop: 300}\n", r"features = .*; expected crop \(300\) to be at most short_side \(256\)"),
         ("evaluate: {tiou: '1'}\n", "evaluate.tiou = '1'; expected start:stop:step"),
@@ -92,10 +92,11 @@ def test_overrides_change_one_dataset_only(tmp_path):
     assert values.of("a").evaluate == Evaluate()
 
 
-def test_an_empty_file_is_all_defaults(tmp_path):
+def test_an_empty_file_is_an_error(tmp_path):
     path = tmp_path / "params.yaml"
-    path.write_text("")
-    assert params.load(path) == Params()
+    path.write_text("# all gone\n")
+    with pytest.raises(BadInput, match="found nothing"):
+        params.load(path)
 
 
 @pytest.mark.parametrize("ratio", [9, 9.0, 4.5])

@@ -84,7 +84,7 @@ def test_a_killed_run_goes_on_and_keeps_what_it_has(gt, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write(gt, out, report=kill)
     (torn,) = [path for path in out.rglob("*.npy") if seen[-1] in path.name and path.parent.name == "flow"]
-    torn.rename(torn.with_name(f".{torn.name}.1.part.npy"))  # as a kill while it was being written leaves it
+    torn.rename(torn.with_name(".um-01234567-1.part.npy"))  # as a kill while it was being written leaves it
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.npy") if seen[0] in path.name}
     write(gt, out)
     assert hashes(out) == whole

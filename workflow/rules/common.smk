@@ -16,6 +16,7 @@ from um import params as choices
 from um import provenance
 from um.datasets import source
 from um.errors import BadInput
+from um.forms import validate
 
 STAGES = ("weights", "download", "features", "train", "evaluate", "table")
 WEIGHTS = "data/weights/i3d-inception-rgb.safetensors"
@@ -59,7 +60,7 @@ def of_what(settings):
     if WHAT == "annotations":
         raise BadInput("--config", "what=annotations", "videos or features", "um download --what annotations does it")
     changed = {"mirrors": []} | ({"what": WHAT} if WHAT else {})
-    download = choices.validate(choices.Download, settings.download.model_dump() | changed, "--config")
+    download = validate(choices.Download, settings.download.model_dump() | changed, "--config")
     return settings.model_copy(update={"download": download})
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from um.errors import BadInput
-from um.files import read_json
+from um.forms import read_json
 
 SLACK = 1.0  # seconds: how far public annotations reach behind the end of their video (0.85 s in ActivityNet 1.3)
 SUBSETS = {"train": "train", "training": "train", "val": "val", "validation": "val", "test": "test", "testing": "test"}

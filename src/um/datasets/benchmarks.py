@@ -16,7 +16,7 @@ import numpy as np
 
 from um.datasets.annotations import SLACK, SUBSETS, video_id
 from um.errors import BadInput
-from um.files import read_json
+from um.forms import read_json
 
 TAIL = 34.7  # seconds, mean of what is drawn behind a THUMOS14 video's last instance (docs/simulation.md)
 SUBSET_CSV = "anet1.3_video_info.csv"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from um.datasets.annotations import AMBIGUOUS, SLACK, SUBSETS, video_id
 from um.errors import BadInput, some
-from um.files import read_json
+from um.forms import read_json
 
 DATA = Path("data")
 THUMOS14 = frozenset((

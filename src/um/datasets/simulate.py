@@ -23,8 +23,8 @@ from pydantic import Field
 from um.datasets import benchmarks
 from um.errors import BadInput
 from um.features import store
-from um.files import read_json, sweep, write_json
-from um.params import Section
+from um.files import sweep, write_json
+from um.forms import Section, read_json
 
 Floats = NDArray[np.float32]
 

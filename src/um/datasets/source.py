@@ -14,8 +14,9 @@ from um.datasets import annotations, demo
 from um.datasets.annotations import SUBSETS, VIDEO_SUFFIXES, video_id
 from um.datasets.folder import Folder
 from um.errors import BadInput, some
-from um.files import atomic, read_json, sha256, write_json
-from um.params import Download, Section, validate
+from um.files import atomic, sha256, write_json
+from um.forms import Section, read_json, validate
+from um.params import Download
 from um.progress import progress
 
 if TYPE_CHECKING:

@@ -250,8 +250,7 @@ def _safe(archive: Path, name: str, folder: bool) -> str:
         raise _refusal(archive, name, "an absolute name or one of Windows")
     if ".." in parts:
         raise _refusal(archive, name, "a name that leaves its folder")
-    # room for the temporary name, which repeats the suffix
-    if len(name) > 1000 or any(len(os.fsencode(part + PurePosixPath(part).suffix)) > 220 for part in parts):
+    if len(name) > 1000 or any(len(os.fsencode(part)) > 255 for part in parts):
         raise _refusal(archive, name, "a name that is too long")
     if any(LEFTOVER.fullmatch(part) for part in parts):
         raise _refusal(archive, name, "a name of a temporary file")
@@ -367,8 +366,7 @@ def _sweep(targets: Iterable[Path]) -> None:
     wanted = set(targets)
     for folder in {target.parent for target in wanted}:
         if folder.is_dir():
-            ending = r"\.\d+\.part(\.[^.]+)?$"
-            sweep(file for file in folder.iterdir() if folder / re.sub(ending, "", file.name[1:]) in wanted)
+            sweep(folder.iterdir(), {target.name for target in wanted if target.parent == folder})
 
 
 def _write_all(file: Opened, archive: Path, jobs: list[Job], password: str | None, processes: int) -> Iterator[Member]:

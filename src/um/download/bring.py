@@ -25,7 +25,8 @@ from um.download.obtain import Ways, obtain, parts
 from um.download.sources import Alternative, File, Lock, Table
 from um.errors import BadInput, Gone
 from um.features.shard import Shard
-from um.files import make_folder, read_json, sha256, write_json
+from um.files import make_folder, sha256, write_json
+from um.forms import read_json
 from um.params import Download
 from um.progress import transfers
 

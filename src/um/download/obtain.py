@@ -16,7 +16,8 @@ from um.datasets.annotations import VIDEO_SUFFIXES, video_id
 from um.download import drive, http, youtube
 from um.download.sources import File, Lock, is_page
 from um.errors import BadInput, Gone
-from um.files import atomic, make_folder, read_json, sha256
+from um.files import atomic, make_folder, sha256
+from um.forms import read_json
 
 log = logging.getLogger(__name__)
 

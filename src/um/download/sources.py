@@ -14,8 +14,8 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from um.errors import BadInput
-from um.files import exclusive, read_json, sha256, write_json
-from um.params import Section, validate
+from um.files import exclusive, sha256, write_json
+from um.forms import Section, read_json, validate
 
 KINDS = ("annotations", "features", "videos")
 Kind = Literal["annotations", "features", "videos"]

@@ -13,7 +13,7 @@ from um.datasets.source import DATASETS
 from um.download import missing
 from um.download.sources import KINDS, Alternative, File, Lock, Split, Table
 from um.errors import BadInput, some
-from um.files import read_json
+from um.forms import read_json
 
 Echo = Callable[[str], None]
 ROLES = ("train", "test")

@@ -24,7 +24,8 @@ import numpy.typing as npt
 from um.errors import BadInput
 from um.features import store
 from um.features.shard import NAME, Shard
-from um.files import atomic, make_folder, read_json, sha256, sweep, write_json
+from um.files import atomic, make_folder, sha256, sweep, write_json
+from um.forms import read_json
 
 OWN_FILE = re.compile(r"([^/.][^/]*/)?(rgb|flow)/[^/.][^/]*\.npy")
 SHARD_FILE = re.compile(rf"{NAME.pattern}(\.jsonl)?")  # a journal, or the workflow's mark that a shard is done

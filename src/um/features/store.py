@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from um.errors import BadInput
-from um.files import atomic, read_json
+from um.files import atomic
+from um.forms import read_json
 
 Features = npt.NDArray[np.floating]
 

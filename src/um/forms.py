@@ -1,0 +1,345 @@
+"""The one door for files from outside: text, JSON and YAML become typed, bounded forms or one line of error."""
+
+import codecs
+import gc
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, ClassVar, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.functional_validators import AfterValidator
+
+from um.errors import BadInput
+
+MARKS = {  # the longest first: UTF-32's begins with UTF-16's
+    codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
+}  # fmt: skip
+LONGEST_YAML = 4_000_000  # bytes; the largest committed one has a few thousand
+MOST_NODES = 1_000_000  # of a YAML file once its aliases are written out
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def check_fits(where: str | Path, needed: int, what: str, hint: str) -> None:
+    """Refuse what would take more memory than this machine has, before it is asked for.
+
+    Args:
+        where: file or option.
+        needed: bytes.
+        what: takes them.
+        hint: what to do.
+
+    Raises:
+        BadInput: it does not fit.
+    """
+    there = memory()
+    if needed > there:
+        raise BadInput(
+            where, f"{what} of {needed / 1e9:,.1f} GB", f"at most this machine's {there / 1e9:,.1f} GB", hint
+        )
+
+
+def memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or its control group's share."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text("ascii").strip() if limit.is_file() else ""
+    return min(there, int(text)) if text.isdecimal() else there
+
+
+def check_file(path: Path, expected: str, hint: str = "check the path") -> None:
+    """Refuse what is no file, or would never end: a pipe or a device.
+
+    Raises:
+        BadInput: with what is there instead.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise BadInput(path, "no such file", expected, hint) from None
+    except ValueError:  # a NUL in the name
+        raise BadInput(str(path), "a name that no file can have", expected, hint) from None
+    if stat.S_ISDIR(mode):
+        raise BadInput(path, "a folder", expected, "name the file inside it")
+    if not stat.S_ISREG(mode):
+        raise BadInput(path, "a pipe or a device", expected, "copy its content to a file")
+
+
+def read_text(path: Path, expected: str = "a text file", hint: str = "check the path") -> str:
+    """The text of a file in UTF-8 or, if its first bytes say so, UTF-16 or UTF-32; line ends as Python reads them.
+
+    Raises:
+        BadInput: no file, or another encoding.
+    """
+    check_file(path, expected, hint)
+    content = path.read_bytes()
+    encoding = next((name for mark, name in MARKS.items() if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        if encoding != "utf-8":
+            raise BadInput(
+                path, f"damaged {encoding.upper()} at byte {error.start}", expected, "save it again"
+            ) from None
+        found, name = _guess(content)
+        at = f"byte {error.start} is not UTF-8 ({found})"
+        save = f"save it as UTF-8: iconv -f {name} -t UTF-8 OLD > NEW" if name else "is this the right file?"
+        raise BadInput(path, at, f"{expected} in UTF-8", save) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _guess(content: bytes) -> tuple[str, str]:
+    """What bytes that are not UTF-8 look like, and iconv's name of it."""
+    sample = content[:4096]
+    odd, even = sample[1::2].count(0), sample[::2].count(0)
+    if max(odd, even) > len(sample) // 5:
+        name = "UTF-16LE" if odd > even else "UTF-16BE"
+        return f"it looks like {name}", name
+    if any(byte < 32 and byte not in b"\t\n\r\f" for byte in sample):
+        return "it is no text", ""
+    return "it looks like Latin-1", "LATIN1"
+
+
+def read_json(path: Path, expected: str = "a JSON file") -> Any:
+    """Parse a JSON file.
+
+    Raises:
+        BadInput: no such file, no JSON, a key twice, or what no reader could use: nesting without end, numbers of
+            thousands of digits, half characters.
+    """
+    text = read_text(path, expected)
+    try:
+        return parse_json(text)
+    except json.JSONDecodeError as error:
+        raise BadInput(path, f"{error.msg} at line {error.lineno}", expected, "is the file whole?") from None
+    except _DuplicateKey as error:
+        raise BadInput(path, f"{error.args[0]!r} twice", "every id once", "remove one of the two") from None
+    except RecursionError:
+        raise BadInput(path, "brackets nested too deep", expected, "is this the right file?") from None
+    except UnicodeEncodeError:
+        raise BadInput(path, "half of a surrogate pair in a text", expected, "write whole characters") from None
+    except ValueError:
+        raise BadInput(path, "a number of thousands of digits", expected, "is this the right file?") from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text; ValueError, RecursionError and the like if it has none."""
+    with _no_cycles():
+        value = json.loads(text, object_pairs_hook=_unique_keys)
+    if isinstance(text, str) and SURROGATE.search(text):
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+@contextmanager
+def _no_cycles() -> Iterator[None]:
+    """Do not search for reference cycles, which parsing never makes: that takes longer than parsing a large file."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class _DuplicateKey(Exception):
+    pass
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        seen: set[str] = set()
+        raise _DuplicateKey(next(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+    return result
+
+
+class _Twice(yaml.MarkedYAMLError):
+    pass
+
+
+class _Loader(yaml.SafeLoader):
+    """Of a key that stands there twice, YAML would silently take the second value."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        keys: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in keys:
+                    raise _Twice(problem=f"key {key.value} twice", problem_mark=key.start_mark)
+                keys.add(key.value)
+        return node
+
+
+def read_yaml(path: Path, expected: str = "a YAML mapping", hint: str = "check the path") -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        BadInput: no such file, no YAML, a key twice, no mapping, or aliases that unfold to millions of values.
+    """
+    text = read_text(path, expected, hint)
+    if len(text) > LONGEST_YAML:
+        raise BadInput(path, f"{len(text):,} characters", f"at most {LONGEST_YAML:,}", "is this the right file?")
+    try:
+        return parse_yaml(text, path, expected)
+    except yaml.YAMLError as error:
+        line = getattr(error, "problem_mark", None)
+        at = f" at line {line.line + 1}" if line else ""
+        what = getattr(error, "problem", None) if isinstance(error, _Twice) else "invalid YAML"
+        raise BadInput(path, f"{what}{at}", expected, "check indentation, quotes and keys") from None
+    except RecursionError:
+        raise BadInput(path, "brackets nested too deep", expected, "is this the right file?") from None
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError):  # dates, numbers and tags that are none
+        raise BadInput(path, "a value that its tag does not fit", expected, "quote texts that are no numbers") from None
+
+
+def parse_yaml(text: str, path: Path, expected: str) -> dict[str, Any]:
+    """The mapping of a YAML text that was read from `path`; errors are PyYAML's."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is not None and _unfolded(node, {}) > MOST_NODES:
+            raise BadInput(path, "aliases that unfold to millions of values", expected, "write them out")
+        value = loader.construct_document(node) if node is not None else None
+    finally:
+        loader.dispose()
+    if not isinstance(value, dict):
+        found = "nothing" if value is None else f"a {type(value).__name__}"
+        raise BadInput(path, found, expected, "compare it with the project's own files")
+    return value
+
+
+def _unfolded(node: yaml.Node, sizes: dict[int, float]) -> float:
+    """Nodes of a document with its aliases written out; endless for one that holds itself."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if (known := sizes.get(id(node))) is not None:
+        return known
+    sizes[id(node)] = float("inf")
+    inner = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
+    sizes[id(node)] = 1 + sum(_unfolded(part, sizes) for part in inner)
+    return sizes[id(node)]
+
+
+F = TypeVar("F", bound=BaseModel)
+
+
+class Form(BaseModel):
+    """A typed, bounded form of a file; keys that it does not know are left alone."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
+    hint: ClassVar[str] = "is this the right file?"
+
+
+class Section(Form):
+    """A form that people write: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid")
+    hint: ClassVar[str] = "params.schema.json in workflow/schemas explains every key"
+
+
+def validate(form: type[F], values: Any, where: str | Path, prefix: str = "") -> F:
+    """Build a form or raise `BadInput` that names the key, its value and what would do."""
+    try:
+        return form.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = prefix + ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = _known_keys(form, first["loc"])
+            raise BadInput(where, f"unknown key {key}", f"one of {', '.join(known)}", "check the spelling") from None
+        expected = re.sub("^(Value error, )?(Input should be |expected )?", "", first["msg"])
+        found = f"no {key}" if first["type"] == "missing" else f"{key} = {_quoted(first['input'])}"
+        raise BadInput(where, found.removeprefix(" = "), expected, getattr(form, "hint", Form.hint)) from None
+    except (RecursionError, OverflowError):
+        raise BadInput(where, "values beyond all bounds", form.__name__, getattr(form, "hint", Form.hint)) from None
+
+
+def _quoted(value: Any) -> str:
+    """A value as a message shows it; of a container no more than its type, as it may be large."""
+    if isinstance(value, str | bytes):
+        return repr(value[:200])
+    if isinstance(value, int) and abs(value) > 10**100:
+        return "a number of more than a hundred digits"
+    return repr(value) if isinstance(value, int | float | bool | None) else f"a {type(value).__name__}"
+
+
+def _known_keys(form: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for part in location[:-1]:
+        field = form.model_fields.get(str(part))
+        inner: Any = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return ["what docs/datasets.md lists"]
+        form = inner
+    return list(form.model_fields)
+
+
+def load(form: type[F], path: Path) -> F:
+    """A JSON file in its form.
+
+    Raises:
+        BadInput: no such file, or another form.
+    """
+    return validate(form, read_json(path), path)
+
+
+def _check_inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or str(path) != name or name == ".":
+        raise ValueError("expected a path below the file's own folder")
+    return name
+
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Inside = Annotated[str, AfterValidator(_check_inside)]
+
+
+class Listed(Form):
+    """A file of an index."""
+
+    sha256: Sha256
+    bytes: int | None = Field(None, ge=0)
+    snippets: int | None = Field(None, ge=1)
+    source_sha256: Sha256 | None = None
+
+
+class Index(Form):
+    """`index.json`: what lies in its folder, by path.
+
+    Attributes:
+        files: path below the folder → sha256, and what else is known.
+        missing: `<subset>/<id>` → why there is no such file.
+        spec: sha256 of the folder's spec.json.
+        features: version of published features that stand in for the videos.
+    """
+
+    hint: ClassVar[str] = "run the command that wrote it again"
+
+    files: dict[Inside, Listed]
+    missing: dict[str, str] = {}
+    spec: Sha256 | None = None
+    features: str | None = None
+
+
+class Spec(Form):
+    """`spec.json` beside features: how they were made; `um extract` writes more keys than are asked for here."""
+
+    model_config = ConfigDict(extra="allow")
+    hint: ClassVar[str] = "docs/features.md explains spec.json"
+
+    fps: float = Field(gt=0, le=1000, description="frames per second that the features were made at")
+    window: int = Field(ge=1, le=100_000, description="frames of a snippet")
+    stride: int | None = Field(None, ge=1, le=100_000, description="frames from one snippet to the next; the window's")
+
+    @property
+    def snippet_seconds(self) -> float:
+        """Seconds from one row of the features to the next."""
+        return (self.stride or self.window) / self.fps
