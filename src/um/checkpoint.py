@@ -1,22 +1,28 @@
 """Model files: our safetensors with a JSON header that holds all that rebuilds the model, and published checkpoints."""
 
+import hashlib
 import json
 import pickle
 import warnings
-from dataclasses import asdict, dataclass
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import ConfigDict, Field, field_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from um.errors import BadInput
+from um.errors import BadInput, some
 from um.files import atomic
-from um.forms import validate
+from um.forms import Form, Sha256, check_file, parse_json, validate
 from um.model import UM
-from um.params import Train
+from um.params import Features, Localize, Seed, Train
+
+EXPECTED = "a UM model"
+HINT = "um train writes one; the official and the seed's checkpoints load too"
 
 # Published key names (the official code's, then the seed's) → ours.
 PUBLISHED = {
@@ -27,16 +33,15 @@ PUBLISHED = {
 }
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(Form):
     """Everything but the weights.
 
     Attributes:
         classes: names, in the order of the network's outputs.
         streams: feature streams, in the order they are concatenated.
-        snippet_seconds: length of a snippet in seconds.
-        selection: `last`, `selected` (by held-out training videos), or `best_on_test` (the look at the test subset that
-            scored highest).
+        snippet_seconds: from one row of the features to the next.
+        selection: `last`, `selected` (by held-out training videos), or `best_on_test` (the highest score of all
+            evaluations on the test subset).
         iteration: optimiser steps done.
         seed: of the training run.
         data: sha256 of the training subset.
@@ -44,19 +49,31 @@ class Header:
         train: settings.
         localize: settings.
         simulated: whether it was trained on simulated features.
+        weights: sha256 of the tensors, which tells a damaged file; models of earlier versions have none.
     """
 
-    classes: list[str]
-    streams: list[str]
-    snippet_seconds: float
-    selection: str
-    iteration: int
-    seed: int
-    data: str
-    features: dict[str, Any]
-    train: dict[str, Any]
-    localize: dict[str, Any]
+    model_config = ConfigDict(extra="forbid")
+    hint: ClassVar[str] = HINT
+
+    classes: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field(min_length=1, max_length=100_000)
+    streams: list[Literal["rgb", "flow"]] = Field(min_length=1, max_length=2)
+    snippet_seconds: float = Field(gt=0, le=3600)
+    selection: Literal["last", "selected", "best_on_test"]
+    iteration: int = Field(ge=0)
+    seed: Seed
+    data: str = Field(max_length=64)
+    features: Features
+    train: Train
+    localize: Localize
     simulated: bool = False
+    weights: Sha256 | None = None
+
+    @field_validator("classes", "streams")
+    @classmethod
+    def _check_distinct(cls, names: list[str]) -> list[str]:
+        if len(set(names)) < len(names):
+            raise ValueError("expected every name once")
+        return names
 
     @property
     def model(self) -> dict[str, Any]:
@@ -66,12 +83,28 @@ class Header:
 
 def write(path: Path, model: UM, header: Header) -> None:
     """Write a model file; equal models give equal bytes."""
-    head = asdict(header)
-    if not header.simulated:
-        del head["simulated"]  # models of real features stay, to the byte, what they were before there was the key
     tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(model.state_dict().items())}
+    head = header.model_dump() | {"weights": _digest(tensors)}
+    if not header.simulated:
+        del head["simulated"]
     with atomic(path) as temporary:
         temporary.write_bytes(save(tensors, {"um": json.dumps(head, sort_keys=True)}))
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.contiguous().view(torch.uint8).numpy().data if value.numel() else b"")
+    return digest.hexdigest()
+
+
+def is_ours(path: Path) -> bool:
+    """Whether `um train` wrote the file, and it is whole."""
+    try:
+        return _ours(path) is not None
+    except BadInput:
+        return False
 
 
 def read(path: Path, settings: Train) -> tuple[UM, Header | None]:
@@ -84,42 +117,86 @@ def read(path: Path, settings: Train) -> tuple[UM, Header | None]:
     Raises:
         BadInput: missing, damaged, or not a UM model.
     """
-    expected, hint = "a UM model", "um train writes one; the official and the seed's checkpoints load too"
+    check_file(path, EXPECTED, HINT)
     header = None
-    try:
-        with safe_open(path, "pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            header = Header(**json.loads((file.metadata() or {})["um"]))
-        settings = validate(Train, header.train, path, "train.")
-    except FileNotFoundError:
-        raise BadInput(path, "no such file", expected, hint) from None
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise BadInput(path, f"safetensors without UM's header ({error})", expected, hint) from None
-    except (SafetensorError, OSError):
-        state = _published(path, expected, hint)
+    if found := _ours(path):
+        state, header = found
+        settings = header.train
+    else:
+        state = _published(path)
+    _check_weights(path, state)
     try:
         D, F, _ = state["embed.weight"].shape
         C = state["classifier.weight"].shape[0]
         model = UM(F, C, settings.model_copy(update={"embedding_dim": D}))
         model.load_state_dict(state)
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise BadInput(path, f"weights that do not fit ({str(error).splitlines()[0]})", expected, hint) from None
+    except (KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
+        found_here = f"weights that do not fit ({(str(error).splitlines() or [''])[0]})"
+        raise BadInput(path, found_here, EXPECTED, HINT) from None
+    if header and len(header.classes) != C:
+        raise BadInput(path, f"{len(header.classes)} class names for {C} outputs", EXPECTED, HINT)
     return model.eval(), header
 
 
-def _published(path: Path, expected: str, hint: str) -> dict[str, Tensor]:
+def _ours(path: Path) -> tuple[dict[str, Tensor], Header] | None:
+    """Tensors and header of a file of ours; None for what is not safetensors.
+
+    Raises:
+        BadInput: safetensors of others, or damaged.
+    """
     try:
+        with safe_open(path, "pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            text = (file.metadata() or {}).get("um")
+    except (SafetensorError, OSError):
+        return None
+    try:
+        values = parse_json(text or "")
+    except (ValueError, RecursionError):
+        raise BadInput(path, "safetensors without UM's header", EXPECTED, HINT) from None
+    header = validate(Header, values, path)
+    if header.weights not in (None, _digest(state)):
+        found, hint = "weights other than its header's sha256", "the file is damaged: copy it again, or train again"
+        raise BadInput(path, found, "the weights that um train wrote", hint)
+    return state, header
+
+
+def _check_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse what PyTorch would convert, or unfold, without a word."""
+    size = path.stat().st_size
+    if sum(value.numel() * value.element_size() for value in state.values()) > size:
+        raise BadInput(path, "tensors larger than the file", EXPECTED, HINT)
+    if empty := [name for name, value in state.items() if not value.numel()]:
+        raise BadInput(path, f"{some(empty, 'tensor', 'tensors')} without a value", EXPECTED, HINT)
+    if other := [f"{value.dtype}" for value in state.values() if not value.is_floating_point()]:
+        raise BadInput(path, f"weights of {other[0]}", f"{EXPECTED}, whose weights are floats", HINT)
+    if bad := [name for name, value in state.items() if not value.isfinite().all()]:
+        found = f"NaN or infinite values in {some(bad, 'tensor', 'tensors')}"
+        raise BadInput(path, found, "finite weights", "the training diverged: train again with a lower --lr")
+
+
+def _published(path: Path) -> dict[str, Tensor]:
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:  # PyTorch's own are not compressed
+                if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+                    raise BadInput(path, "no weights (an archive that unfolds)", EXPECTED, HINT)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except (BadInput, MemoryError):
+        raise
     except pickle.UnpicklingError:
-        raise BadInput(path, "no weights (not tensors alone)", expected, hint) from None
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise BadInput(path, "no weights (not tensors alone)", EXPECTED, HINT) from None
+    except Exception as error:  # a hostile or damaged stream can fail anywhere in the unpickler
         found = f"no weights ({(str(error).splitlines() or [type(error).__name__])[0][:80]})"
-        raise BadInput(path, found, expected, hint) from None
-    if not isinstance(state, dict) or not set(state) <= set(PUBLISHED):
-        found = f"keys {', '.join(map(str, list(state)[:3]))}" if isinstance(state, dict) else type(state).__name__
-        raise BadInput(path, found, expected, hint)
-    if other := [name for name, value in state.items() if not isinstance(value, Tensor)]:
-        raise BadInput(path, f"{other[0]} that is no tensor", expected, hint)
+        raise BadInput(path, found, EXPECTED, HINT) from None
+    if not isinstance(state, dict):
+        raise BadInput(path, type(state).__name__, EXPECTED, HINT)
+    if other := [name for name in state if not isinstance(name, str) or name not in PUBLISHED]:
+        names = [name if isinstance(name, str) else f"a {type(name).__name__}" for name in other]
+        raise BadInput(path, f"keys {', '.join(names[:3])}", EXPECTED, HINT)
+    for name, value in state.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided:
+            raise BadInput(path, f"{name} that is no tensor", EXPECTED, HINT)
     return {PUBLISHED[name]: value for name, value in state.items()}

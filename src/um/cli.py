@@ -179,7 +179,7 @@ def simulate(
     dataset: Annotated[str, typer.Option(help="thumos14, activitynet1.2 or activitynet1.3")],
     out: Annotated[Optional[Path], typer.Option(help="default: data/simulated/<dataset>")] = None,  # noqa: UP045
     annotations: Annotated[Optional[Path], typer.Option(help="public annotation file, or its folder")] = None,  # noqa: UP045
-    seed: Annotated[int, typer.Option(min=0, help="of all random choices")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="of all random choices")] = 0,
     dims: Annotated[int, typer.Option(help="width of the features, rgb and flow together")] = 2048,
     videos: Annotated[Optional[int], typer.Option(min=1, help="default: all")] = None,  # noqa: UP045
     half: Annotated[Optional[bool], typer.Option(help="float16; default: for ActivityNet")] = None,  # noqa: UP045
@@ -266,7 +266,7 @@ def train(
     dataset: DatasetName = None,
     data_dir: DataDir = None,
     variant: Variant = params.OURS,
-    seed: Annotated[int, typer.Option(min=0, help="of all random choices")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="of all random choices")] = 0,
     out: Out = Path("models"),
     device: Device = "auto",
     *,

@@ -42,6 +42,7 @@ def _words(value: Any) -> Any:
 Mirrors = Annotated[list[str], BeforeValidator(_words)]  # one option on the command line
 Odd = Annotated[int, AfterValidator(_check_odd)]
 Range = Annotated[str, AfterValidator(_check_range)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy takes
 Streams = Literal["rgb", "flow", "rgb,flow"]
 
 
@@ -58,9 +59,9 @@ class Download(Section):
     mirrors: Mirrors = Field(
         [], description="folders or URLs of copies, parted by blanks, tried before the table's links"
     )
-    render_seed: int = Field(0, ge=0, description="seed of the rendered demo")
-    train_videos: int = Field(36, ge=1, description="rendered training videos")
-    test_videos: int = Field(18, ge=1, description="rendered test videos")
+    render_seed: Seed = Field(0, description="seed of the rendered demo")
+    train_videos: int = Field(36, ge=1, le=100_000, description="rendered training videos")
+    test_videos: int = Field(18, ge=1, le=100_000, description="rendered test videos")
 
 
 class Features(Section):
@@ -69,12 +70,12 @@ class Features(Section):
     backbone: str = Field("i3d-inception", description="mmengine config of src/um/features/configs, without its stream")
     streams: Streams = Field("rgb", description="streams to extract")
     flow: Literal["torch", "opencv"] = Field("torch", description="who computes TV-L1 optical flow")
-    fps: float = Field(25.0, gt=0, description="frame rate videos are resampled to by time stamps")
-    window: int = Field(16, ge=1, description="frames per snippet; snippets do not overlap")
-    short_side: int = Field(256, ge=32, description="pixels of the shorter side after resizing")
-    crop: int = Field(224, ge=32, description="pixels of the centre crop")
+    fps: float = Field(25.0, gt=0, le=1000, description="frame rate videos are resampled to by time stamps")
+    window: int = Field(16, ge=1, le=10_000, description="frames per snippet; snippets do not overlap")
+    short_side: int = Field(256, ge=32, le=4096, description="pixels of the shorter side after resizing")
+    crop: int = Field(224, ge=32, le=4096, description="pixels of the centre crop")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the network")
-    clips: int = Field(4, ge=1, description="snippets per forward pass")
+    clips: int = Field(4, ge=1, le=10_000, description="snippets per forward pass")
 
     @model_validator(mode="after")
     def _check_crop(self) -> "Features":
@@ -89,13 +90,15 @@ class Train(Section):
     streams: Literal["auto", "rgb", "flow", "rgb,flow"] = Field(
         "auto", description="feature streams, concatenated in this order; auto: those that are there"
     )
-    num_segments: int = Field(750, ge=1, description="T, snippets sampled per training video")
-    embedding_dim: int = Field(2048, ge=1, description="D, channels of the embedding")
+    num_segments: int = Field(750, ge=1, le=1_000_000, description="T, snippets sampled per training video")
+    embedding_dim: int = Field(2048, ge=1, le=1_000_000, description="D, channels of the embedding")
     input_dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the features, before the embedding")
     dropout: float = Field(0.7, ge=0, lt=1, description="dropout of the classifier's input and of the snippet mask")
-    smoothing: Odd = Field(1, ge=1, description="snippets averaged around each in CAS logits and magnitudes; 1: none")
-    r_act: float = Field(9.0, gt=0, description="k_act = max(1, T // r_act) pseudo-action snippets")
-    r_bkg: float = Field(4.0, gt=0, description="k_bkg = max(1, T // r_bkg) pseudo-background snippets")
+    smoothing: Odd = Field(
+        1, ge=1, le=1_000_001, description="snippets averaged around each in CAS logits and magnitudes; 1: none"
+    )
+    r_act: float = Field(9.0, ge=0.001, description="k_act = max(1, T // r_act) pseudo-action snippets")
+    r_bkg: float = Field(4.0, ge=0.001, description="k_bkg = max(1, T // r_bkg) pseudo-background snippets")
     background: Literal["reversed", "masked"] = Field(
         "reversed",
         description="pseudo-background: the smallest magnitudes of those the snippet mask keeps, "
@@ -113,10 +116,12 @@ class Train(Section):
     beta: float = Field(1.0, ge=0, description="weight of the background-entropy loss L_be")
     lr: float = Field(1e-4, gt=0, description="Adam's learning rate")
     weight_decay: float = Field(5e-4, ge=0, description="Adam's coupled L2 weight decay")
-    min_snippets: int = Field(1, ge=1, description="shorter training videos are left out")
-    batch_size: int = Field(16, ge=1, description="B, videos per step")
-    iterations: int = Field(10_000, ge=1, description="optimiser steps")
-    eval_every: int = Field(100, ge=1, description="steps between looks at the test subset (for best_on_test)")
+    min_snippets: int = Field(1, ge=1, le=1_000_000_000, description="shorter training videos are left out")
+    batch_size: int = Field(16, ge=1, le=1_000_000, description="B, videos per step")
+    iterations: int = Field(10_000, ge=1, le=1_000_000_000, description="optimiser steps")
+    eval_every: int = Field(
+        100, ge=1, le=1_000_000_000, description="steps between looks at the test subset (for best_on_test)"
+    )
     held_out: float = Field(
         0.0,
         ge=0,
@@ -130,7 +135,9 @@ class Train(Section):
 class Localize(Section):
     """From the network's output to scored segments."""
 
-    max_segments: int = Field(750, ge=1, description="longer videos are sampled evenly to this many snippets")
+    max_segments: int = Field(
+        750, ge=1, le=1_000_000, description="longer videos are sampled evenly to this many snippets"
+    )
     class_threshold: float = Field(0.2, ge=0, le=1, description="video-level score that predicts a class")
     cas_thresholds: Range = Field("0:0.225:0.025", description="thresholds on the fused curve")
     magnitude_thresholds: Range = Field("0.4:0.6:0.025", description="thresholds on the normalised magnitude")
@@ -138,8 +145,10 @@ class Localize(Section):
     foreground: Literal["minmax", "margin"] = Field(
         "minmax", description="magnitude to probability: the official code's min-max, or the paper's min(m, |f|) / m"
     )
-    upscale: int = Field(24, ge=1, description="linear interpolation factor over time")
-    outer_ratio: float = Field(0.25, gt=0, description="lambda: outer part of a segment, per side, over its length")
+    upscale: int = Field(24, ge=1, le=1000, description="linear interpolation factor over time")
+    outer_ratio: float = Field(
+        0.25, gt=0, le=1000, description="lambda: outer part of a segment, per side, over its length"
+    )
     gamma: float = Field(0.2, ge=0, description="weight of the video-level class score")
     nms: Literal["hard", "soft"] = Field("hard", description="drop overlapping segments, or lower scores (Gaussian)")
     nms_iou: float = Field(0.6, gt=0, le=1, description="hard: overlap from which a lower-scored segment is dropped")
@@ -181,7 +190,7 @@ class Params(Settings):
     """`params.yaml`: settings of every dataset, and what single datasets change."""
 
     datasets: list[str] = Field(default=["demo"], min_length=1, description="datasets that are built by default")
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2], min_length=1, description="training seeds")
+    seeds: list[Seed] = Field(default=[0, 1, 2], min_length=1, description="training seeds")
     variants: dict[str, Changes] = Field(
         default={}, description="variant → stage → values that replace any dataset's; `ours` is what the dataset has"
     )

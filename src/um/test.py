@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,10 @@ def _check_labels(folder: Folder, subset: Subset, header: Header, model_file: Pa
         raise BadInput(folder.annotations.path, found, expected, "name the labels as in training, or train on these")
 
 
-def _differences(trained: dict[str, Any], settings: Localize) -> str:
+def _differences(trained: Localize, settings: Localize) -> str:
     """`another gamma (0.2, not 0.5) and …`, of the settings that a model was looked at with; empty if none differ."""
     now = settings.model_dump()
-    changed = [f"another {name} ({now[name]}, not {old})" for name, old in trained.items() if now.get(name, old) != old]
+    changed = [f"another {name} ({now[name]}, not {old})" for name, old in trained if now[name] != old]
     return " and ".join(changed)
 
 
@@ -124,50 +124,71 @@ def localize(
     model, header = checkpoint.read(model_file, Train())
     if header is None:
         raise BadInput(model_file, "a checkpoint without class names", "a model of um train", "use um test --data-dir")
-    settings = validate(Localize, header.localize | changed, Path("command line"))
+    settings = validate(Localize, header.localize.model_dump() | changed, Path("command line"))
     model = model.to(device)
 
     for path in inputs:
         if not path.exists():
             raise BadInput(path, "no such file or folder", "a video, or a folder of um extract", "check the path")
     videos = by_id(path for path in inputs if not path.is_dir())
-    for name, path in videos.items():
-        _check_annotated(path, name, truth)  # before the long work
-
-    def features() -> Iterator[tuple[Path, str, NDArray[np.float32]]]:
-        for folder in (path for path in inputs if path.is_dir()):
-            for name, array in loose_features(folder, header.streams):
-                yield folder, name, array
-        if videos:
-            with tempfile.TemporaryDirectory() as scratch:
-                spec = validate(Features, header.features, model_file)
-                extract(videos, Path(scratch), spec, weights(spec), str(device), strict=True)
-                for name, array in loose_features(Path(scratch), header.streams):
-                    yield videos[name], name, array
+    made = [(path, loose_features(path, header.streams)) for path in inputs if path.is_dir()]
+    places = [*((name, path) for name, path in videos.items()), *((name, path) for path, own in made for name in own)]
+    for name, where in places:  # before the long work
+        if sum(name == other for other, _ in places) > 1:
+            raise BadInput(where, f"the id {name} again", "every video once", "rename one of the two, or leave it out")
+        _check_annotated(where, name, truth)
 
     named: dict[str, Tensor] = {}
-    for where, name, array in features():
-        if name in named:
-            raise BadInput(where, f"the id {name} again", "every video once", "remove one of the two")
-        _check_width(where, array.shape[1], model, model_file)
-        _check_annotated(where, name, truth)
-        named[name] = torch.from_numpy(array).to(device)
+    failures: dict[str, BadInput] = {}
+
+    def take(where: Path, features: dict[str, Callable[[], NDArray[np.float32]]]) -> None:
+        for name, read in features.items():
+            try:
+                array = read()
+                _check_width(where, array.shape[1], model, model_file)
+            except BadInput as error:
+                failures[name] = error
+                log.warning("%s left out: %s", name, error)
+            else:
+                named[name] = torch.from_numpy(array).to(device)
+
+    for folder, features in made:
+        take(folder, features)
+    if videos:
+        with tempfile.TemporaryDirectory() as scratch:
+            spec, rows = header.features, Path(scratch)
+            failures |= extract(videos, rows, spec, weights(spec), str(device), strict=None)
+            if len(failures) < len(places):
+                take(rows, loose_features(rows, header.streams))
+    if not named:
+        raise _left_out(failures, len(places), "no predictions were written")
     seen: dict[str, Curves] = {}
     look = seen.__setitem__ if timelines else None
     predictions, _ = predict(model, named.items(), header.classes, settings, header.snippet_seconds, look)
     write_json(out, submission(predictions, named, header.model, header.simulated))
-    if not timelines:
-        return
-    from um.report import timeline  # not above: matplotlib takes a second, and um test has no use for it
+    if timelines:
+        from um.report import timeline  # not above: matplotlib takes a second, and um test has no use for it
 
-    rows = dict(list(predictions.groupby("video")))
-    with progress("timelines", len(seen)) as step:
-        for name, video in seen.items():
-            path = out.with_name(f"{out.stem}-timelines") / f"{name}.png"
-            duration = len(named[name]) * header.snippet_seconds
-            instances = truth.videos[video_id(name)].instances if truth else ()
-            timeline.draw(path, name, rows.get(name, predictions[:0]), video, header.classes, duration, instances)
-            step(name)
+        rows_of = dict(list(predictions.groupby("video")))
+        with progress("timelines", len(seen)) as step:
+            for name, video in seen.items():
+                path = out.with_name(f"{out.stem}-timelines") / f"{name}.png"
+                duration = len(named[name]) * header.snippet_seconds
+                instances = truth.videos[video_id(name)].instances if truth else ()
+                segments = rows_of.get(name, predictions[:0])
+                timeline.draw(path, name, segments, video, header.classes, duration, instances)
+                step(name)
+    if failures:
+        raise _left_out(failures, len(places), f"{out} has the others")
+
+
+def _left_out(failures: dict[str, BadInput], total: int, rest: str) -> BadInput:
+    """The one error of inputs that could not be used."""
+    first = failures[min(failures)]
+    if total == 1:
+        return first
+    found = f"{some(sorted(failures))} of {total} that cannot be used; {Path(first.where).name}: {first.found}"
+    return BadInput(first.where, found, first.expected, f"{rest}; {first.hint}")
 
 
 def _check_annotated(where: Path, name: str, truth: Annotations | None) -> None:

@@ -1,8 +1,9 @@
 """Training UM: one loop over resident features, resumable to the bit."""
 
+import hashlib
+import io
 import logging
 import os
-import pickle
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,8 @@ from um.datasets.folder import Folder, untaught
 from um.datasets.subset import Subset, load_subset
 from um.errors import BadInput, some
 from um.evaluation.metrics import accuracy, evaluate
-from um.files import atomic, make_folder, sweep
+from um.files import atomic, held, sweep
+from um.forms import check_file, check_fits
 from um.loss import um_loss
 from um.model import UM
 from um.params import Settings
@@ -57,10 +59,10 @@ class Run(NamedTuple):
 
     def header(self, selection: str, iteration: int) -> Header:
         """What a model file says about itself."""
-        settings = self.settings.model_dump()
-        data = self.train.fingerprint
-        of_run = (self.classes, self.streams, self.snippet_seconds, selection, iteration, self.seed, data)
-        return Header(*of_run, settings["features"], settings["train"], settings["localize"], self.simulated)
+        of_settings = {name: getattr(self.settings, name) for name in ("features", "train", "localize")}
+        of_model = {"selection": selection, "iteration": iteration, "seed": self.seed, "data": self.train.fingerprint}
+        of_data = {name: getattr(self, name) for name in ("classes", "streams", "snippet_seconds", "simulated")}
+        return Header.model_validate(of_data | of_model | of_settings)
 
 
 def open_run(folder: Folder, settings: Settings, seed: int) -> Run:
@@ -84,6 +86,10 @@ def open_run(folder: Folder, settings: Settings, seed: int) -> Run:
     return Run(folder.classes, folder.streams, folder.snippet_seconds, *of_run)
 
 
+STATE = b"um training state "  # and the sha256 of what follows
+PRODUCTS = ("last.safetensors", "best_on_test.safetensors", "selected.safetensors", "history.csv", "selected.csv")
+
+
 def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: None) -> None:
     """Train; write `last.safetensors`, `best_on_test.safetensors` and `history.csv` to `out`.
 
@@ -99,9 +105,47 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
         out: folder of the model files.
         device: where features and model live.
         report: called after every step with the steps done and the mean losses up to the latest look.
+
+    Raises:
+        BadInput: another command is at work in `out`, files there are not this command's, the memory does not suffice,
+            or the loss is no longer finite.
     """
-    make_folder(out)
-    sweep(out.glob(".*"))
+    _check_memory(run, out)
+    with held(out, "um train"):
+        _check_ours(out)
+        sweep(out.glob(".*"))
+        _fit(run, out, device, report)
+
+
+def _check_ours(out: Path) -> None:
+    """Refuse to replace what `um train` did not write."""
+    for path in (out / name for name in PRODUCTS):
+        if path.is_symlink() or path.exists():
+            ours = checkpoint.is_ours(path) if path.suffix == ".safetensors" else _is_history(path)
+            if path.is_symlink() or not ours:
+                expected = "nothing, or what um train wrote, as it wrote it"
+                raise BadInput(
+                    path, "another file, or a damaged one", expected, "move it away, or choose another --out"
+                )
+
+
+def _is_history(path: Path) -> bool:
+    check_file(path, "a history of um train")
+    with path.open("rb") as file:
+        return file.read(len(b"iteration,")) == b"iteration,"
+
+
+def _check_memory(run: Run, out: Path) -> None:
+    """A training step holds a batch, its embedding with what backpropagation keeps of it, and Adam's moments."""
+    settings, F = run.settings.train, run.train.packed_NF.shape[1]
+    rows = min(settings.batch_size, len(run.train.videos)) * settings.num_segments
+    step = 4 * rows * (2 * F + 3 * settings.embedding_dim + 2 * len(run.classes))
+    weights = 4 * 4 * settings.embedding_dim * (3 * F + len(run.classes))
+    hint = "lower --batch-size, --num-segments or --embedding-dim"
+    check_fits(out, step + weights, "a training step", hint)
+
+
+def _fit(run: Run, out: Path, device: torch.device, report: Report) -> None:
     train, test = run.train.to(device), run.test.to(device)
     state_file, second_state_file = out / "state.pt", out / "state_selected.pt"
     settings = run.settings
@@ -235,19 +279,18 @@ def _train(
         if goodness > best["goodness"]:
             weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
             best = {"goodness": goodness, "iteration": iteration, "model": weights}
-        with atomic(state_file) as temporary:
-            saved = {
-                "identity": identity,
-                "arithmetic": arithmetic,
-                "model": model.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "batches": batches.state_dict(),
-                "rng": torch.get_rng_state(),
-                "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-                "history": history,
-                "best": best,
-            }
-            torch.save(saved, temporary)
+        saved = {
+            "identity": identity,
+            "arithmetic": arithmetic,
+            "model": model.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "batches": batches.state_dict(),
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            "history": history,
+            "best": best,
+        }
+        _save(state_file, saved)
     return model.eval(), best, history
 
 
@@ -256,13 +299,23 @@ def _write_csv(path: Path, history: History) -> None:
         pd.DataFrame(history).to_csv(temporary, index=False)
 
 
+def _save(path: Path, state: dict[str, Any]) -> None:
+    content = io.BytesIO()
+    torch.save(state, content)
+    digest = hashlib.sha256(content.getbuffer()).hexdigest()
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        file.write(STATE + digest.encode() + b"\n")
+        file.write(content.getbuffer())
+
+
 def _resumable(path: Path, identity: str) -> dict[str, Any] | None:
     """The saved state of the same run, if there is one."""
     if not path.exists():
         return None
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return state if state["identity"] == identity else None
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, TypeError) as error:
-        found = f"no state ({(str(error).splitlines() or [type(error).__name__])[0][:80]})"
-        raise BadInput(path, found, "what a stopped run left", "delete it to begin anew") from None
+    expected = "what a stopped run left"
+    check_file(path, expected)
+    head, _, content = path.read_bytes().partition(b"\n")
+    if head != STATE + hashlib.sha256(content).hexdigest().encode():
+        raise BadInput(path, "no state of a training, or a damaged one", expected, "move it away to begin anew")
+    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return state if state["identity"] == identity else None

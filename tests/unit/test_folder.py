@@ -120,12 +120,12 @@ def test_two_annotation_files_are_ambiguous(tmp_path):
 
 def test_loose_features(tmp_path):
     root = make_dataset(tmp_path / "d", streams=("rgb", "flow"))
-    named = dict(loose_features(root / "features/test", ["rgb", "flow"]))
+    named = loose_features(root / "features/test", ["rgb", "flow"])
     assert sorted(named) == [f"video_{number:02d}" for number in range(6, 10)]
-    assert all(array.shape[1] == 12 for array in named.values())
+    assert all(read().shape[1] == 12 for read in named.values())
     (root / "features/test/flow/video_06.npy").unlink()
     with pytest.raises(BadInput, match="video_06"):
-        dict(loose_features(root / "features/test", ["rgb", "flow"]))
+        loose_features(root / "features/test", ["rgb", "flow"])["video_06"]()
 
 
 def test_the_public_sample(reference_data, tmp_path):
@@ -133,8 +133,8 @@ def test_the_public_sample(reference_data, tmp_path):
     for stream, suffix in (("rgb", ""), ("flow", "-flow")):
         (tmp_path / stream).mkdir()
         (tmp_path / stream / "sample.npy").symlink_to(sample / f"video_validation_0000051{suffix}.npy")
-    (named,) = loose_features(tmp_path, ["rgb", "flow"])
-    assert named[1].shape == (265, 2048)
+    (read,) = loose_features(tmp_path, ["rgb", "flow"]).values()
+    assert read().shape == (265, 2048)
 
 
 def without(root, *names):

@@ -163,16 +163,16 @@ def model(tmp_path) -> Path:
     torch.manual_seed(0)
     settings, features = Train(embedding_dim=8), Features(short_side=64, crop=32, clips=2)
     header = Header(
-        CLASSES,
-        ["rgb"],
-        SNIPPET,
-        "last",
-        1,
-        0,
-        "",
-        features.model_dump(),
-        settings.model_dump(),
-        Localize().model_dump(),
+        classes=list(CLASSES),
+        streams=["rgb"],
+        snippet_seconds=SNIPPET,
+        selection="last",
+        iteration=1,
+        seed=0,
+        data="",
+        features=features,
+        train=settings,
+        localize=Localize(),
     )
     checkpoint.write(tmp_path / "model.safetensors", UM(1024, len(CLASSES), settings), header)
     return tmp_path / "model.safetensors"

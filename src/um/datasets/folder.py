@@ -5,8 +5,8 @@ features/spec.json                  how the features were made, when we made the
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -208,13 +208,12 @@ def untaught(train: Iterable[Video], test: Iterable[Video]) -> list[str]:
     return sorted(tested - taught)
 
 
-def loose_features(folder: Path, streams: Sequence[str]) -> Iterator[tuple[str, Features]]:
-    """Features that `um extract` wrote outside a dataset, `{rgb,flow}/<id>.npy`: (id, (T, F)) by id."""
+def loose_features(folder: Path, streams: Sequence[str]) -> dict[str, Callable[[], Features]]:
+    """Features that `um extract` wrote outside a dataset, `{rgb,flow}/<id>.npy`: by id, what reads its (T, F)."""
     names = sorted(path.stem for path in folder.glob(f"{streams[0]}/*.npy"))
     if not names:
         raise BadInput(folder, f"no {streams[0]}/<id>.npy", "a folder of um extract", "um extract VIDEO… --out DIR")
-    for name in names:
-        yield name, _joined([folder / stream / f"{name}.npy" for stream in streams])
+    return {name: partial(_joined, [folder / stream / f"{name}.npy" for stream in streams]) for name in names}
 
 
 def _joined(files: Sequence[Path]) -> Features:

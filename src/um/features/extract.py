@@ -47,11 +47,11 @@ def extract(
     weights: Mapping[str, Path],
     device: str = "auto",
     *,
-    strict: bool = False,
+    strict: bool | None = False,
     decoders: int = 0,
     shard: Shard | None = None,
     missing: Mapping[str, str] | None = None,
-) -> None:
+) -> dict[str, BadInput]:
     """Extract every video's features; what is there already and still true is kept.
 
     Args:
@@ -61,12 +61,15 @@ def extract(
         settings: the `features` section of params.yaml.
         weights: stream → the backbone's pretrained weights.
         device: `cpu`, `cuda`, `cuda:1`, or `auto` (a GPU if there is one).
-        strict: a video that cannot be decoded is an error, not a line of `missing.tsv`.
+        strict: a video that cannot be decoded is an error, not a line of `missing.tsv`; None: not even if none can.
         decoders: videos that are decoded at the same time; 0 is one on a CPU, as the network needs the
             cores, and up to eight for a GPU.
         shard: do its share of the videos, beside other shards at the same time. There is no index.json until
             they have ended and a run without `shard` has found everything held.
         missing: `<subset>/<id>` → why, of videos that could not be had: they go to `missing.tsv` too.
+
+    Returns:
+        The videos that cannot be decoded, and why.
 
     Raises:
         BadInput: settings, weights or names that cannot be used; no video that can be decoded; or with
@@ -107,7 +110,7 @@ def extract(
                 continue
             for path, stream in zip(paths[key], streams, strict=True):
                 ledger.save(path, result[stream], todo[key][1])
-    fatal = bool(failures) and (strict or (len(failures) == len(videos) and not shard))
+    fatal = bool(failures) and (strict or (strict is not None and len(failures) == len(videos) and not shard))
     for key in sorted(failures)[int(fatal) :]:  # the first of them is told by the error
         log.warning("%s left out: %s", key, failures[key])
     if fatal:
@@ -117,6 +120,7 @@ def extract(
     if not shard:
         unread = {key: error.found for key, error in failures.items()}
         ledger.close(dict(sorted({**(missing or {}), **unread}.items())))
+    return failures
 
 
 def relative_path(key: str, stream: str = "rgb") -> str:
