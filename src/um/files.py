@@ -8,6 +8,8 @@ import logging
 import os
 import platform
 import re
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,7 +37,8 @@ def _mark(name: str) -> str:
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` on success, delete it on any error.
 
-    A file that is equal already stays as it is, with its time: what is made from it needs no update.
+    A file that is equal already stays as it is, with its time: what is made from it needs no update. A device such as
+    /dev/null is written to, not replaced.
 
     Raises:
         BadInput: there is a folder of that name.
@@ -44,6 +47,12 @@ def atomic(path: Path) -> Iterator[Path]:
     make_folder(path.parent)
     if path.is_dir():
         raise BadInput(path, "a folder", "the name of a file to write", "choose another name")
+    if path.exists() and (not path.is_file() or path.parent == Path("/dev")):
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / path.name
+            with (Path(folder) / path.name).open("rb") as written, path.open("ab") as device:
+                shutil.copyfileobj(written, device)
+        return
     temporary = path.with_name(temporary_name(path))
     try:
         yield temporary
@@ -78,17 +87,23 @@ def held(folder: Path, verb: str, *, shared: bool = False) -> Iterator[None]:
     Raises:
         BadInput: another command is at work there; it says which.
     """
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
     make_folder(folder)
     path = folder / LOCK
-    with _locked(path, folder, shared=shared) as file:
-        file.truncate(0)
-        file.write(f"`{verb}`, process {os.getpid()} on {platform.node()}")
-        file.flush()
-        try:
-            yield
-        finally:
-            if not shared or _flock(file, shared=False):
-                path.unlink(missing_ok=True)
+    try:
+        with _locked(path, folder, shared=shared) as file:
+            file.truncate(0)
+            file.write(f"`{verb}`, process {os.getpid()} on {platform.node()}")
+            file.flush()
+            try:
+                yield
+            finally:
+                if not shared or _flock(file, shared=False):
+                    path.unlink(missing_ok=True)
+    finally:
+        with suppress(OSError):  # folders that an error left empty
+            for place in new:
+                place.rmdir()
 
 
 @contextmanager
@@ -139,6 +154,20 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise BadInput(path, "a file", "a folder to write to", "choose another place") from None
+
+
+def check_ours(path: Path, beginning: str) -> None:
+    """Refuse to replace a file that does not begin as those that this command writes; an empty one is free.
+
+    Raises:
+        BadInput: a file of somebody else's.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            found = file.read(len(beginning.encode()))
+        if found and found != beginning.encode():
+            expected = "nothing, or what an earlier run wrote"
+            raise BadInput(path, "another file", expected, "move it away, or choose another --out")
 
 
 def sha256(path: Path) -> str:

@@ -13,6 +13,7 @@ from um.errors import BadInput
 from um.forms import read_json
 
 COLUMNS = ["video", "label", "score", "start", "end"]
+BEGINNING = '{\n "version": "um '  # of the files that we write
 FORM = '{"results": {id: [{"label", "score", "segment": [start, end]}]}}'
 
 

@@ -18,16 +18,17 @@ from um.datasets.folder import Folder, loose_features
 from um.datasets.source import by_id
 from um.datasets.subset import Subset, load_subset
 from um.errors import BadInput, some
+from um.evaluation import metrics as scores
 from um.evaluation.metrics import accuracy, evaluate, missing
 from um.features.extract import extract
-from um.files import write_json
+from um.files import check_ours, held, write_json
 from um.forms import validate
 from um.localize import Curves
 from um.model import UM
 from um.params import Features, Localize, Settings, Train
 from um.predict import predict
 from um.progress import progress
-from um.submission import submission
+from um.submission import BEGINNING, submission
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,13 @@ def test(root: Path, model_file: Path, out: Path, settings: Settings, device: to
     Returns:
         The metrics.
     """
+    with held(out, "um test"):
+        check_ours(out / "predictions.json", BEGINNING)
+        check_ours(out / "metrics.json", scores.BEGINNING)
+        return _test(root, model_file, out, settings, device)
+
+
+def _test(root: Path, model_file: Path, out: Path, settings: Settings, device: torch.device) -> dict[str, Any]:
     model, header = checkpoint.read(model_file, settings.train)
     streams = ",".join(header.streams) if header else settings.train.streams
     folder = Folder(root, streams, settings.evaluate.missing)
@@ -124,6 +132,7 @@ def localize(
     model, header = checkpoint.read(model_file, Train())
     if header is None:
         raise BadInput(model_file, "a checkpoint without class names", "a model of um train", "use um test --data-dir")
+    check_ours(out, BEGINNING)
     settings = validate(Localize, header.localize.model_dump() | changed, Path("command line"))
     model = model.to(device)
 

@@ -14,6 +14,8 @@ from um.evaluation.average_precision import average_precision
 from um.evaluation.matching import Floats, Ints, Ranking, match
 from um.params import Evaluate, threshold_range
 
+BEGINNING = '{\n "protocol": "'  # of the files that we write
+
 
 @dataclass(frozen=True)
 class Matched:
