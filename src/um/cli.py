@@ -17,7 +17,7 @@ import typer
 from um import params
 from um.aliases import translate
 from um.errors import BadInput, plain
-from um.files import write_json
+from um.files import check_ours, write_json
 from um.forms import Section, validate
 from um.params import Download, Evaluate, Features, Localize, Settings, Train
 
@@ -352,9 +352,11 @@ def evaluate(
     changed: Changed,
 ) -> None:
     """Score predictions."""
+    from um.evaluation.metrics import BEGINNING
     from um.score import score
     from um.table import show
 
+    check_ours(out, BEGINNING)
     metrics = score(annotations, predictions, subset, _settings(None, changed).evaluate)
     write_json(out, metrics)
     show(metrics)
@@ -380,10 +382,13 @@ def compare(
     """Say whether two systems differ, by a paired bootstrap over test videos and seeds."""
     from um import compare as comparison
     from um.datasets import annotations as form
+    from um.evaluation.metrics import BEGINNING
 
     if (dataset is None) == (annotations is None):
         found = "both --dataset and --annotations" if dataset else "neither --dataset nor --annotations"
         raise BadInput("command line", found, "one of them", "--dataset demo is the embedded one")
+    if out:
+        check_ours(out, BEGINNING)
     truth = form.load(annotations or Path("data") / str(dataset) / "annotations.json")
     videos = truth.named(subset) if subset else truth.subset("test")
     result = comparison.compare(a, b, videos, _settings(dataset, changed).evaluate, resamples, selection)
