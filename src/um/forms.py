@@ -63,8 +63,11 @@ def check_file(path: Path, expected: str, hint: str = "check the path") -> None:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise BadInput(path, "no such file", expected, hint) from None
-    except ValueError:  # a NUL in the name
-        raise BadInput(str(path), "a name that no file can have", expected, hint) from None
+    except PermissionError:
+        raise
+    except (OSError, ValueError) as error:  # links in a circle, a name that is too long or holds a NUL
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadInput(path, f"nothing that can be opened ({reason})", expected, hint) from None
     if stat.S_ISDIR(mode):
         raise BadInput(path, "a folder", expected, "name the file inside it")
     if not stat.S_ISREG(mode):
