@@ -7,7 +7,7 @@ LONGEST = 300  # characters of a file's content that a message quotes
 
 
 def plain(text: str, longest: int = LONGEST) -> str:
-    """One line that is safe to print: white space folded, what is not printable escaped, the middle of long text cut."""
+    """One line that is safe to print: white space folded, the unprintable escaped, the middle of long text cut."""
     if len(text) > 4 * longest:
         text = f"{text[: 2 * longest]}{text[-2 * longest :]}"
     text = " ".join(text.split())
