@@ -1,26 +1,27 @@
 """What a container says of its video, without decoding it."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
 
-from um.errors import BadInput
-from um.video.damage import REFETCH
+from um.video.container import head_start, opened, pictures, reading
 
 
 def seconds(path: Path) -> float | None:
-    """Length of the pictures as the container declares it; None where it does not.
+    """Time from the file's start to the end of its pictures, as the container declares it; None where it does not.
 
     Raises:
         BadInput: not a video, or one without pictures.
     """
-    try:
-        with av.open(f"file:{path}", metadata_errors="replace") as container:
-            streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
-            if not streams:
-                raise BadInput(path, "no video stream", "a file with moving pictures", "is this a sound file?")
-            if streams[0].duration and streams[0].time_base:
-                return float(streams[0].duration * streams[0].time_base)
-            return container.duration / av.time_base if container.duration else None
-    except av.error.FFmpegError as error:
-        raise BadInput(path, f"a file that cannot be read ({error.strerror or error})", "a video", REFETCH) from None
+    with opened(path) as container:
+        stream = pictures(container, path)
+        first = Fraction((stream.start_time or 0) * stream.time_base)
+        with reading(path):
+            packet = next((p for p in container.demux(stream) if p.dts is not None and p.pts is not None), None)
+        delay = Fraction((packet.pts - packet.dts) * packet.time_base) if packet else Fraction(0)
+        before = head_start(container, stream, path, first, delay)
+        if stream.duration:
+            return float(stream.duration * stream.time_base + before)
+        # of Matroska and Flash, which count from zero
+        return float(Fraction(container.duration, av.time_base) - first + before) if container.duration else None
