@@ -145,19 +145,21 @@ def check_step(time: Fraction, following: Fraction, path: Path) -> None:
         raise BadInput(path, found, "pictures in the order of their time", "split it there, or write it anew")
 
 
-def check_length(container: Any, stream: Any, path: Path, length: Fraction, reached: Reached) -> None:
+def check_length(container: Any, stream: Any, path: Path, first: Fraction, end: Fraction, reached: Reached) -> None:
     """Refuse a file that holds less than its header promises; a live recording promises nothing.
 
     What FFmpeg estimates from the bytes that are there (AVI, MPEG-TS) shrinks with a file that is cut
     off, so the header's frame count is asked as well; not that of MP4, which counts what its edit list hides.
     """
+    # the promise may count from before the first picture: of AVI, and where FFmpeg took the file's for the stream's
+    start = first if stream.start_time is None else min(first, Fraction(stream.start_time * stream.time_base))
     promises = []
     if stream.duration is not None:
-        promises.append((length, Fraction(stream.duration * stream.time_base)))
+        promises.append((end - start, Fraction(stream.duration * stream.time_base)))
     elif container.duration is not None:  # of all streams, and Matroska and Flash count from zero
         promises.append((reached.any_time, Fraction(container.duration, av.time_base)))
     if stream.frames and stream.average_rate and "mp4" not in container.format.name:
-        promises.append((length, stream.frames / Fraction(stream.average_rate)))
+        promises.append((end - start, stream.frames / Fraction(stream.average_rate)))
     for held, declared in promises:
         if held < declared - TOLERANCE:
             found = f"pictures for {float(held):.2f} s of the {float(declared):.2f} s that the file declares"

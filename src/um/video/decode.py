@@ -133,7 +133,7 @@ def _resampled(container: Any, path: Path, rate: Fraction) -> Iterator[tuple[Any
     if frame is not None:
         check_step(last, end, path)
         yield frame, max(floor((end - start) * rate + HALF) - shown, 0)
-    check_length(container, stream, path, end - (start if in_order else first), reached)
+    check_length(container, stream, path, first, end, reached)
 
 
 def _duration(frame: Any, stream: Any) -> Fraction:

@@ -16,12 +16,19 @@ def seconds(path: Path) -> float | None:
     """
     with opened(path) as container:
         stream = pictures(container, path)
-        first = Fraction((stream.start_time or 0) * stream.time_base)
         with reading(path):
-            packet = next((p for p in container.demux(stream) if p.dts is not None and p.pts is not None), None)
-        delay = Fraction((packet.pts - packet.dts) * packet.time_base) if packet else Fraction(0)
-        before = head_start(container, stream, path, first, delay)
+            packet = next((packet for packet in container.demux(stream) if packet.pts is not None), None)
+        if packet is None:
+            return None
+        begun = packet.pts if stream.start_time is None else stream.start_time
+        # an edit list may hide the first packet; AVI has empty ones before it
+        first = Fraction((begun if container.format.name == "avi" else max(begun, packet.pts)) * stream.time_base)
+        delay = Fraction(0 if packet.dts is None else (packet.pts - packet.dts) * stream.time_base)
+        start = first - head_start(container, stream, path, first, delay)
         if stream.duration:
-            return float(stream.duration * stream.time_base + before)
-        # of Matroska and Flash, which count from zero
-        return float(Fraction(container.duration, av.time_base) - first + before) if container.duration else None
+            return float((begun + stream.duration) * stream.time_base - start)
+        if not container.duration:
+            return None
+        length = Fraction(container.duration, av.time_base)
+        # Matroska written by FFmpeg and Flash count from zero, that by mkvmerge from the start
+        return float(length - start if start < length else length)
