@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from struct import unpack
 from typing import Any
 
 import av
@@ -31,6 +32,18 @@ REORDERED = 8
 
 LONGEST_STILL = Fraction(3600)
 """Seconds that one frame may stand: a damaged time stamp can ask for years."""
+
+BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide")
+"""What MP4 and QuickTime begin with."""
+
+NESTED = (b"moov", b"moof", b"trak", b"mdia", b"minf", b"stbl", b"traf")
+"""What holds other boxes, on the way to the tables of samples."""
+
+COUNTS = {b"stsz": 8, b"stz2": 8, b"trun": 4}
+"""Tables of samples, and after how many bytes they say how many."""
+
+SAMPLES_PER_BYTE = 64
+"""That a file may declare: old sound has up to 24 in a byte."""
 
 FOREIGN = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
@@ -58,6 +71,7 @@ def opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "a pipe or a device" if path.exists() else "no such file"
         raise BadInput(path, found, "a video file", "check the path")
+    _check_tables(path)
     with reading(path):
         # `file:`, as a colon in a name would be taken for a protocol; old cameras' titles are not UTF-8
         container = av.open(f"file:{path}", metadata_errors="replace", options={"max_pixels": str(PIXELS)})
@@ -65,6 +79,46 @@ def opened(path: Path) -> Iterator[Any]:
         if container.format.name in PLAYLISTS:
             raise BadInput(path, f"a playlist ({container.format.name})", "a video file", "give the files it names")
         yield container
+
+
+def _check_tables(path: Path) -> None:
+    """Refuse an MP4 of few bytes that declares millions of samples: FFmpeg makes room for all of them."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(4)
+        places = [(0, size)] if file.read(4) in BOXES else []
+        while places:
+            place, end = places.pop()
+            while place + 16 <= end:
+                file.seek(place)
+                length, kind, long = unpack(">I4sQ", file.read(16))
+                begin = place + (16 if length == 1 else 8)
+                length = long if length == 1 else length or end - place
+                if length < begin - place:
+                    break
+                if kind in NESTED:
+                    places.append((begin, min(place + length, end)))
+                elif kind in COUNTS:
+                    file.seek(begin + COUNTS[kind])
+                    count = int.from_bytes(file.read(4), "big")
+                    if count > SAMPLES_PER_BYTE * size:
+                        found = f"a table of {count} samples in {size} bytes"
+                        raise BadInput(path, found, "a whole video file", REFETCH)
+                place += length
+
+
+def packets(container: Any, path: Path) -> Iterator[Any]:
+    """Those of all streams.
+
+    PyAV ends with an empty packet of each stream. They are left out, as it has no decoder for some, and fails at
+    those of streams that appear midway.
+    """
+    first = container.streams[0]
+    with reading(path):
+        for packet in container.demux():
+            if packet.stream is first and not packet.size and (packet.pts, packet.dts, packet.pos) == (None,) * 3:
+                return
+            yield packet
 
 
 def pictures(container: Any, path: Path) -> Any:

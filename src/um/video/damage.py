@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import av
 
 from um.errors import BadInput
-from um.video.container import LONGEST_STILL, REFETCH, reading
+from um.video.container import LONGEST_STILL, REFETCH, packets, reading
 
 TOLERANCE = Fraction(1)
 """Seconds that a container may declare beyond its last frame (sound that ends later, dropped frames).
@@ -84,7 +85,7 @@ def whole_frames(container: Any, stream: Any, path: Path, reached: Reached) -> I
     begun, awaited = False, Awaited()
     # there a packet is a picture, and elsewhere some show nothing; AVI does not say when they are shown
     told = stream.codec_context.name in ("h264", "hevc") and container.format.name != "avi"
-    for packet in _packets(container, path):
+    for packet in chain(packets(container, path), [None]):
         before = reached.time
         if packet is not None:
             reached.add(packet, packet.stream is stream)
@@ -100,7 +101,7 @@ def whole_frames(container: Any, stream: Any, path: Path, reached: Reached) -> I
             if told and packet.pts is not None and not packet.is_discard:
                 awaited.expect(packet.pts)
         with reading(path):
-            frames = stream.decode(packet)
+            frames = stream.decode(packet)  # at the end, those it has held back
         for frame in frames:
             if frame.is_corrupt and begun:
                 at = "" if frame.pts is None else f" at {float(frame.pts * stream.time_base):.2f} s"
@@ -113,22 +114,6 @@ def whole_frames(container: Any, stream: Any, path: Path, reached: Reached) -> I
                 raise BadInput(path, f"{len(lost)} pictures missing at {time:.2f} s", "a whole video", REFETCH)
             begun = True
             yield frame
-
-
-def _packets(container: Any, path: Path) -> Iterator[Any]:
-    """Those of all streams, then None.
-
-    PyAV ends with an empty packet of each stream. They stop here, as it has no decoder for some, and fails at those
-    of streams that appear midway.
-    """
-    first = container.streams[0]
-    with reading(path):
-        for packet in container.demux():
-            given = packet.pts, packet.dts, packet.pos
-            if packet.stream is first and not packet.size and given == (None, None, None):
-                break
-            yield packet
-    yield None
 
 
 def _check_hole(time: Fraction, before: Fraction, skipped: int, path: Path) -> None:

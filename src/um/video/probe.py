@@ -5,7 +5,7 @@ from pathlib import Path
 
 import av
 
-from um.video.container import head_start, opened, pictures, reading
+from um.video.container import head_start, opened, packets, pictures
 
 
 def seconds(path: Path) -> float | None:
@@ -16,8 +16,8 @@ def seconds(path: Path) -> float | None:
     """
     with opened(path) as container:
         stream = pictures(container, path)
-        with reading(path):
-            packet = next((packet for packet in container.demux(stream) if packet.pts is not None), None)
+        shown = (p for p in packets(container, path) if p.stream is stream and p.pts is not None)
+        packet = next(shown, None)
         if packet is None:
             return None
         begun = packet.pts if stream.start_time is None else stream.start_time
