@@ -1,26 +1,34 @@
 """What a container says of its video, without decoding it."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
 
-from um.errors import BadInput
-from um.video.damage import REFETCH
+from um.video.container import head_start, opened, packets, pictures
 
 
 def seconds(path: Path) -> float | None:
-    """Length of the pictures as the container declares it; None where it does not.
+    """Time from the file's start to the end of its pictures, as the container declares it; None where it does not.
 
     Raises:
         BadInput: not a video, or one without pictures.
     """
-    try:
-        with av.open(f"file:{path}", metadata_errors="replace") as container:
-            streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
-            if not streams:
-                raise BadInput(path, "no video stream", "a file with moving pictures", "is this a sound file?")
-            if streams[0].duration and streams[0].time_base:
-                return float(streams[0].duration * streams[0].time_base)
-            return container.duration / av.time_base if container.duration else None
-    except av.error.FFmpegError as error:
-        raise BadInput(path, f"a file that cannot be read ({error.strerror or error})", "a video", REFETCH) from None
+    with opened(path) as container:
+        stream = pictures(container, path)
+        shown = (p for p in packets(container, path) if p.stream is stream and p.pts is not None)
+        packet = next(shown, None)
+        if packet is None:
+            return None
+        begun = packet.pts if stream.start_time is None else stream.start_time
+        # an edit list may hide the first packet; AVI has empty ones before it
+        first = Fraction((begun if container.format.name == "avi" else max(begun, packet.pts)) * stream.time_base)
+        delay = Fraction(0 if packet.dts is None else (packet.pts - packet.dts) * stream.time_base)
+        start = first - head_start(container, stream, path, first, delay)
+        if stream.duration:
+            return float((begun + stream.duration) * stream.time_base - start)
+        if not container.duration:
+            return None
+        length = Fraction(container.duration, av.time_base)
+        # Matroska written by FFmpeg and Flash count from zero, that by mkvmerge from the start
+        return float(length - start if start < length else length)
