@@ -457,7 +457,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold bytes that are no text
     try:
-        sys.exit(app(translate(words), standalone_mode=False) or 0)
+        sys.exit(app(params.check_words(translate(words)), standalone_mode=False) or 0)
     except typer.Abort:
         sys.exit(130)
     except Exception as error:
