@@ -422,19 +422,26 @@ def ablation(
 
 
 @app.command()
-def restore() -> None:
+def restore(
+    aside: Annotated[bool, typer.Option("--aside", help="move files that differ to aside/, take the recorded")] = False,
+) -> None:
     """After `dvc pull` or `dvc checkout`: tell Snakemake that what DVC calls clean is up to date."""
     from um import provenance
 
-    provenance.restore()
+    provenance.restore(aside)
 
 
 @app.command()
-def record() -> None:
+def record(
+    aside: Annotated[bool, typer.Option("--aside", help="move files that cannot be recorded to aside/")] = False,
+    rebuilt: Annotated[
+        bool, typer.Option("--rebuilt", help="accept other bytes from the same inputs, as of another processor")
+    ] = False,
+) -> None:
     """After `snakemake`: tell DVC that what Snakemake calls up to date is the record."""
     from um import provenance
 
-    provenance.record()
+    provenance.record(aside, rebuilt)
 
 
 @app.command()

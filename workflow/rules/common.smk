@@ -54,7 +54,9 @@ def configured():
             raise BadInput("--config", f"unknown key {unknown[0]}", "only, dataset, variant, seed or what", hint)
         only, dataset, variant, what = (given.get(key) for key in ("only", "dataset", "variant", "what"))
         if only and only not in STAGES:
-            raise BadInput("--config", f"only = {only!r}", f"one of {', '.join(STAGES)}", "stages are those of dvc.yaml")
+            raise BadInput(
+                "--config", f"only = {only!r}", f"one of {', '.join(STAGES)}", "stages are those of dvc.yaml"
+            )
         for key in ("dataset", "variant"):
             if key in given:
                 choices.check_name(given[key], f"--config: {key}")
