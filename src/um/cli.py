@@ -427,19 +427,26 @@ def ablation(
 
 
 @app.command()
-def restore() -> None:
+def restore(
+    aside: Annotated[bool, typer.Option("--aside", help="move files that differ to aside/, take the recorded")] = False,
+) -> None:
     """After `dvc pull` or `dvc checkout`: tell Snakemake that what DVC calls clean is up to date."""
     from um import provenance
 
-    provenance.restore()
+    provenance.restore(aside)
 
 
 @app.command()
-def record() -> None:
+def record(
+    aside: Annotated[bool, typer.Option("--aside", help="move files that cannot be recorded to aside/")] = False,
+    rebuilt: Annotated[
+        bool, typer.Option("--rebuilt", help="accept other bytes from the same inputs, as of another processor")
+    ] = False,
+) -> None:
     """After `snakemake`: tell DVC that what Snakemake calls up to date is the record."""
     from um import provenance
 
-    provenance.record()
+    provenance.record(aside, rebuilt)
 
 
 @app.command()
@@ -462,7 +469,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold bytes that are no text
     try:
-        sys.exit(app(translate(words), standalone_mode=False) or 0)
+        sys.exit(app(params.check_words(translate(words)), standalone_mode=False) or 0)
     except typer.Abort:
         sys.exit(130)
     except Exception as error:
