@@ -203,7 +203,7 @@ def not_seconds(videos: Iterable[Video]) -> str:
     return f"{after:,} of {len(pairs):,} instances after the end of their video: times are {ratio:.3g} times durations"
 
 
-def _seconds(value: Any) -> Any:
+def _number(value: Any) -> Any:
     if isinstance(value, str) and len(value) < 100:
         try:
             return float(value)
@@ -225,7 +225,8 @@ def _label(name: str) -> str:
     return name
 
 
-Seconds = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e9, le=1e9), BeforeValidator(_seconds)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False), BeforeValidator(_number)]
+Seconds = Annotated[Number, Field(ge=-1e9, le=1e9)]
 Label = Annotated[str, Field(max_length=LONGEST_LABEL), AfterValidator(_label)]
 
 
@@ -280,12 +281,12 @@ def _entry(where: str, name: str, values: Any) -> Entry:
     return Entry(name, where, video, flaws)
 
 
-def unread(error: ValidationError) -> tuple[str, str]:
+def unread(error: ValidationError, form: str = FORM) -> tuple[str, str]:
     """What was found and expected where a value first does not fit its form."""
     first = error.errors(include_url=False, include_context=False)[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "missing":
-        return f"no {key}", FORM
+        return f"no {key}", form
     expected = re.sub("^(Value error, )?(Input should be )?", "", first["msg"])
     return f"{key} = {quoted(first['input'])}".removeprefix(" = "), expected
 
