@@ -10,7 +10,6 @@ from pydantic.functional_validators import AfterValidator, BeforeValidator
 from um.errors import BadInput
 from um.forms import Section, read_yaml, validate
 
-
 MOST_THRESHOLDS = 1000
 
 
