@@ -11,7 +11,7 @@ from typing import Literal
 import pandas as pd
 
 from um.datasets.annotations import NOT_SECONDS, SLACK, Annotations, Video
-from um.errors import BadInput, plain, some
+from um.errors import BadInput, some
 from um.submission import Submission
 
 log = logging.getLogger(__name__)
@@ -93,13 +93,13 @@ def _check_labels(path: Path, predicted: "pd.Series[str]", truth: Annotations) -
     unknown = sorted(set(counts) - known)
     if not unknown:
         return
-    told = ", ".join(f"{plain(label, 80)!r}: {counts[label]:,}{nearest(label, sorted(known))}" for label in unknown[:3])
+    told = ", ".join(f"{label[:80]!r}: {counts[label]:,}{nearest(label, sorted(known))}" for label in unknown[:3])
     told += ", …" if len(unknown) > 3 else ""
     if len(unknown) == len(counts):
         expected = f"labels as in {truth.path}: {some(sorted(known), 'label', 'labels')}"
         raise BadInput(path, f"no label of the annotations, but {told}", expected, "name them as the annotations do")
     count = sum(counts[label] for label in unknown)
-    log.warning("%s: %s predictions do not count, as no annotation has their labels: %s", path, f"{count:,}", told)
+    log.warning("%s: left out %s, as no annotation has their labels: %s", path, _predictions(count), told)
 
 
 def _check_times(path: Path, rows: pd.DataFrame, videos: Sequence[Video]) -> None:
@@ -129,4 +129,8 @@ def _tell_unlisted(path: Path, names: "pd.Series[str]", truth: Annotations, ids:
     like = nearest(unknown[0], ids) if unknown and _bare(unknown[0]) in map(_bare, ids) else ""
     become = "are left out" if unlisted == "ignore" else "are false positives; --unlisted ignore leaves them out"
     what = "that are not evaluated"
-    log.warning("%s: %s predictions for %s %s%s %s", path, f"{len(names):,}", some(others), what, like, become)
+    log.warning("%s: %s for %s %s%s %s", path, _predictions(len(names)), some(others), what, like, become)
+
+
+def _predictions(count: int) -> str:
+    return f"{count:,} prediction{'' if count == 1 else 's'}"

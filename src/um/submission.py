@@ -95,11 +95,9 @@ def read_submission(path: Path) -> Submission:
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict):
         raise BadInput(path, "no 'results' by video", FORM, "um test writes this form")
-    if odd := next(filter(unfit, results), None):
+    if odd := [name for name in results if unfit(name)]:
         hint = "write the id that the annotations have"
-        raise BadInput(path, f"the id {odd[:80]!r}", "a video's name, without a path and without blanks", hint)
-    if "" in results:
-        raise BadInput(path, "an empty id", "a video's name", "write the id that the annotations have")
+        raise BadInput(path, f"the id {odd[0][:80]!r}", "a video's name, without a path and without blanks", hint)
     if twice := [name for name in results if video_id(name) != name and video_id(name) in results]:
         raise BadInput(path, f"video {twice[0]} with and without v_", "every id once", "remove one of the two")
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}

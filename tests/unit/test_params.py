@@ -70,7 +70,7 @@ def test_ranges_are_finite_within_0_and_1_and_of_a_thousand_thresholds_at_most(t
         ("features: {crop: 300}\n", r"features = .*; expected crop \(300\) to be at most short_side \(256\)"),
         (
             "evaluate: {tiou: '0:0.5:0.1'}\n",
-            "evaluate.tiou = '0:0.5:0.1'; expected thresholds above 0 under activitynet",
+            "'0:0.5:0.1'; expected thresholds above 0 under activitynet",
         ),
         ("evaluate: {protocol: thumos14, tiou: '0.5:1:0.1'}\n", "thresholds below 1 under thumos14"),
         ("evaluate: {tiou: 0:1:0.1}\n", "evaluate.tiou = 60.1; expected start:stop:step in quotes"),
