@@ -33,6 +33,7 @@ DatasetName = Annotated[Optional[str], typer.Option("--dataset", help="dataset o
 DataDir = Annotated[Optional[Path], typer.Option(help="any folder in a public layout, instead of data/<dataset>")]  # noqa: UP045
 Variant = Annotated[str, typer.Option(help="form of the method: ours, or one of params.yaml's variants")]
 Seeds = Annotated[Optional[list[int]], typer.Option(help="default: those of params.yaml")]  # noqa: UP045
+Unlisted = Annotated[str, typer.Option(help="predictions for other videos: count (as false positives) or ignore")]
 Out = Annotated[Path, typer.Option(help="where the results go")]
 Device = Annotated[str, typer.Option(help="auto (CUDA, else CPU), cpu, cuda, cuda:1, …")]
 Weights = Annotated[Path, typer.Option(help="pretrained weights of the backbone; the default is fetched when missing")]
@@ -347,17 +348,19 @@ def evaluate(
     annotations: Annotated[Path, typer.Option(help="ActivityNet-style JSON, or THUMOS'14's folder of txt files")],
     predictions: Annotated[Path, typer.Option(help="ActivityNet submission JSON")],
     subset: Annotated[Optional[str], typer.Option(help="default: the one the layout tests on")] = None,  # noqa: UP045
+    unlisted: Unlisted = "count",
     out: Out = Path("metrics.json"),
     *,
     changed: Changed,
 ) -> None:
     """Score predictions."""
     from um.evaluation.metrics import BEGINNING
+    from um.fitting import policy
     from um.score import score
     from um.table import show
 
     check_ours(out, BEGINNING)
-    metrics = score(annotations, predictions, subset, _settings(None, changed).evaluate)
+    metrics = score(annotations, predictions, subset, _settings(None, changed).evaluate, policy(unlisted))
     write_json(out, metrics)
     show(metrics)
 
@@ -374,7 +377,8 @@ def compare(
         Optional[str],  # noqa: UP045
         typer.Option(help="last, selected or best_on_test, in folders of seed*; default: what lies there"),
     ] = None,
-    resamples: Annotated[int, typer.Option(min=100, help="of the bootstrap")] = 1000,
+    resamples: Annotated[int, typer.Option(min=100, max=100_000, help="of the bootstrap")] = 1000,
+    unlisted: Unlisted = "count",
     out: Annotated[Optional[Path], typer.Option(help="JSON file to write")] = None,  # noqa: UP045
     *,
     changed: Changed,
@@ -383,6 +387,7 @@ def compare(
     from um import compare as comparison
     from um.datasets import annotations as form
     from um.evaluation.metrics import BEGINNING
+    from um.fitting import policy
 
     if (dataset is None) == (annotations is None):
         found = "both --dataset and --annotations" if dataset else "neither --dataset nor --annotations"
@@ -390,8 +395,8 @@ def compare(
     if out:
         check_ours(out, BEGINNING)
     truth = form.load(annotations or Path("data") / str(dataset) / "annotations.json")
-    videos = truth.named(subset) if subset else truth.subset("test")
-    result = comparison.compare(a, b, videos, _settings(dataset, changed).evaluate, resamples, selection)
+    settings = _settings(dataset, changed).evaluate
+    result = comparison.compare(a, b, truth, subset, settings, resamples, selection, policy(unlisted))
     if out:
         write_json(out, result)
     comparison.show(result)

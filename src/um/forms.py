@@ -133,7 +133,7 @@ def read_json(path: Path, expected: str = "a JSON file") -> Any:
 
 def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text; ValueError, RecursionError and the like if it has none."""
-    with _no_cycles():
+    with no_cycles():
         value = json.loads(text, object_pairs_hook=_unique_keys)
     if isinstance(text, str) and SURROGATE.search(text):
         json.dumps(value, ensure_ascii=False).encode()
@@ -141,7 +141,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 @contextmanager
-def _no_cycles() -> Iterator[None]:
+def no_cycles() -> Iterator[None]:
     """Do not search for reference cycles, which parsing never makes: that takes longer than parsing a large file."""
     enabled = gc.isenabled()
     gc.disable()
@@ -260,13 +260,13 @@ def validate(form: type[F], values: Any, where: str | Path, prefix: str = "") ->
             known = _known_keys(form, first["loc"])
             raise BadInput(where, f"unknown key {key}", f"one of {', '.join(known)}", "check the spelling") from None
         expected = re.sub("^(Value error, )?(Input should be |expected )?", "", first["msg"])
-        found = f"no {key}" if first["type"] == "missing" else f"{key} = {_quoted(first['input'])}"
+        found = f"no {key}" if first["type"] == "missing" else f"{key} = {quoted(first['input'])}"
         raise BadInput(where, found.removeprefix(" = "), expected, getattr(form, "hint", Form.hint)) from None
     except (RecursionError, OverflowError):
         raise BadInput(where, "values beyond all bounds", form.__name__, getattr(form, "hint", Form.hint)) from None
 
 
-def _quoted(value: Any) -> str:
+def quoted(value: Any) -> str:
     """A value as a message shows it; of a container no more than its type, as it may be large."""
     if isinstance(value, str | bytes):
         return repr(value[:200])

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 
 from um.errors import BadInput
@@ -16,23 +15,32 @@ from um.forms import Section, read_yaml, validate
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)  # names become folders and words of command lines
 NAMED = "a name of letters, digits and . _ -, of at most 100, that begins with a letter, a digit or _"
 SEEDS = 2**32  # NumPy takes no larger seed
+MOST_THRESHOLDS = 1000
 
 
 def threshold_range(text: str) -> list[float]:
-    """Expand `start:stop:step` (stop included) to its values: `0.1:0.7:0.1` → 0.1, 0.2, …, 0.7."""
+    """Expand `start:stop:step` (stop included) to its values in [0, 1]: `0.1:0.7:0.1` → 0.1, 0.2, …, 0.7."""
     try:
         start, stop, step = (float(part) for part in text.split(":"))
     except ValueError:
-        raise ValueError(f"expected start:stop:step, got {text!r}") from None
-    if not (step > 0 and stop >= start and np.isfinite([start, stop, step]).all()):
-        raise ValueError(f"expected start <= stop and step > 0, got {text!r}")
+        raise ValueError(f"expected start:stop:step, got {text[:80]!r}") from None
+    if not (0 <= start <= stop <= 1 and 1e-6 <= step < float("inf")):
+        raise ValueError(f"expected 0 <= start <= stop <= 1 and step from 0.000001, got {text[:80]!r}")
     count = int((stop - start) / step + 1e-6) + 1
+    if count > MOST_THRESHOLDS:
+        raise ValueError(f"expected at most {MOST_THRESHOLDS:,} thresholds, got {count:,} of {text[:80]!r}")
     return [round(start + i * step, 10) for i in range(count)]
 
 
 def _check_range(text: str) -> str:
     threshold_range(text)
     return text
+
+
+def _check_text(value: Any) -> Any:
+    if not isinstance(value, str):  # YAML reads 0:1:0.1 as a number in base 60
+        raise ValueError('expected start:stop:step in quotes, "0.1:0.7:0.1"')
+    return value
 
 
 def _check_odd(value: int) -> int:
@@ -106,7 +114,7 @@ Name = Annotated[str, BeforeValidator(_check_name)]
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 Mirrors = Annotated[list[str], BeforeValidator(_words)]  # one option on the command line
 Odd = Annotated[int, AfterValidator(_check_odd)]
-Range = Annotated[str, AfterValidator(_check_range)]
+Range = Annotated[str, BeforeValidator(_check_text), AfterValidator(_check_range)]
 Streams = Literal["rgb", "flow", "rgb,flow"]
 
 
@@ -231,6 +239,17 @@ class Evaluate(Section):
     missing: Literal["error", "drop", "miss"] = Field(
         "error", description="annotated videos without features: an error, left out, or (test videos) counted as misses"
     )
+
+    @field_validator("tiou")
+    @classmethod
+    def _check_hits(cls, tiou: str, info: ValidationInfo) -> str:
+        """An overlap of 0 would make every segment of the right video a hit, and none is above 1."""
+        thresholds = threshold_range(tiou)
+        if info.data.get("protocol") == "activitynet" and thresholds[0] == 0:
+            raise ValueError("expected thresholds above 0 under activitynet, where an IoU equal to one is a hit")
+        if info.data.get("protocol") == "thumos14" and thresholds[-1] == 1:
+            raise ValueError("expected thresholds below 1 under thumos14, where a hit needs an IoU above one")
+        return tiou
 
 
 class Settings(Section):

@@ -138,7 +138,7 @@ def selection_of(model: dict[str, Any] | None) -> str:
     """How a model was chosen, as far as its results say it: `last (iteration 300, seed 0)`."""
     if model is None:
         return "selection unknown"
-    if "iteration" not in model:
+    if model.get("iteration") is None or model.get("seed") is None:
         return f"selection {model['selection']} (published checkpoint)"
     return f"{model['selection']} (iteration {model['iteration']}, seed {model['seed']})"
 

@@ -15,16 +15,20 @@ from um.params import STAGES, Evaluate, Localize, Params, Train, threshold_range
 steps = st.sampled_from(["0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "1"])
 
 
-@given(st.integers(0, 400), st.integers(0, 60), steps)
-def test_a_range_holds_both_ends_and_every_step_between(first, count, step):
+@given(st.data(), steps)
+def test_a_range_holds_both_ends_and_every_step_between(data, step):
+    most = round(1 / float(step))
+    first = data.draw(st.integers(0, most))
+    count = data.draw(st.integers(0, min(most - first, 999)))
     start, stop = first * float(step), (first + count) * float(step)
-    values = threshold_range(f"{start}:{stop}:{step}")
+    values = threshold_range(f"{start}:{min(stop, 1.0)}:{step}")
     assert len(values) == count + 1
     assert values == pytest.approx([start + i * float(step) for i in range(count + 1)], abs=1e-9)
 
 
-@given(st.integers(0, 9), st.integers(0, 60), st.floats(0.01, 0.99))
-def test_a_range_whose_step_misses_the_stop_ends_before_it(first, count, part):
+@given(st.integers(0, 9), st.data(), st.floats(0.01, 0.99))
+def test_a_range_whose_step_misses_the_stop_ends_before_it(first, data, part):
+    count = data.draw(st.integers(0, 9 - first))
     values = threshold_range(f"{first / 10}:{first / 10 + (count + part) / 10}:0.1")
     assert len(values) == count + 1
     assert values[-1] <= first / 10 + (count + part) / 10
@@ -49,8 +53,11 @@ def test_what_is_no_range_is_refused(text):
         threshold_range(text)
 
 
-@pytest.mark.parametrize("text", ["nan:1:0.1", "0:inf:0.1", "0:1:nan", "0:1:inf"])
-def test_ranges_are_finite(text):
+@pytest.mark.parametrize(
+    "text",
+    ["nan:1:0.1", "0:inf:0.1", "0:1:nan", "0:1:inf", "-0.1:1:0.1", "0:1.1:0.1", "0:1:1e-320", "0:1:0.0001", "0:1:1e-7"],
+)
+def test_ranges_are_finite_within_0_and_1_and_of_a_thousand_thresholds_at_most(text):
     with pytest.raises(ValueError, match="expected"):
         threshold_range(text)
 
@@ -61,6 +68,12 @@ def test_ranges_are_finite(text):
         ("seeds: [0]\ntrain:\n  lr: 1.0e-3\n  lr: 1.0e-4\n", "found key lr twice at line 4; expected the project"),
         ("seeds: [0\n", "found invalid YAML at line 2"),
         ("features: {crop: 300}\n", r"features = .*; expected crop \(300\) to be at most short_side \(256\)"),
+        (
+            "evaluate: {tiou: '0:0.5:0.1'}\n",
+            "'0:0.5:0.1'; expected thresholds above 0 under activitynet",
+        ),
+        ("evaluate: {protocol: thumos14, tiou: '0.5:1:0.1'}\n", "thresholds below 1 under thumos14"),
+        ("evaluate: {tiou: 0:1:0.1}\n", "evaluate.tiou = 60.1; expected start:stop:step in quotes"),
         ("evaluate: {tiou: '1'}\n", "evaluate.tiou = '1'; expected start:stop:step"),
     ],
 )
