@@ -42,6 +42,12 @@ Cookies = Annotated[
     typer.Option(envvar="UM_COOKIES", exists=True, dir_okay=False, help="a browser's cookies.txt, for YouTube"),
 ]
 FlowWeights = Annotated[Optional[Path], typer.Option(help="the same of its flow network")]  # noqa: UP045
+FeatureFps = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(help="frames per second that features from elsewhere were made at; default: their spec.json, or 25"),
+]
+FeatureWindow = Annotated[Optional[int], typer.Option(help="frames that a row of them saw; default: the same, or 16")]  # noqa: UP045
+FeatureStride = Annotated[Optional[int], typer.Option(help="frames from row to row; default: the window")]  # noqa: UP045
 AS_PUBLISHED = ("official", "paper", "seed")  # variants that are what they are
 SHARD = "one of K processes that share the videos and the folder; when all have ended, one run without it"
 ISSUES = "the issue tracker of the repository it came from"
@@ -244,12 +250,17 @@ def inspect_features(
     folder: Annotated[Path, typer.Argument(help="a dataset, or features alone")],
     dataset: Annotated[Optional[str], typer.Option(help="dataset of params.yaml whose evaluate.missing holds")] = None,  # noqa: UP045
     missing: Annotated[Optional[str], typer.Option(help="error, drop or miss, as for um train")] = None,  # noqa: UP045
+    feature_fps: FeatureFps = None,
+    feature_window: FeatureWindow = None,
+    feature_stride: FeatureStride = None,
 ) -> None:
     """Say what a folder of features is, and whether um train would take it."""
+    from um.datasets.clock import stated
     from um.datasets.inspection import inspect as describe
 
+    clock = stated(feature_fps, feature_window, feature_stride)
     changed: Changed = {"evaluate": {"missing": missing} if missing else {}}
-    describe(folder, _settings(dataset, changed).evaluate.missing, typer.echo)
+    describe(folder, _settings(dataset, changed).evaluate.missing, typer.echo, clock)
 
 
 def _weights(settings: Features, rgb: Path, flow: Path | None) -> dict[str, Path]:
@@ -270,10 +281,14 @@ def train(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="of all random choices")] = 0,
     out: Out = Path("models"),
     device: Device = "auto",
+    feature_fps: FeatureFps = None,
+    feature_window: FeatureWindow = None,
+    feature_stride: FeatureStride = None,
     *,
     changed: Changed,
 ) -> None:
     """Train UM; a killed run goes on where it was."""
+    from um.datasets.clock import stated
     from um.datasets.folder import Folder
     from um.device import choose_device
     from um.loss import imbalance
@@ -282,7 +297,9 @@ def train(
 
     settings = _settings(dataset, changed, variant)
     chosen = choose_device(device)
-    run = open_run(Folder(_root(dataset, data_dir), settings.train.streams, settings.evaluate.missing), settings, seed)
+    clock = stated(feature_fps, feature_window, feature_stride)
+    folder = Folder(_root(dataset, data_dir), settings.train.streams, settings.evaluate.missing, clock=clock)
+    run = open_run(folder, settings, seed)
     if variant not in AS_PUBLISHED and (warning := imbalance(settings.train, len(run.classes))):
         log.warning(warning)
     steps = settings.train.iterations * (2 if settings.train.held_out else 1)
@@ -299,16 +316,21 @@ def test(
     data_dir: DataDir = None,
     variant: Variant = params.OURS,
     device: Device = "auto",
+    feature_fps: FeatureFps = None,
+    feature_window: FeatureWindow = None,
+    feature_stride: FeatureStride = None,
     *,
     changed: Changed,
 ) -> None:
     """Localise and evaluate: write predictions.json and metrics.json."""
+    from um.datasets.clock import stated
     from um.device import choose_device
     from um.table import show
     from um.test import test as run_test
 
     settings = _settings(dataset, changed, variant)
-    metrics = run_test(_root(dataset, data_dir), model_file, out, settings, choose_device(device))
+    clock = stated(feature_fps, feature_window, feature_stride)
+    metrics = run_test(_root(dataset, data_dir), model_file, out, settings, choose_device(device), clock)
     show(metrics)
 
 

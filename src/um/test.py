@@ -13,6 +13,7 @@ from torch import Tensor
 
 from um import checkpoint
 from um.checkpoint import Header
+from um.datasets import clock as clocks
 from um.datasets.annotations import AMBIGUOUS, Annotations, load, video_id
 from um.datasets.folder import Folder, loose_features
 from um.datasets.source import by_id
@@ -22,7 +23,7 @@ from um.evaluation import metrics as scores
 from um.evaluation.metrics import accuracy, evaluate, missing
 from um.features.extract import extract
 from um.files import check_ours, held, write_json
-from um.forms import validate
+from um.forms import Spec, validate
 from um.localize import Curves
 from um.model import UM
 from um.params import Features, Localize, Settings, Train
@@ -33,7 +34,9 @@ from um.submission import BEGINNING, submission
 log = logging.getLogger(__name__)
 
 
-def test(root: Path, model_file: Path, out: Path, settings: Settings, device: torch.device) -> dict[str, Any]:
+def test(
+    root: Path, model_file: Path, out: Path, settings: Settings, device: torch.device, clock: Spec | None = None
+) -> dict[str, Any]:
     """Localise and score the test subset; write `predictions.json` and `metrics.json`.
 
     Args:
@@ -42,6 +45,7 @@ def test(root: Path, model_file: Path, out: Path, settings: Settings, device: to
         out: folder of the two files.
         settings: of localisation and evaluation.
         device: where the network runs.
+        clock: of the features, where options give it.
 
     Returns:
         The metrics.
@@ -49,13 +53,17 @@ def test(root: Path, model_file: Path, out: Path, settings: Settings, device: to
     with held(out, "um test"):
         check_ours(out / "predictions.json", BEGINNING)
         check_ours(out / "metrics.json", scores.BEGINNING)
-        return _test(root, model_file, out, settings, device)
+        return _test(root, model_file, out, settings, device, clock)
 
 
-def _test(root: Path, model_file: Path, out: Path, settings: Settings, device: torch.device) -> dict[str, Any]:
+def _test(
+    root: Path, model_file: Path, out: Path, settings: Settings, device: torch.device, clock: Spec | None
+) -> dict[str, Any]:
     model, header = checkpoint.read(model_file, settings.train)
     streams = ",".join(header.streams) if header else settings.train.streams
-    folder = Folder(root, streams, settings.evaluate.missing)
+    folder = Folder(root, streams, settings.evaluate.missing, clock=clock)
+    if header:
+        clocks.agree(folder.features, folder.snippet_seconds, header.snippet_seconds, model_file)
     classes = header.classes if header else folder.classes
     subset = load_subset(folder, "test")
     _check_width(root, subset.packed_NF.shape[1], model, model_file)
@@ -140,7 +148,7 @@ def localize(
         if not path.exists():
             raise BadInput(path, "no such file or folder", "a video, or a folder of um extract", "check the path")
     videos = by_id(path for path in inputs if not path.is_dir())
-    made = [(path, loose_features(path, header.streams)) for path in inputs if path.is_dir()]
+    made = [(path, loose_features(path, header.streams, header.snippet_seconds)) for path in inputs if path.is_dir()]
     places = [*((name, path) for name, path in videos.items()), *((name, path) for path, own in made for name in own)]
     for name, where in places:  # before the long work
         if sum(name == other for other, _ in places) > 1:

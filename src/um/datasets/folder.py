@@ -1,7 +1,7 @@
 """A dataset as a folder: annotations and features by video id, in any layout of `um.datasets.layouts`.
 
 split_train.txt, split_test.txt     the videos that count, where they are listed (the official code, ACM-Net)
-features/spec.json                  how the features were made, when we made them
+features/spec.json                  how the features were made, and their clock
 """
 
 import logging
@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from um.datasets import clock as clocks
 from um.datasets import layouts
 from um.datasets.annotations import SLACK, Annotations, Video, video_id
 from um.errors import BadInput, some
 from um.features import store
+from um.forms import Spec
 
 log = logging.getLogger(__name__)
 
 Features = NDArray[np.float32]  # (T, F), one row per snippet
-SNIPPET_SECONDS = 16 / 25  # of public features: 16 frames at 25 fps
 
 
 class Folder:
@@ -32,15 +33,22 @@ class Folder:
         missing: annotated videos without features: `error`; `drop` them; or count test videos as a `miss`. Features
             without annotation are an error too, or else ignored.
         annotated: the videos that count, instead of the folder's own annotations and split lists.
+        clock: of the features, where options give it.
 
     Raises:
         BadInput: no annotations or features in a known layout.
     """
 
     def __init__(
-        self, root: Path, streams: str = "auto", missing: str = "error", annotated: Annotations | None = None
+        self,
+        root: Path,
+        streams: str = "auto",
+        missing: str = "error",
+        annotated: Annotations | None = None,
+        clock: Spec | None = None,
     ) -> None:
-        self.missing, self._given = missing, annotated
+        self.missing, self._given, self._option = missing, annotated, clock
+        self.held: dict[str, int] = {}  # subset → bytes of its features in memory
         layout = layouts.recognise(root)
         self.root, self.features, self.layout = layout.root, layout.features, layout.name
         self.annotations: Annotations = annotated or layout.annotated()
@@ -66,19 +74,27 @@ class Folder:
     @cached_property
     def simulated(self) -> bool:
         """Whether spec.json says that the features are simulated."""
-        return store.made(self.features).get("simulated") is True
+        return any(store.made(spec.parent).get("simulated") is True for spec in self.specs)
+
+    @cached_property
+    def specs(self) -> list[Path]:
+        """The spec.json files beside the features."""
+        files = (array.file for named in self.files.values() for array in named.values())
+        return layouts.holders(self.features, files, "spec.json")
+
+    @cached_property
+    def clock(self) -> clocks.Clock:
+        """How the features count time: by spec.json, by options, or else as public ones do.
+
+        Raises:
+            BadInput: a spec.json that is none, or statements that differ.
+        """
+        return clocks.read(self.specs, self._option)
 
     @cached_property
     def snippet_seconds(self) -> float:
-        """Seconds of one snippet, from spec.json where the features have one."""
-        spec = self.features / "spec.json"
-        if not spec.exists():
-            return SNIPPET_SECONDS
-        values = store.made(self.features)
-        try:
-            return float(values["window"] / values["fps"])
-        except (KeyError, TypeError, ZeroDivisionError):
-            raise BadInput(spec, "no window and fps", "numbers above 0", "extract the features again") from None
+        """Seconds from one row of the features to the next."""
+        return self.clock.spec.snippet_seconds
 
     def described(self) -> list[Video]:
         """The videos of both subsets."""
@@ -88,7 +104,8 @@ class Folder:
         """What a subset holds, as far as it can be told without reading it: videos by id, their lengths, the width.
 
         Raises:
-            BadInput: videos without features or without labels, rgb and flow that differ in length, no arrays.
+            BadInput: videos without features or without labels, rgb and flow that differ in length, no arrays, or
+                annotations of other lengths.
         """
         videos = sorted(self._listed(role), key=lambda video: video.id)
         if not videos:
@@ -102,7 +119,9 @@ class Folder:
         if not videos:
             raise BadInput(self.features, f"no features of any {role} video", "at least one", "extract them")
         arrays_V = [[self.files[stream][video.id] for stream in self.streams] for video in videos]
-        lengths_V = [[array.shape()[0] for array in arrays] for arrays in arrays_V]
+        shapes_V = [[array.shape() for array in arrays] for arrays in arrays_V]
+        clocks.check_upright(self.features, videos, [shapes[0] for shapes in shapes_V], self.clock)
+        lengths_V = [[shape[0] for shape in shapes] for shapes in shapes_V]
         if uneven := [video.id for video, lengths in zip(videos, lengths_V, strict=True) if len(set(lengths)) > 1]:
             first = next(lengths for lengths in lengths_V if len(set(lengths)) > 1)
             found = f"{' and '.join(self.streams)} of other lengths in {some(uneven)}: first {first} snippets"
@@ -110,6 +129,7 @@ class Folder:
         if len(widths := {sum(array.width() for array in arrays) for arrays in arrays_V}) > 1:
             raise BadInput(self.root, f"feature widths {sorted(widths)}", "one width", "extract with one backbone")
         lengths = [lengths[0] for lengths in lengths_V]
+        clocks.check(self.features, self.annotations.path, self.clock, videos, lengths, " and ".join(self.streams))
         self._check_segments(videos, lengths)
         return videos, lengths, widths.pop()
 
@@ -143,9 +163,9 @@ class Folder:
         return self._given.subset(role) if self._given else listed(self.root, self.annotations, role)
 
     def _check_segments(self, videos: list[Video], lengths: list[int]) -> None:
-        """An annotation may leave out the duration, or be of another cut of the video: the features know its length.
+        """Where an annotation leaves out the duration, the features alone know where the video ends.
 
-        Four videos of THUMOS14 have annotations behind their end; features that are over before the end of the first
+        Four videos of THUMOS14 have annotations after their end; features that are over before the end of the first
         instance are of another video.
         """
         for video, length in zip(videos, lengths, strict=True):
@@ -155,8 +175,9 @@ class Folder:
             if last and last.end > within:
                 where = f"{self.annotations.path}: {video.id}"
                 found = f"segment [{last.start:g}, {last.end:g}] of {last.label}"
-                error = BadInput(where, found, f"an end within its features, {seconds:g} s", "are they of this video?")
-                if self.missing == "error" and min(instance.end for instance in video.instances) > within:
+                hint = "are they of this video? if not, move them away and say --missing drop or miss"
+                error = BadInput(where, found, f"an end within its features, {seconds:g} s", hint)
+                if not video.duration and min(instance.end for instance in video.instances) > within:
                     raise error
                 log.warning("%s", error)
 
@@ -208,17 +229,33 @@ def untaught(train: Iterable[Video], test: Iterable[Video]) -> list[str]:
     return sorted(tested - taught)
 
 
-def loose_features(folder: Path, streams: Sequence[str]) -> dict[str, Callable[[], Features]]:
-    """Features that `um extract` wrote outside a dataset, `{rgb,flow}/<id>.npy`: by id, what reads its (T, F)."""
-    names = sorted(path.stem for path in folder.glob(f"{streams[0]}/*.npy"))
+def loose_features(
+    folder: Path, streams: Sequence[str], snippet_seconds: float | None = None
+) -> dict[str, Callable[[], Features]]:
+    """Features that `um extract` wrote outside a dataset, `{rgb,flow}/<id>.npy`: by id, what reads its (T, F).
+
+    Args:
+        folder: of the features.
+        streams: to be read.
+        snippet_seconds: of the model that they are for.
+
+    Raises:
+        BadInput: no features there, an index.json that they do not fit, or a spec.json with another clock.
+    """
+    names = sorted(path.stem for path in folder.glob(f"{streams[0]}/*.npy") if not path.name.startswith("."))
     if not names:
         raise BadInput(folder, f"no {streams[0]}/<id>.npy", "a folder of um extract", "um extract VIDEO… --out DIR")
-    return {name: partial(_joined, [folder / stream / f"{name}.npy" for stream in streams]) for name in names}
+    specs = [path for path in (folder / "spec.json",) if path.is_file()]
+    if specs and snippet_seconds is not None:
+        clocks.agree(specs[0], clocks.read(specs, None).spec.snippet_seconds, snippet_seconds, "the model")
+    stored = [layouts.npy(folder / stream / f"{name}.npy", name, stream) for name in names for stream in streams]
+    by_file = {array.file: array for array in layouts.indexed(folder, stored)}
+    return {name: partial(_joined, [by_file[folder / stream / f"{name}.npy"] for stream in streams]) for name in names}
 
 
-def _joined(files: Sequence[Path]) -> Features:
-    arrays = [store.read(file) for file in files]
+def _joined(stored: Sequence[layouts.Stored]) -> Features:
+    arrays = [array.read() for array in stored]
     if len({len(array) for array in arrays}) > 1:
-        found = " and ".join(f"{len(array)} in {file}" for array, file in zip(arrays, files, strict=True))
-        raise BadInput(files[0], f"{found} snippets", "equal lengths", "extract both streams again")
+        found = " and ".join(f"{len(array)} in {one.where}" for array, one in zip(arrays, stored, strict=True))
+        raise BadInput(stored[0].where, f"{found} snippets", "equal lengths", "extract both streams again")
     return np.concatenate(arrays, axis=1).astype(np.float32)

@@ -67,5 +67,7 @@ def bring(
 
 def specification(folder: Folder) -> dict[str, Any]:
     """What is known of the features: their layout, and what their own spec.json says."""
-    made: dict[str, Any] = {"fps": FPS, "window": WINDOW} | store.made(folder.features)
+    made: dict[str, Any] = {"fps": FPS, "window": WINDOW}
+    for spec in folder.specs:  # beside all features, or beside each subset's
+        made |= store.made(spec.parent)
     return made | {"imported": folder.layout, "streams": ",".join(folder.streams)}

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from um.datasets import clock as clocks
 from um.datasets import layouts
 from um.datasets.annotations import Annotations, Video
 from um.datasets.folder import Folder, listed, untaught
 from um.datasets.layouts import STREAMS, Layout, Stored
 from um.errors import BadInput, some
 from um.features import store
+from um.forms import Spec
 from um.progress import progress
 
 
@@ -41,13 +43,14 @@ class Findings:
     problems: list[tuple[str, BadInput]] = field(default_factory=list)
 
 
-def inspect(root: Path, missing: str = "error", show: Callable[[str], None] = print) -> None:
+def inspect(root: Path, missing: str = "error", show: Callable[[str], None] = print, clock: Spec | None = None) -> None:
     """Describe a folder of features, with annotations or without.
 
     Args:
         root: the folder.
         missing: what annotated videos without features are, as for `Folder`.
         show: gets every line of the description.
+        clock: of the features, where options give it.
 
     Raises:
         BadInput: the first reason why `um train` would refuse it; without annotations, the first bad array.
@@ -57,6 +60,8 @@ def inspect(root: Path, missing: str = "error", show: Callable[[str], None] = pr
     show(f"layout        {layout.name} in {layout.features}")
     if store.made(layout.features).get("simulated") is True:
         show("made          SIMULATED, as features/spec.json says")
+    specs = layouts.holders(layout.features, (array.file for array in layout.arrays), "spec.json")
+    show(f"clock         {clocks.read(specs, clock)}")
     described = layout.annotated() if layout.annotations else None
     videos = {role: _role(layout, described, role) for role in ("train", "test")} if described else {}
     _annotations(layout, described, videos, show)
@@ -74,7 +79,7 @@ def inspect(root: Path, missing: str = "error", show: Callable[[str], None] = pr
     uneven = sorted(name for name in rgb.keys() & flow.keys() if rgb[name] != flow[name])
     _ids(show, "rgb != flow", uneven)
     if described:
-        folder = Folder(root, missing=missing)
+        folder = Folder(root, missing=missing, clock=clock)
         ids = {video.id for role in ("train", "test") for video in folder.check(role)[0]}
     else:
         layout.by_stream()
@@ -107,6 +112,7 @@ def _add(found: Findings, array: Stored) -> None:
     for stream in array.streams:
         found.dtypes[stream][str(values.dtype)] += 1
         found.widths[stream][array.width()] += 1
+        values = values.reshape(array.shape())
         found.lengths[stream].setdefault(array.id, len(values))
         part = np.ascontiguousarray(array.columns(values, stream))
         found.content[f"{stream} {hashlib.sha256(part.data).hexdigest()}"].add(array.id)

@@ -12,9 +12,11 @@ feature_{rgb,flow}_{train,val}.h5                           ProCL: one dataset p
 Feature files lie in features/ or in the folder itself, directly or by subset.
 """
 
+import math
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,14 @@ from numpy.typing import NDArray
 
 from um.datasets import annotations, wtalc
 from um.datasets.annotations import Annotations, video_id
-from um.errors import BadInput
+from um.errors import BadInput, some
 from um.features import store
+from um.files import sha256
+from um.forms import Index, check_file, check_fits, read_json, validate
 
 STREAMS = ("rgb", "flow")
 I3D = 1024  # columns of a single stream of Inception-I3D, which nobody splits in two
+STRETCH, FREE = 100, 1 << 26  # compressed arrays may unfold to so many times their size, or so many bytes
 VERSIONED = re.compile(r"(.+?)(\d\.\d)")  # activitynet1.2 is the folder activitynet with its _1.2 files
 
 
@@ -152,43 +157,81 @@ def recognise(root: Path) -> Layout:
         if len(found_here) > 1:
             raise BadInput(features, " and ".join(found_here), "one of the two", "move the other features away")
         for name, arrays in found_here.items():
-            return Layout(name, root, annotated, features, arrays)
-    raise BadInput(folders[0], "no features in a known layout", "feature files", "layouts are in docs/datasets.md")
+            return Layout(name, root, annotated, features, list(indexed(features, arrays)))
+    others = [path.name for kind in FOREIGN for path in _files(folders[0], f"*.{kind}")]
+    found = "no features in a known layout" + (f" but {some(sorted(others), 'file', 'files')}" if others else "")
+    raise BadInput(folders[0], found, "feature files", "layouts are in docs/datasets.md")
 
 
-def _npy(path: Path, name: str, *streams: str) -> Stored:
-    def shape() -> tuple[int, int]:
-        try:
-            found = np.lib.format.open_memmap(path, mode="r").shape
-        except (OSError, ValueError, EOFError, SyntaxError):
-            found = ()
-        rows, columns = found if len(found) == 2 and all(found) else store.read(path).shape  # says what is wrong
-        return rows, columns
+def holders(features: Path, files: Iterable[Path], name: str) -> list[Path]:
+    """The files called `name` in a folder of features, or in those between it and its arrays' `files`."""
+    folders = {folder for path in {file.parent for file in files} for folder in (path, *path.parents)}
+    inside = sorted(folder for folder in folders if folder.is_relative_to(features))
+    return [folder / name for folder in dict.fromkeys([features, *inside]) if (folder / name).is_file()]
 
-    return Stored(video_id(name), streams, path, str(path), shape, lambda: store.load(path))
+
+def indexed(features: Path, arrays: Iterable[Stored]) -> Iterator[Stored]:
+    """The arrays; those with an index.json of ours beside them are compared with it when they are read.
+
+    Raises:
+        BadInput: an index.json that is none, or of another spec.json.
+    """
+    arrays = list(arrays)
+    indexes: dict[Path, Index] = {}
+    for path in holders(features, (array.file for array in arrays), "index.json"):
+        content = read_json(path)
+        if isinstance(content, dict) and content.keys() & {"files", "spec"}:  # else it is somebody else's
+            indexes[path.parent] = index = validate(Index, content, path)
+            spec = path.with_name("spec.json")
+            if index.spec and not (spec.is_file() and sha256(spec) == index.spec):
+                found = "another spec.json" if spec.is_file() else "no spec.json"
+                raise BadInput(spec, f"{found} than index.json lists", f"sha256 {index.spec[:12]}…", store.RESTORE)
+    for array in arrays:
+        folder = next((folder for folder in array.file.parents if folder in indexes), None)
+        yield _listed(array, folder, indexes[folder]) if folder and array.file.suffix == ".npy" else array
+
+
+def _listed(array: Stored, folder: Path, index: Index) -> Stored:
+    entry = index.files.get(array.file.relative_to(folder).as_posix())
+    if entry:
+        return replace(array, load=partial(store.load, array.file, entry.sha256))
+    hint = "move it away; without an index.json beside them, features are taken as they are"
+    unlisted = BadInput(array.file, f"a file that {folder / 'index.json'} does not list", "listed files", hint)
+
+    def refuse() -> NDArray[Any]:
+        raise unlisted
+
+    return replace(array, load=refuse)
+
+
+def npy(path: Path, name: str, *streams: str) -> Stored:
+    """The array of an .npy file."""
+    return Stored(video_id(name), streams, path, str(path), partial(store.shape, path), partial(store.load, path))
 
 
 def _files(features: Path, pattern: str) -> list[Path]:
-    return sorted([*features.glob(pattern), *features.glob(f"*/{pattern}")])
+    """Files of a folder and of those in it; hidden ones are temporary, or another system's."""
+    found = [*features.glob(pattern), *features.glob(f"*/{pattern}")]
+    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def _stream_folders(features: Path) -> Iterator[Stored]:
     for stream in STREAMS:
         for path in _files(features, f"{stream}/*.npy"):
-            yield _npy(path, path.stem, stream)
+            yield npy(path, path.stem, stream)
 
 
 def _stream_files(features: Path) -> Iterator[Stored]:
     for stream in STREAMS:
         for path in _files(features, f"*_{stream}.npy"):
-            yield _npy(path, path.stem.removesuffix(f"_{stream}"), stream)
+            yield npy(path, path.stem.removesuffix(f"_{stream}"), stream)
 
 
 def _flow_beside(features: Path) -> Iterator[Stored]:
     if any(_files(features, "*-flow.npy")):
         for path in _files(features, "*.npy"):
             stream = "flow" if path.stem.endswith("-flow") else "rgb"
-            yield _npy(path, path.stem.removesuffix("-flow"), stream)
+            yield npy(path, path.stem.removesuffix("-flow"), stream)
 
 
 def _package(features: Path) -> Iterator[Stored]:
@@ -205,7 +248,7 @@ def _member(package: wtalc.Package, position: int, name: str) -> Stored:
         STREAMS,
         package.path,
         where,
-        lambda: _two(where, package.shape(position)),
+        lambda: store.check_shape(where, *package.form(position)),
         lambda: package.take(position),
     )
 
@@ -213,40 +256,78 @@ def _member(package: wtalc.Package, position: int, name: str) -> Stored:
 def _hdf5(features: Path) -> Iterator[Stored]:
     for stream in STREAMS:
         for path in _files(features, f"feature_{stream}_*.h5"):
+            check_file(path, "HDF5 with a dataset per video")
             try:
-                with h5py.File(path) as file:
-                    shapes = {name: getattr(array, "shape", ()) for name, array in file.items()}
-            except (OSError, KeyError) as error:
+                with h5py.File(path, "r") as file:
+                    declared = {name: _declared(path, file, name) for name in file}
+            except BadInput:
+                raise
+            except Exception as error:  # a damaged file can fail anywhere in the library
                 raise BadInput(path, f"no readable HDF5 ({error})", "a dataset per video", "is it whole?") from None
-            for name, shape in shapes.items():
+            for name, shape in declared.items():
                 yield _dataset(path, name, stream, shape)
 
 
-def _dataset(path: Path, name: str, stream: str, shape: tuple[int, ...]) -> Stored:
+def _declared(path: Path, file: h5py.File, name: str) -> tuple[int, int] | BadInput:
+    """(T, D) of a dataset whose values are all there, in this file; or why they are not."""
+    where, hint = f"{path}: {name}", "take the file as published"
+
+    def bad(found: str) -> BadInput:
+        return BadInput(where, found, f"a dataset of {store.EXPECTED}", hint)
+
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        return bad("a link")
+    found = file[name]
+    if not isinstance(found, h5py.Dataset):
+        return bad("a group")
+    if found.is_virtual or found.external:
+        return bad("values that lie in other files")
+    if found.shape is None or found.dtype.kind not in store.NUMBERS:
+        return bad(f"values of type {found.dtype}")
+    if not store.possible(found.shape):
+        return bad("an impossible shape")
+    needed, written = math.prod(found.shape) * found.dtype.itemsize, found.id.get_storage_size()
+    written = min(written, path.stat().st_size)
+    if found.chunks and found.id.get_create_plist().get_nfilters():
+        chunks = math.prod(-(-n // size) for n, size in zip(found.shape, found.chunks, strict=True))
+        if found.id.get_num_chunks() < chunks:
+            return bad(f"{found.id.get_num_chunks()} of {chunks} chunks written")
+        if needed > max(FREE, STRETCH * written):
+            return bad(f"{needed:,} bytes out of {written:,} that are compressed")
+    elif written < needed:
+        return bad(f"{written:,} of {needed:,} bytes written")
+    try:
+        return store.check_shape(where, found.dtype, found.shape)
+    except BadInput as error:
+        return error
+
+
+def _dataset(path: Path, name: str, stream: str, declared: tuple[int, int] | BadInput) -> Stored:
     where = f"{path}: {name}"
 
+    def shape() -> tuple[int, int]:
+        if isinstance(declared, BadInput):
+            raise declared
+        return declared
+
     def load() -> NDArray[Any]:
+        check_fits(where, math.prod(shape()) * 8, "an array", "split it")
         try:
-            with h5py.File(path) as file:
+            with h5py.File(path, "r") as file:
                 return np.asarray(file[name])
-        except (OSError, ValueError, TypeError) as error:
+        except Exception as error:  # a damaged file can fail anywhere in the library
             raise BadInput(where, f"no readable array ({error})", store.EXPECTED, "is the file whole?") from None
 
-    return Stored(video_id(name), (stream,), path, where, lambda: _two(where, shape), load)
-
-
-def _two(where: str, shape: tuple[int, ...]) -> tuple[int, int]:
-    if len(shape) != 2:
-        raise BadInput(where, f"shape {shape}", store.EXPECTED, "is the file whole?")
-    return shape[0], shape[1]
+    return Stored(video_id(name), (stream,), path, where, shape, load)
 
 
 def _joint_files(features: Path) -> Iterator[Stored]:
     for path in _files(features, "*.npy"):
         if not path.parent.name.endswith(wtalc.ANNOTATIONS):
-            yield _npy(path, path.stem, *STREAMS)
+            yield npy(path, path.stem, *STREAMS)
 
 
+FOREIGN = ("npz", "pt", "pth", "pkl", "pickle", "mat", "h5", "hdf5", "zip", "tar")
 JOINT = "<id>.npy, rgb and flow side by side"
 LAYOUTS: dict[str, Callable[[Path], Iterator[Stored]]] = {
     "{rgb,flow}/<id>.npy": _stream_folders,

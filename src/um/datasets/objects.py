@@ -4,8 +4,11 @@ numpy's own functions for unpickling trust the stream: it can declare plain byte
 none of them is used here. Stand-ins take what the stream says of an array, and build it from its bytes.
 """
 
+import mmap
 import pickle
+import pickletools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from um.errors import BadInput
+from um.features import store
+from um.forms import check_file, check_fits
+
+MOST_OPERATIONS = 3_000_000  # of a pickle; ActivityNet's segments take 300,000
+MOST_VALUES = 3_000_000  # in lists that are written out, or one per byte of the file
+WIDTHS = {pickletools.TAKEN_FROM_ARGUMENT1: 1, pickletools.TAKEN_FROM_ARGUMENT8U: 8}  # of a length; 4 else
+OPERATIONS = {operation.code: operation for operation in pickletools.opcodes}
+MEMOS = {"PUT", "BINPUT", "LONG_BINPUT"}
 
 
 class _DType:
@@ -39,6 +50,8 @@ class _Array:
         _, self.shape, dtype, fortran, content = state
         if not isinstance(dtype, _DType):
             raise pickle.UnpicklingError("an array without a type")
+        if not store.possible(self.shape):
+            raise pickle.UnpicklingError("an impossible shape")
         if dtype.name.startswith("O"):
             if not isinstance(content, list):
                 raise pickle.UnpicklingError("bytes for an array of objects")
@@ -47,20 +60,23 @@ class _Array:
             flat = np.frombuffer(content, dtype.name)
             self.values = flat.reshape(self.shape, order="F" if fortran else "C")
 
-    def plain(self) -> Any:
+    def plain(self, left: Iterator[int]) -> Any:
         """The values, objects as (nested) lists."""
         if isinstance(self.values, np.ndarray):
             return self.values
         values = np.empty(len(self.values), object)
         for position, value in enumerate(self.values):
-            values[position] = _plain(value)
+            values[position] = _plain(value, left)
         return values.reshape(self.shape).tolist()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, left: Iterator[int]) -> Any:
+    """The value with its arrays of objects as lists; a list that stands in many places is written out in each."""
+    if next(left, None) is None:
+        raise pickle.UnpicklingError("lists that unfold to more values than the file could hold")
     if isinstance(value, _Array):
-        return value.plain()
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return value.plain(left)
+    return [_plain(item, left) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _reconstruct(*_: object) -> _Array:
@@ -94,6 +110,51 @@ class _Unpickler(pickle.Unpickler):
         return STAND_INS[key]
 
 
+def _check_claims(stream: memoryview) -> None:
+    """Walk over a pickle without its payloads: what it says of lengths and of its memo is allocated before it is read.
+
+    Raises:
+        UnpicklingError: a payload longer than the rest of the file, places in the memo that nothing fills, no end.
+    """
+    at, size = 0, len(stream)
+    for count in range(MOST_OPERATIONS):
+        operation = OPERATIONS.get(chr(stream[at]) if at < size else "")
+        if operation is None:
+            raise pickle.UnpicklingError("no pickle")
+        if operation.name == "STOP":
+            return
+        start = at = at + 1
+        if operation.arg is not None:
+            if operation.arg.n == pickletools.UP_TO_NEWLINE:
+                for _ in range(2 if operation.arg.name == "stringnl_noescape_pair" else 1):
+                    at = _line_end(stream, at)
+            elif operation.arg.n >= 0:
+                at += operation.arg.n
+            else:
+                width = WIDTHS.get(operation.arg.n, 4)
+                at += width + int.from_bytes(stream[at : at + width], "little")
+        if at > size:
+            raise pickle.UnpicklingError(f"{operation.name} of more bytes than the file has")
+        if operation.name in MEMOS:
+            argument = bytes(stream[start:at])
+            place = int(argument) if operation.name == "PUT" else int.from_bytes(argument, "little")
+            if not 0 <= place <= count:
+                raise pickle.UnpicklingError("a place far out in the memo")
+        if operation.name == "FRAME" and int.from_bytes(stream[start:at], "little") > size - at:
+            raise pickle.UnpicklingError("a frame of more bytes than the file has")
+    raise pickle.UnpicklingError(f"more than {MOST_OPERATIONS:,} operations")
+
+
+def _line_end(stream: memoryview, at: int) -> int:
+    step = 4096
+    while at < len(stream):
+        found = bytes(stream[at : at + step]).find(b"\n")
+        if found >= 0:
+            return at + found + 1
+        at, step = at + step, 2 * step
+    return len(stream) + 1
+
+
 def read_objects(path: Path) -> list[Any]:
     """The elements of an array along its first axis: an object array, of Python 2 or 3, or a plain one.
 
@@ -104,19 +165,24 @@ def read_objects(path: Path) -> list[Any]:
         BadInput: no such file, another form, or a pickle of anything else.
     """
     expected, hint = "an array of arrays and plain values", "take the files as published"
-    try:
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, _, dtype = header[version](file)
-            if not dtype.hasobject:
-                file.seek(0)
-                return list(np.lib.format.read_array(file, allow_pickle=False))
+    check_file(path, expected, hint)
+    size = path.stat().st_size
+    check_fits(path, size, "an array", hint)
+    with path.open("rb") as file:
+        head = store.header(path, file, store.NUMBERS + store.TEXTS + "O", expected, hint)
+        if head.dtype.kind != "O":
+            return list(store.values(path, file, head)) if head.shape else []
+        try:
+            with (
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+                memoryview(content) as whole,
+                whole[head.first :] as stream,
+            ):
+                _check_claims(stream)
+            file.seek(head.first)
             array = _Unpickler(file, encoding="bytes").load()
-        if isinstance(array, _Array) and array.shape == shape and shape:
-            return list(array.plain())
-    except FileNotFoundError:
-        raise BadInput(path, "no such file", expected, hint) from None
-    except Exception as error:  # a hostile or damaged stream can fail anywhere
-        raise BadInput(path, f"no readable array ({error!r})", expected, hint) from None
+            if isinstance(array, _Array) and array.shape == head.shape and head.shape:
+                return list(array.plain(iter(range(max(size, MOST_VALUES)))))
+        except Exception as error:  # a hostile or damaged stream can fail anywhere
+            raise BadInput(path, f"no readable array ({error!r})", expected, hint) from None
     raise BadInput(path, f"no readable array ({type(array).__name__})", expected, hint)

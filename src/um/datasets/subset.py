@@ -15,6 +15,7 @@ from torch import Tensor
 from um.datasets.annotations import Video
 from um.datasets.folder import Folder
 from um.errors import BadInput, some
+from um.forms import check_fits
 
 log = logging.getLogger(__name__)
 
@@ -91,11 +92,17 @@ def load_subset(folder: Folder, role: str, dtype: torch.dtype = torch.float32) -
         dtype: of the resident features; torch.float16 halves their memory.
 
     Raises:
-        BadInput: as `Folder.check`, and features that are no finite floats, or too large for `dtype`.
+        BadInput: as `Folder.check`, and features that are no finite floats, too large for `dtype`, or, with the other
+            subset of the folder if that was read, for this machine's memory.
     """
     videos, lengths, width = folder.check(role)
     length_V = torch.tensor(lengths)
     offset_V = length_V.cumsum(0) - length_V
+    folder.held[role] = sum(lengths) * width * dtype.itemsize
+    hint = "take fewer videos, or one stream: --streams"
+    if dtype == torch.float32 and "train" in folder.held:
+        hint = "--resident float16 halves it; or take fewer videos, or one stream: --streams"
+    check_fits(folder.features, sum(folder.held.values()), "features in memory", hint)
     packed_NF = torch.empty(sum(lengths), width, dtype=dtype)
     for video, first, length in zip(videos, offset_V.tolist(), lengths, strict=True):
         rows_TF = packed_NF[first : first + length]

@@ -41,20 +41,20 @@ class Package:
         self.path = path
         self.names = _names(path.with_name(path.name.removesuffix(FEATURES) + ANNOTATIONS))
         self._arrays: list[Any] = []
-        self._shapes: list[tuple[int, ...]] = []
+        self._forms: list[tuple[np.dtype[Any], tuple[int, ...]]] = []
 
     def _open(self) -> None:
         self._arrays = [np.asarray(array) for array in read_objects(self.path)]
-        self._shapes = [array.shape for array in self._arrays]
+        self._forms = [(array.dtype, array.shape) for array in self._arrays]
         if len(self._arrays) != len(self.names):
             found = f"{len(self._arrays)} arrays"
             raise BadInput(self.path, found, f"{len(self.names)}, as videoname.npy has names", HINT)
 
-    def shape(self, position: int) -> tuple[int, ...]:
-        """Shape of an array."""
-        if not self._shapes:
+    def form(self, position: int) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        """Type and shape of an array."""
+        if not self._forms:
             self._open()
-        return self._shapes[position]
+        return self._forms[position]
 
     def take(self, position: int) -> NDArray[Any]:
         """An array, which is let go here."""
@@ -90,7 +90,7 @@ def database(folder: Path) -> dict[str, Any]:
     for name, *values in zip(names, *columns.values(), strict=True):
         try:
             subset, labels, of_video, segments, duration = _entry(*values)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise BadInput(f"{folder}: {name}", str(error), "texts, [start, end] and seconds", HINT) from None
         if labels and len(labels) != len(segments):
             unpaired.append(name)
@@ -99,9 +99,9 @@ def database(folder: Path) -> dict[str, Any]:
         if set(labels) - classes:
             unknown.append(name)
         annotated = [{"label": label, "segment": segment} for label, segment in zip(labels, segments, strict=False)]
-        # a duration that is too short for its segments (it may be rounded) ends with the last of them
-        end = max([duration, *(segment[1] for segment in segments)])
-        entries[name] = {"subset": subset, "duration": end, "annotations": annotated}
+        entries[name] = {"subset": subset, "annotations": annotated}
+        if duration > 0:  # one that is too short for its segments (it may be rounded) ends with the last of them
+            entries[name]["duration"] = max([duration, *(segment[1] for segment in segments)])
         if doubtful := ambiguous.get(video_id(name)):
             entries[name]["ambiguous"] = doubtful
     if unpaired:

@@ -1,10 +1,12 @@
 """Recognisers with pretrained weights, built through mmengine configs and mmaction2's registry."""
 
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from um.errors import BadInput
+from um.forms import check_file, check_fits
 
 CONFIGS = Path(__file__).with_name("configs")
 PUBLIC_HEAD = "logits.conv3d."  # of the public PyTorch port's rgb_imagenet.pt and flow_imagenet.pt
@@ -81,6 +83,8 @@ def _config(path: Path) -> Any:
 
 
 def _load(recognizer: Any, path: Path) -> None:
+    import torch
+
     state = _read(path)
     needed = {key: value.shape for key, value in recognizer.state_dict().items()}
     given = {key: value.shape for key, value in state.items()}
@@ -90,6 +94,14 @@ def _load(recognizer: Any, path: Path) -> None:
     if wrong:
         found = f"{len(wrong)} weights missing, unknown or of another shape, {wrong[0]} among them"
         raise BadInput(path, found, f"weights of {type(recognizer.backbone).__name__}", "choose the backbone they fit")
+    for key, value in state.items():
+        if key.endswith("num_batches_tracked"):
+            continue
+        if not value.is_floating_point() or value.layout is not torch.strided:
+            raise BadInput(path, f"{value.dtype} in {key}", "dense floating-point weights", "choose another file")
+        values = value.float()
+        if not values.isfinite().all() or (key.endswith("running_var") and (values < 0).any()):
+            raise BadInput(path, f"{key} with NaN, infinite or impossible values", "finite weights", "is it whole?")
     recognizer.load_state_dict(state, strict=False)
 
 
@@ -97,23 +109,35 @@ def _read(path: Path) -> dict[str, Any]:
     import torch
     from safetensors.torch import load_file
 
-    if not path.is_file():
-        raise BadInput(path, "no such file", "pretrained weights", "`um weights` fetches the default ones")
+    check_file(path, "pretrained weights", "`um weights` fetches the default ones")
+    size = path.stat().st_size
+    check_fits(path, size, "weights", "is this the right file?")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if zipfile.is_zipfile(path):  # PyTorch stores, and does not compress
+            with zipfile.ZipFile(path) as archive:
+                if sum(member.file_size for member in archive.infolist()) > size:
+                    raise ValueError("members larger than the file")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a file that is none can fail anywhere in the unpickler
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInput(path, first, "safetensors or a PyTorch checkpoint of tensors", "is the file whole?") from None
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
-    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not state or not all(map(_is_weight, state.items())):
         raise BadInput(path, "no state_dict of tensors", "an mmengine checkpoint", "choose another file")
     return _from_public_port(state) if f"{PUBLIC_HEAD}weight" in state else state
 
 
+def _is_weight(item: tuple[Any, Any]) -> bool:
+    import torch
+
+    return isinstance(item[0], str) and isinstance(item[1], torch.Tensor)
+
+
 def _from_public_port(state: dict[str, Any]) -> dict[str, Any]:
     renamed = {f"backbone.{key}": value for key, value in state.items() if not key.startswith(PUBLIC_HEAD)}
-    renamed["cls_head.fc_cls.weight"] = state[f"{PUBLIC_HEAD}weight"].flatten(1)
-    renamed["cls_head.fc_cls.bias"] = state[f"{PUBLIC_HEAD}bias"]
+    head = {key.removeprefix(PUBLIC_HEAD): value for key, value in state.items() if key.startswith(PUBLIC_HEAD)}
+    head["weight"] = head["weight"].flatten(1) if head["weight"].ndim > 1 else head["weight"]
+    renamed |= {f"cls_head.fc_cls.{key}": value for key, value in head.items()}
     return renamed

@@ -1,19 +1,39 @@
 """A feature file: float (T, D), one row per snippet."""
 
+import hashlib
+import io
+import math
+import os
+import struct
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from um.errors import BadInput
 from um.files import atomic
-from um.forms import read_json
+from um.forms import check_file, check_fits, read_json
 
 Features = npt.NDArray[np.floating]
 
 EXPECTED = "floats (T, D)"
 HINT = "extract the video again"
+RESTORE = "um extract makes it again as listed; without an index.json beside them, features are taken as they are"
+MAGIC = b"\x93NUMPY"
+LONGEST_HEADER = 10_000  # bytes; numpy's own limit
+EMPTY = 1_000_000  # the most that the other axes of an array without values may come to
+NUMBERS, TEXTS = "biufc", "SU"  # kinds of number types, in numpy's letters
+CHUNK = 1 << 20  # bytes; a chunk is hashed while it is in the processor's cache
+
+
+class Header(NamedTuple):
+    """What an .npy file declares, checked against its size."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    fortran: bool
+    first: int  # byte of the values
 
 
 def made(folder: Path) -> dict[str, Any]:
@@ -35,28 +55,122 @@ def read(path: Path) -> Features:
     return check(path, load(path))
 
 
-def load(path: Path) -> npt.NDArray[Any]:
-    """The array of a .npy file, unchecked; anything else is BadInput."""
-    expected = f"a .npy file of {EXPECTED}"
+def shape(path: Path) -> tuple[int, int]:
+    """(T, D) of a feature file by its header, which fits its size; no values are read.
+
+    Raises:
+        BadInput: as `read`, but for values that are not finite.
+    """
+    with _open(path) as file:
+        head = header(path, file, NUMBERS)
+    return check_shape(path, head.dtype, head.shape)
+
+
+def load(path: Path, sha256: str | None = None) -> npt.NDArray[Any]:
+    """The array of numbers of a .npy file, in any shape.
+
+    Raises:
+        BadInput: no such file, another content, or with `sha256` another file than that.
+    """
+    with _open(path) as file:
+        head = header(path, file, NUMBERS)
+        return values(path, file, head, sha256)
+
+
+def _open(path: Path) -> IO[bytes]:
+    check_file(path, f"a .npy file of {EXPECTED}", "extract the video first")
+    return path.open("rb")
+
+
+def header(
+    path: Path, file: IO[bytes], kinds: str, expected: str = f"a .npy file of {EXPECTED}", hint: str = HINT
+) -> Header:
+    """Read the header of an open .npy file whose type is of one of `kinds`, as in `np.dtype.kind`.
+
+    Raises:
+        BadInput: no header, one that does not fit the file's size, or another type.
+    """
+    start = file.read(len(MAGIC) + 6 + LONGEST_HEADER)
+    version = tuple(start[len(MAGIC) :][:2])
+    known = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if not start.startswith(MAGIC) or version not in known:
+        found = "a zip archive, such as .npz" if start.startswith(b"PK\3\4") else "no header of numpy's"
+        hint = "save its array by itself, with np.save" if start.startswith(b"PK\3\4") else hint
+        raise BadInput(path, f"no readable array ({found})", expected, hint)
     try:
-        with path.open("rb") as file:
-            features: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    except FileNotFoundError:
-        raise BadInput(path, "no such file", expected, "extract the video first") from None
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise BadInput(path, f"no readable array ({error})", expected, HINT) from None
-    return features
+        (length,) = struct.unpack_from("<H" if version == (1, 0) else "<I", start, len(MAGIC) + 2)
+        if length > LONGEST_HEADER:
+            raise ValueError(f"a header of {length} bytes")
+        content = io.BytesIO(start)
+        content.seek(len(MAGIC) + 2)
+        declared, fortran, dtype = known[version](content)
+    except Exception as error:  # numpy's parser of Python literals can fail anywhere
+        raise BadInput(path, f"no readable array ({error or type(error).__name__})", expected, hint) from None
+    if dtype.kind not in kinds:
+        what = "objects" if dtype.kind == "O" else str(dtype)
+        raise BadInput(path, f"an array of {what}, {_short(declared)}", expected, "save plain floats, with np.save")
+    there = os.fstat(file.fileno()).st_size - content.tell()
+    if dtype.kind == "O" and possible(declared):  # a pickle of any length
+        return Header(dtype, declared, fortran, content.tell())
+    if not possible(declared) or math.prod(declared) * dtype.itemsize != there:
+        found = f"{there:,} bytes of values for {dtype} {_short(declared)}"
+        needed = f"{math.prod(declared) * dtype.itemsize:,}" if possible(declared) else "a possible shape"
+        raise BadInput(path, found, f"{needed}, as its header says", f"the file is cut or damaged: {hint}")
+    return Header(dtype, declared, fortran, content.tell())
+
+
+def values(path: Path, file: IO[bytes], head: Header, sha256: str | None = None) -> npt.NDArray[Any]:
+    """The values of an open .npy file; with `sha256`, of the file of that hash alone."""
+    size = os.fstat(file.fileno()).st_size
+    check_fits(path, size, "an array", "split it")
+    content, digest, at = np.empty(size, np.uint8), hashlib.sha256(), 0
+    file.seek(0)
+    while count := file.readinto(content.data[at : at + CHUNK]):  # type: ignore[attr-defined]
+        if sha256 is not None:
+            digest.update(content.data[at : at + count])
+        at += count
+    if at < size:
+        raise BadInput(path, f"{at:,} bytes", f"{size:,}, as a moment ago", "is something else writing it?")
+    if sha256 is not None and digest.hexdigest() != sha256:
+        found = f"another file than index.json lists (sha256 {digest.hexdigest()[:12]}…)"
+        raise BadInput(path, found, f"sha256 {sha256[:12]}…", RESTORE)
+    flat = np.frombuffer(content, head.dtype, math.prod(head.shape), head.first)
+    return flat.reshape(head.shape, order="F" if head.fortran else "C")
+
+
+def possible(declared: tuple[int, ...]) -> bool:
+    """Whether memory could hold an array of the shape; one without values may not have axes that are endless."""
+    cells = math.prod(max(1, int(n)) for n in declared)
+    return all(n >= 0 for n in declared) and cells < 2**48 and (cells <= EMPTY or 0 not in declared)
+
+
+def _short(declared: tuple[int, ...]) -> str:
+    named = [str(n) if abs(n) < 10**18 else "a huge number" for n in declared[:8]]
+    return f"({', '.join(named)}{',' if len(named) == 1 else ''})"
+
+
+def check_shape(where: str | Path, dtype: np.dtype[Any], declared: tuple[int, ...]) -> tuple[int, int]:
+    """(T, D) of an array of floats; axes of length 1 after the first do not count, as in (T, D, 1, 1).
+
+    Raises:
+        BadInput: another shape or type, or no values.
+    """
+    kept = declared[:1] + tuple(n for n in declared[1:] if n != 1) if len(declared) > 2 else declared
+    kept = (*kept, 1) if len(declared) > 2 and len(kept) == 1 else kept
+    if len(kept) != 2 or not np.issubdtype(dtype, np.floating):
+        hint = "choose or average crops: a row per snippet is wanted" if len(kept) > 2 else HINT
+        raise BadInput(where, f"{dtype} {_short(declared)}", EXPECTED, hint)
+    if 0 in kept:
+        raise BadInput(where, f"an empty array {_short(declared)}", EXPECTED + " with T >= 1", HINT)
+    return kept[0], kept[1]
 
 
 def check(where: str | Path, features: npt.NDArray[Any]) -> Features:
-    """The same array when it is (T, D) floats, T >= 1 and all finite; otherwise BadInput."""
-    if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating):
-        raise BadInput(where, f"{features.dtype} {features.shape}", EXPECTED, HINT)
-    if not features.size:
-        raise BadInput(where, f"an empty array {features.shape}", EXPECTED + " with T >= 1", HINT)
+    """The array as (T, D) floats, T >= 1 and all finite; otherwise BadInput."""
+    features = features.reshape(check_shape(where, features.dtype, features.shape))
     if bad := features.size - int(np.isfinite(features).sum()):
         raise BadInput(where, f"{bad} of {features.size} values NaN or infinite", "finite values", HINT)
-    return np.asarray(features)
+    return features
 
 
 def write(path: Path, features_TD: Features, dtype: npt.DTypeLike = np.float32) -> None:

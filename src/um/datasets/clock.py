@@ -1,0 +1,306 @@
+"""The clock of features, and whether the annotations of their videos agree with it.
+
+Two statements about one length: a video's duration, or else the end of its last instance; and rows x seconds per row.
+docs/features.md says which differences are honest, with the figures that the limits here come from.
+
+Shape legend: V videos, K clocks that are tried.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from itertools import product
+from math import comb
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from um.datasets.annotations import SLACK, Video
+from um.errors import BadInput
+from um.forms import Spec, load, validate
+
+log = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
+
+PUBLIC = Spec(fps=25, window=16)  # of public features
+OPTION = "--feature-"
+DRIFT = 0.04  # of a duration: ActivityNet's declared frame rates are within 3.9 % for 99.9 % of its videos
+BIAS = 0.03  # the same for the median of all videos; it is 0.1 % in ActivityNet, 1 % in ucf6 (short videos)
+OUTLIERS = 10  # one video in so many may disagree
+UNLIKELY = 0.01
+REACH = 0.9  # of features without durations: some instance of many ends beyond that share
+RATES = (25, 30, 24, 15, 10, 50, 60, 5, 1)  # frames per second, the usual ones first
+STRIDES = (16, 8, 4, 2, 1, 32, 64)  # frames
+WIDTHS = (512, 1024, 2048, 4096)  # columns of public features
+LONGEST_ROW = 5.0  # seconds; where rows would stand for more, times are in another unit
+
+
+class Clock(NamedTuple):
+    """How features count time.
+
+    Attributes:
+        spec: frames per second, and frames of a row and to the next.
+        origin: the spec.json or the command line that says so; None where it is assumed, as for public features.
+        made: whether `um extract` wrote the spec.json.
+    """
+
+    spec: Spec
+    origin: str | Path | None = None
+    made: bool = False
+
+    def __str__(self) -> str:
+        said = "assumed" if self.origin is None else f"by {self.origin}"
+        return f"{self.spec.snippet_seconds:.4g} s from row to row ({_words(self.spec)}; {said})"
+
+
+def stated(fps: float | None = None, window: int | None = None, stride: int | None = None) -> Spec | None:
+    """The clock that options give, what they leave out as in public features; None without any.
+
+    Raises:
+        BadInput: numbers out of range.
+    """
+    given = {key: value for key, value in (("fps", fps), ("window", window), ("stride", stride)) if value is not None}
+    public = {"fps": PUBLIC.fps, "window": max(PUBLIC.window, stride or 0)}
+    return validate(Spec, public | given, "command line", OPTION) if given else None
+
+
+def read(specs: Sequence[Path], option: Spec | None) -> Clock:
+    """The clock of features from the spec.json files beside them, and options.
+
+    Raises:
+        BadInput: a spec.json that is none, or two statements that differ.
+    """
+    said = [Clock(load(Spec, path), path, path.with_name("index.json").is_file()) for path in specs]
+    said += [Clock(option, "the command line")] if option else []
+    for other in said[1:]:
+        agree(str(other.origin), other.spec.snippet_seconds, said[0].spec.snippet_seconds, str(said[0].origin))
+    return said[0] if said else Clock(PUBLIC)
+
+
+def agree(where: str | Path, seconds: float, others: float, who: str | Path) -> None:
+    """Refuse two statements about the seconds from row to row that differ.
+
+    Raises:
+        BadInput: they do, by more than rounding.
+    """
+    if abs(seconds - others) > 1e-3 * others:
+        found, expected = f"{seconds:.4g} s from row to row", f"{others:.4g} s, as {who} says"
+        hint = "take features of the same clock, or correct the statement (docs/features.md, Features from elsewhere)"
+        raise BadInput(where, found, expected, hint)
+
+
+def check_upright(features: Path, videos: Sequence[Video], shapes_V: Sequence[tuple[int, int]], clock: Clock) -> None:
+    """Refuse arrays that are (D, T): their rows are equal and their columns are not, or fit the durations.
+
+    Raises:
+        BadInput: they are transposed.
+    """
+    rows_V, columns_V = np.array(shapes_V).T
+    if len(set(rows_V)) > 1:
+        return
+    d_V = _durations(videos)
+    known_V = np.isfinite(d_V)
+    fit = known_V.any() and _share(clock.spec, columns_V[known_V], d_V[known_V]) > 0.9
+    fit = fit and _share(clock.spec, rows_V[known_V], d_V[known_V]) < 0.1
+    wide = rows_V[0] in WIDTHS and columns_V.max() < rows_V[0] and columns_V[0] not in WIDTHS
+    if len(set(columns_V)) > 1 or fit or (wide and not known_V.any()):
+        found = f"{rows_V[0]} rows and {_range(columns_V)} columns in {len(videos)} videos: arrays of (D, T)"
+        raise BadInput(features, found, "floats (T, D), a row per snippet", "transpose them: np.load(file).T")
+
+
+def check(
+    features: Path, annotations: Path, clock: Clock, videos: Sequence[Video], rows_V: Sequence[int], streams: str
+) -> None:
+    """Compare the lengths of videos by their features with those by their annotations, both ways.
+
+    Args:
+        features: folder, for errors.
+        annotations: file, for errors.
+        clock: of the features.
+        videos: V videos.
+        rows_V: their rows.
+        streams: named in errors.
+
+    Raises:
+        BadInput: more than a few disagree, or all do a little in the same direction; it says what would fit.
+    """
+    rows, d_V, last_V = np.array(rows_V), _durations(videos), _lasts(videos)
+    seconds_V = _seconds(clock.spec, rows)
+    known_V = np.isfinite(d_V)
+    wrong_V = known_V & ~_agree(clock.spec, rows, d_V)
+    short_V = ~known_V & (last_V > seconds_V + clock.spec.snippet_seconds + SLACK)
+    systematic = wrong_V.sum() > known_V.sum() // OUTLIERS or _biased(clock.spec, rows[known_V], d_V[known_V])
+    if systematic or short_V.sum() > max(1, (~known_V).sum() // OUTLIERS):
+        told_V = known_V if systematic else ~known_V & np.isfinite(last_V)
+        statement_V = np.where(known_V, d_V, last_V)
+        ratio_V = statement_V / seconds_V
+        worst = int(np.argmax(np.where(told_V, np.abs(np.log(np.maximum(ratio_V, 1e-9))), -1)))
+        count = int(wrong_V.sum() or told_V.sum()) if systematic else int(short_V.sum())
+        found = (
+            f"{videos[worst].id} {seconds_V[worst]:.4g} s long by its {streams} features ({rows[worst]} rows, "
+            f"{clock.spec.snippet_seconds:.4g} s from row to row) and {statement_V[worst]:.4g} s "
+            f"{'' if systematic else 'or more '}by {annotations.name}; {count} of {len(videos)} such videos"
+        )
+        within = f"no more than {_slack(clock.spec, statement_V[worst]):.2g} s between the two"
+        if systematic:
+            raise BadInput(features, found, within, _hint(features, clock, rows[told_V], d_V[told_V]))
+        row = float(np.quantile(last_V[told_V] / rows[told_V], 0.98))
+        raise BadInput(features, found, within, _rough_hint(features, clock, rows[told_V], row))
+    for i in map(int, np.flatnonzero(wrong_V)):
+        found = f"{seconds_V[i]:.4g} s by its features and {d_V[i]:.4g} s by its annotations"
+        log.warning("%s: %s is %s; are they of this video?", features, videos[i].id, found)
+    told_V = ~known_V & np.isfinite(last_V)
+    _check_reach(features, annotations, clock, last_V[told_V], seconds_V[told_V], rows[told_V])
+
+
+def _check_reach(
+    features: Path, annotations: Path, clock: Clock, last_V: Floats, seconds_V: Floats, rows_V: NDArray[np.int64]
+) -> None:
+    """Without durations: instances that all end long before the features do are a sign of another clock.
+
+    Were the last instance of a video anywhere in it, the chance that but k of n videos have none beyond a share q is
+    that of k successes of 1 - q. Real ones end late: half of them beyond nine tenths.
+    """
+    reach_V = np.sort(last_V / seconds_V)
+    n, k = len(reach_V), len(reach_V) // 50
+    q = float(reach_V[n - 1 - k]) if n else 1.0
+    if q >= REACH or sum(comb(n, j) * (1 - q) ** j * q ** (n - j) for j in range(k + 1)) > UNLIKELY:
+        return
+    found = (
+        f"no instance beyond {q:.0%} of the features in {n - k} of the {n} videos that {annotations.name} gives no "
+        f"duration of, {_range(seconds_V)} s at {clock.spec.snippet_seconds:.4g} s from row to row"
+    )
+    hint = _rough_hint(features, clock, rows_V, q * clock.spec.snippet_seconds)
+    if clock.origin is None:
+        hint += f"; or, if 16 frames at 25 fps is right, say so by {OPTION}fps 25, or add the durations"
+    error = BadInput(features, found, "features no longer than the videos", hint)
+    if clock.origin is None:
+        raise error
+    log.warning("%s", error)
+
+
+def _durations(videos: Iterable[Video]) -> Floats:
+    return np.array([video.duration or np.nan for video in videos], dtype=float)
+
+
+def _lasts(videos: Iterable[Video]) -> Floats:
+    ends = [max((instance.end for instance in video.instances), default=np.nan) for video in videos]
+    return np.array(ends, dtype=float)
+
+
+def _seconds(spec: Spec, rows: NDArray[np.int64]) -> Floats:
+    """What rows cover: the last one has a whole window."""
+    seconds: Floats = ((rows - 1) * (spec.stride or spec.window) + spec.window) / spec.fps
+    return seconds
+
+
+def _slack(spec: Spec, d: float | Floats) -> float | Floats:
+    """A last snippet that is dropped or filled up, a rounded duration, and frame rates that are not what they say."""
+    return SLACK + max(spec.window, spec.stride or 0) / spec.fps + DRIFT * d
+
+
+def _agree(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> NDArray[np.bool_]:
+    agreed: NDArray[np.bool_] = np.abs(_seconds(spec, rows_V) - d_V) <= _slack(spec, d_V)
+    return agreed
+
+
+def _biased(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> bool:
+    """Whether all are a little too long, or too short, beyond what the last snippet explains."""
+    if len(d_V) < 5:
+        return False
+    off_V = _seconds(spec, rows_V) + spec.snippet_seconds / 2 - d_V
+    return bool(abs(np.median(off_V / d_V)) > BIAS and abs(np.median(off_V)) > _slack(spec, 0.0))
+
+
+def _share(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> float:
+    return float(_agree(spec, rows_V, d_V).mean())
+
+
+def _hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], d_V: Floats) -> str:
+    """What lengths and durations look like, and what would make them fit."""
+    row = float(np.median(d_V / rows_V))
+    if (equal := _rescaled(rows_V)) and np.ptp(d_V) > _slack(clock.spec, d_V.min()):
+        return f"{equal} rows for videos of {_range(d_V)} s are features rescaled to one length: take unscaled ones"
+    if (other := _other(clock, row)) is not None:
+        return other
+    if fitting := _fitting(rows_V, d_V):
+        return (
+            f"rows are {row:.3g} s apart by the annotations, as of {_words(fitting)}: {_said(features, clock, fitting)}"
+        )
+    if _native(rows_V, d_V):
+        fits = "rows fit 16 frames at each video's own frame rate, which no one clock can tell"
+        return f"{fits}: extract with all videos at one rate, as um extract does"
+    return f"are these the features of these videos? if so, {_said(features, clock)}"
+
+
+def _rough_hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], row: float) -> str:
+    """The same from where the last instances end, which is somewhat before the videos' ends."""
+    if len(rows_V) > 3 and (equal := _rescaled(rows_V)):
+        return f"{equal} rows for every video may be features rescaled to one length: take unscaled ones"
+    if (other := _other(clock, row)) is not None:
+        return other
+    near = min(_usual(), key=lambda spec: abs(spec.snippet_seconds / row - 1.02))
+    return f"rows are about {row:.2g} s apart by the annotations, as of {_words(near)}: {_said(features, clock, near)}"
+
+
+def _rescaled(rows_V: NDArray[np.int64]) -> int:
+    """The length that nearly all videos have; 0 if none."""
+    values, counts = np.unique(rows_V, return_counts=True)
+    return int(values[counts.argmax()]) if len(rows_V) > 1 and counts.max() >= 0.9 * len(rows_V) else 0
+
+
+def _other(clock: Clock, row: float) -> str | None:
+    if row > LONGEST_ROW:
+        return "are the times of the annotations in seconds, not frames or milliseconds?"
+    if clock.made:
+        return "um extract made these features: are the annotations in seconds, and of these very videos?"
+    return None
+
+
+def _usual() -> list[Spec]:
+    return [Spec(fps=fps, window=max(16, stride), stride=stride) for fps, stride in product(RATES, STRIDES)]
+
+
+def _fitting(rows_V: NDArray[np.int64], d_V: Floats) -> Spec | None:
+    """The usual clock that fits most videos, and these best."""
+    tried = _usual()
+    fits = [
+        (float(np.median(np.abs(_seconds(spec, rows_V) + spec.snippet_seconds / 2 - d_V))), position)
+        for position, spec in enumerate(tried)
+        if _share(spec, rows_V, d_V) > 1 - 1 / OUTLIERS and not _biased(spec, rows_V, d_V)
+    ]
+    if not fits:
+        return None
+    best = min(fits)[0]
+    return tried[next(position for off, position in fits if off <= best + 0.05)]
+
+
+def _native(rows_V: NDArray[np.int64], d_V: Floats) -> bool:
+    """Whether most videos fit 16 frames a row at some usual rate."""
+    fits = [_agree(Spec(fps=rate, window=16), rows_V, d_V) for rate in (*RATES, 12, 20)]
+    return bool(np.any(fits, axis=0).mean() >= 0.8)
+
+
+def _said(features: Path, clock: Clock, spec: Spec | None = None) -> str:
+    """How to tell the clock, where it is told."""
+    values = {"fps": f"{spec.fps:g}", "window": spec.window, "stride": spec.stride} if spec else _ASKED
+    text = "{" + ", ".join(f'"{key}": {value}' for key, value in values.items()) + "}"
+    options = " ".join(f"{OPTION}{key} {value}" for key, value in values.items())
+    if isinstance(clock.origin, Path):
+        return f"write {text} to {clock.origin}"
+    return f"say {options}" if clock.origin else f"write {text} to {features / 'spec.json'}, or say {options}"
+
+
+_ASKED = {"fps": "FPS", "window": "FRAMES", "stride": "FRAMES"}
+
+
+def _words(spec: Spec) -> str:
+    stride = spec.stride or spec.window
+    return f"{spec.window} frames" + (f" every {stride}" if stride != spec.window else "") + f" at {spec.fps:g} fps"
+
+
+def _range(values: NDArray[np.int64] | Floats) -> str:
+    low, high = f"{values.min():.4g}", f"{values.max():.4g}"
+    return low if low == high else f"{low} to {high}"
