@@ -8,7 +8,7 @@ that equals what would have been written is used, with a `false` at the end of i
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,10 @@ from um.forms import Listed
 
 AWAY = "move it away, then run again"
 LONGEST_NAME = 255  # bytes, on every usual file system
+
+
+class NotOurs(BadInput):
+    """Somebody else's file, or one that changed since we wrote it, is where one of ours is to go."""
 
 
 class Journal:
@@ -69,16 +73,17 @@ class Journal:
     def refuse(self, paths: Iterable[str]) -> None:
         """Raise BadInput if any of these is there and not ours."""
         if found := self.foreign(paths):
-            raise self._not_ours(found)
+            raise self.not_ours(found)
 
-    def _not_ours(self, paths: list[str]) -> BadInput:
+    def not_ours(self, paths: Sequence[str]) -> "NotOurs":
+        """The error that names files which are there and not ours."""
         where = self.root if len(paths) > 1 else self.root / paths[0]
         what = some(paths, "file", "files") if len(paths) > 1 else "a file"
         if len(paths) == 1 and (link := _link(self.root, paths[0])):
             what = f"a link ({link.relative_to(self.root)})"
         them = "them" if len(paths) > 1 else "it"
         found = f"{what} that `{self.verb}` did not write, or that changed since"
-        return BadInput(where, found, "nothing there, or what it wrote", f"move {them} away, then run again")
+        return NotOurs(where, found, "nothing there, or what it wrote", f"move {them} away, then run again")
 
     def delete(self, paths: Iterable[str]) -> list[str]:
         """Delete those that are ours; return those that are there and are not."""
@@ -107,7 +112,7 @@ class Journal:
         entry = Listed(sha256=sha256(temporary), **facts)
         ours = not self.foreign([path])
         if not ours and (not target.is_file() or sha256(target) != entry.sha256):
-            raise self._not_ours([path])
+            raise self.not_ours([path])
         self.append(_line(path, entry, ours))
         self.learn(path, entry, ours)
 
@@ -212,3 +217,14 @@ def check_name(where: str | Path, name: str) -> None:
         raise BadInput(where, repr(name), expected, hint)
     if (size := len(os.fsencode(name))) > LONGEST_NAME:
         raise BadInput(where, f"{name!r}, {size} bytes long", f"at most {LONGEST_NAME} bytes", hint)
+
+
+def check_apart(where: str | Path, source: Path, target: Path, hint: str) -> None:
+    """Refuse to write where one reads, whatever links lead there.
+
+    Raises:
+        BadInput: one of the two folders is in the other, or they are the same.
+    """
+    here, there = Path(os.path.realpath(source)), Path(os.path.realpath(target))
+    if here.is_relative_to(there) or there.is_relative_to(here):
+        raise BadInput(where, f"{source}, which overlaps with {target}", "two folders apart", hint)

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from um.errors import BadInput, some
 from um.features import store
 from um.features.shard import NAME, Shard
-from um.files import make_folder, sha256, sweep
+from um.files import make_folder, sha256, sweep, write_json
 from um.forms import Index, Listed, load, read_json
 from um.journal import AWAY, Journal, check_name, lines
 
@@ -58,7 +58,6 @@ class Ledger:
         self.journal = Journal(folder, file, VERB)
         _check_links(folder, {path.rpartition("/")[0] for path in wanted} | {"shards"})
         make_folder(file.parent)
-        text = json.dumps(spec, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         self.stamp = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
         same = self._says(spec)
         self._failed: dict[tuple[str, str], BadInput] = {}
@@ -87,7 +86,7 @@ class Ledger:
         self.journal.delete([INDEX])
         if not same:
             with self.journal.write(SPEC) as temporary:
-                temporary.write_text(text, "utf-8")
+                write_json(temporary, spec)
 
     def _says(self, spec: dict[str, Any]) -> bool:
         """Whether spec.json is that specification."""
@@ -151,8 +150,8 @@ class Ledger:
         files = {path: self.entries[path].model_dump(exclude_none=True) for path in sorted(self.entries)}
         value = {"spec": sha256(self.spec), "files": files}
         with self.journal.write(INDEX) as temporary:
-            temporary.write_text(json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n", "utf-8")
-            self.journal.settle([*self.entries, SPEC, *([MISSING] if missing else [])])
+            write_json(temporary, value)
+        self.journal.settle([*self.entries, *STATE])
 
     def _read(self, same: bool) -> dict[str, Listed]:
         """Own files of this specification → entry; the journal learns of all others as well."""
