@@ -209,6 +209,9 @@ def test_only_what_changed_is_extracted_again(
     first = content(tmp_path)
     forwards.clear()
     (tmp_path / "rgb/a.npy").write_bytes(b"damaged")
+    with pytest.raises(BadInput, match=r"rgb/a\.npy: found a file that `um extract` did not write, or that changed"):
+        extract(chosen, tmp_path, TINY, weights, "cpu")
+    (tmp_path / "rgb/a.npy").unlink()
     extract(chosen, tmp_path, TINY, weights, "cpu")
     assert forwards == [2, 2]  # three snippets
     assert content(tmp_path) == first

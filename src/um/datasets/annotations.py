@@ -18,7 +18,11 @@ log = logging.getLogger(__name__)
 
 SLACK = 1.0  # seconds: how far public annotations reach past the end of their video (0.85 s in ActivityNet 1.3)
 SUBSETS = {"train": "train", "training": "train", "val": "val", "validation": "val", "test": "test", "testing": "test"}
-VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v"}
+VIDEO_SUFFIXES = {
+    ".mp4", ".m4v", ".mov", ".qt", ".avi", ".divx", ".mkv", ".webm", ".mts", ".m2ts", ".m2t", ".ts", ".mpg", ".mpeg",
+    ".mpe", ".m1v", ".m2v", ".mp2v", ".vob", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3gpp", ".3g2", ".ogv", ".ogm",
+    ".mxf", ".dv", ".rm", ".rmvb", ".y4m",
+}  # fmt: skip
 AMBIGUOUS = "Ambiguous"  # THUMOS'14's name for segments that may or may not be an action
 FORM = '{"subset": text, "annotations": [{"label": text, "segment": [start, end]}]}'
 COMPARE = "compare the entry with docs/datasets.md"
