@@ -356,9 +356,10 @@ def _is_ignored(path: Path) -> bool:
 
 
 @cache
-def _cache(_: Path) -> Path:
+def _cache(project: Path) -> Path:
     """The folder of DVC's cache; asking DVC takes a second."""
-    return Path(run("dvc", "cache", "dir").strip().splitlines()[-1])
+    cache = Path(run("dvc", "cache", "dir").strip().splitlines()[-1])
+    return cache.relative_to(project) if cache.is_relative_to(project) else cache
 
 
 class Disk:
