@@ -36,7 +36,7 @@ OF_SHARDS = {"extract_shard", "download_shard"}  # rules whose files do not last
 COMMITTED = ("src/", "datasets/")  # dependencies that git keeps
 RECORDS = ("missing.tsv", "sources.lock.json")  # what a download has found out: no reason to do it again
 LISTED = ("videos", "features")  # folders with an index.json
-MOVES = "`um record --aside` moves it to aside/ and tells what to do then"
+MOVES = "`um record --aside` moves it to aside/, goes on, and says what is to be made again"
 RECORDED = "`um restore --aside` moves it to aside/ and takes the recorded one; `um record` if snakemake made it since"
 
 Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}(\.dir)?$")]
@@ -529,10 +529,15 @@ def _faults_of_files(values: Params, outs: dict[Path, str], same: dict[Path, str
     for dataset in values.datasets:
         for folder in LISTED:
             yield from _unlisted(Path("data") / dataset / folder)
-    disk = Disk()
-    for path, made in sorted(_made(values).items()):
-        if path.stat().st_mtime != made.endtime and not _is_recorded(disk, path, outs):
+    disk, made = Disk(), _made(values)
+    for path, record in sorted(made.items()):
+        if path.stat().st_mtime != record.endtime and not _is_recorded(disk, path, outs):
             yield Fault([path], BadInput(path, "changes after it was made", "what its rule wrote", MOVES))
+    for out in _outs(values) if made else ():  # without its records Snakemake itself says so
+        if out.parts[0] in ("models", "results"):
+            there = {path for path in ([out] if out.is_file() else out.rglob("*")) if path.is_file()}
+            if stray := sorted(path for path in there - set(made) if not _is_ignored(path)):
+                yield Fault(stray, BadInput(stray[0], "a file that no rule makes", "models and results only", MOVES))
     yield from _differing(disk, same, f"{MOVES}; `um record --rebuilt` if snakemake made it on another machine")
 
 
@@ -569,11 +574,6 @@ def _not_as_listed(folder: Path, paths: list[Path], hint: str) -> BadInput:
 def _faults_of_jobs(values: Params) -> Iterator[Fault]:
     """Files that no job left as they are, though Snakemake calls everything up to date."""
     made = _made(values)
-    for out in _outs(values):
-        if out.parts[0] in ("models", "results"):
-            there = {path for path in ([out] if out.is_file() else out.rglob("*")) if path.is_file()}
-            if stray := sorted(path for path in there - set(made) if not _is_ignored(path)):
-                yield Fault(stray, BadInput(stray[0], "a file that no rule makes", "models and results only", MOVES))
     sums: dict[Path, str] = {}
     for path, record in sorted(made.items()):
         for name, checksum in (record.input_checksums or {}).items():
