@@ -48,7 +48,7 @@ def flipped(name: str) -> Callable[[Workspace], None]:
 
 def cached(workspace: Workspace, name: str) -> Path:
     """The copy of a file in DVC's cache."""
-    md5 = hashlib.md5((workspace / name).read_bytes()).hexdigest()
+    md5 = hashlib.md5((workspace / name).read_bytes(), usedforsecurity=False).hexdigest()
     return workspace / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
 
 
