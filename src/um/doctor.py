@@ -111,7 +111,9 @@ def _datasets() -> Iterator[Finding]:
         steps = [name for name in ("videos", "features") if (Path("data") / dataset / name / "index.json").is_file()]
         state: Literal["ok", "not yet"] = "ok" if "features" in steps else "not yet"
         yield Finding(
-            dataset, state, f"has {' and '.join(steps) or 'nothing'}; `snakemake` builds the rest, or `dvc pull; um restore` brings it"
+            dataset,
+            state,
+            f"has {' and '.join(steps) or 'nothing'}; `snakemake` builds the rest, or `dvc pull; um restore` brings it",
         )
 
 
