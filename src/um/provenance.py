@@ -36,8 +36,10 @@ OF_SHARDS = {"extract_shard", "download_shard"}  # rules whose files do not last
 COMMITTED = ("src/", "datasets/")  # dependencies that git keeps
 RECORDS = ("missing.tsv", "sources.lock.json")  # what a download has found out: no reason to do it again
 LISTED = ("videos", "features")  # folders with an index.json
-MOVES = "`um record --aside` moves it to aside/ and tells what to do then"
+MOVES = "`um record --aside` moves it to aside/, goes on, and says what is to be made again"
 RECORDED = "`um restore --aside` moves it to aside/ and takes the recorded one; `um record` if snakemake made it since"
+
+TAKE_BACK = "`git checkout dvc.lock` takes back the committed one"
 
 Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}(\.dir)?$")]
 
@@ -80,8 +82,6 @@ class Recorded(Form):
 
 class Lock(Form):
     """`dvc.lock`."""
-
-    hint: ClassVar[str] = "`git checkout dvc.lock` takes back the committed one, `um record --aside` begins a new one"
 
     stages: dict[str, Recorded] = Field({})
 
@@ -327,12 +327,15 @@ def _status() -> list[str]:
 
 def _lock(aside: bool = False) -> Lock:
     """dvc.lock; a damaged one is moved `aside`."""
+    hint = "`snakemake; um record` makes it"
     try:
-        hint = "`git checkout dvc.lock` takes back a committed one; `snakemake; um record` makes one"
         return validate(Lock, read_yaml(RECORD, "DVC's record", hint), RECORD)
     except BadInput as error:
         if not aside:
-            raise BadInput(error.where, error.found, error.expected, Lock.hint if RECORD.exists() else hint) from None
+            if RECORD.exists():
+                kept = subprocess.run(["git", "ls-files", str(RECORD)], capture_output=True).stdout
+                hint = TAKE_BACK if kept else "`um record --aside` moves it to aside/ and begins a new one"
+            raise BadInput(error.where, error.found, error.expected, hint) from None
         _move_aside([RECORD])
         return Lock()
 
@@ -356,9 +359,10 @@ def _is_ignored(path: Path) -> bool:
 
 
 @cache
-def _cache(_: Path) -> Path:
+def _cache(project: Path) -> Path:
     """The folder of DVC's cache; asking DVC takes a second."""
-    return Path(run("dvc", "cache", "dir").strip().splitlines()[-1])
+    cache = Path(run("dvc", "cache", "dir").strip().splitlines()[-1])
+    return cache.relative_to(project) if cache.is_relative_to(project) else cache
 
 
 class Disk:
@@ -467,28 +471,27 @@ def _take_recorded(outs: dict[Path, str], lock: Lock, verb: str) -> None:
         BadInput: there is no true copy.
     """
     tables = _kept_by_git()
-    for command in (("dvc", "checkout"), ("dvc", "pull"), ()):
+    for command in ("checkout", "pull", ""):
         disk = Disk()
         wrong = {out: found for out, md5 in outs.items() if (found := disk.differences(out, md5))}
         damaged = {path: true for out, md5 in outs.items() for path, true in disk.damaged(out, md5).items()}
-        if not wrong and not damaged:
-            return
-        if not command:
-            break
         _move_aside([*(path for found in wrong.values() for path in found), *damaged])
         for path, true in damaged.items():
             if true is not None:
                 with atomic(path) as temporary:
                     temporary.write_bytes(true) if isinstance(true, bytes) else shutil.copyfile(true, temporary)
                     temporary.chmod(0o444)
+        if not wrong:
+            return
         if git := [str(out) for out in wrong if out in tables]:
             subprocess.run(["git", "checkout", "--", *git], capture_output=True)
-        if dvc := [str(out) for out in wrong if out not in tables]:
-            subprocess.run([_tool(command[0]), *command[1:], *dvc], capture_output=True)
-    lost = next(iter(damaged) if damaged else (path for found in wrong.values() for path in found))
-    stage = next(name for name, stage in lock.stages.items() if any(Path(o.path) in wrong for o in stage.outs))
+        dvc = [str(out) for out in wrong if out not in tables]
+        if dvc and command:  # if it fails, the next round finds what is missing
+            subprocess.run([_tool("dvc"), command, *dvc], capture_output=True)
+    out, found = next(iter(wrong.items()))
+    stage = next(name for name, stage in lock.stages.items() if any(Path(made.path) == out for made in stage.outs))
     hint = f"`dvc repro --force --single-item {shlex.quote(stage)}; {verb}` builds it again"
-    raise BadInput(lost, "no true copy in DVC's cache and remote", f"what {RECORD} records", hint)
+    raise BadInput(next(iter(found)), "no true copy in DVC's cache and remote", f"what {RECORD} records", hint)
 
 
 def _of_unchanged(lock: Lock, outs: dict[Path, str]) -> dict[Path, str]:
@@ -528,10 +531,15 @@ def _faults_of_files(values: Params, outs: dict[Path, str], same: dict[Path, str
     for dataset in values.datasets:
         for folder in LISTED:
             yield from _unlisted(Path("data") / dataset / folder)
-    disk = Disk()
-    for path, made in sorted(_made(values).items()):
-        if path.stat().st_mtime != made.endtime and not _is_recorded(disk, path, outs):
+    disk, made = Disk(), _made(values)
+    for path, record in sorted(made.items()):
+        if path.stat().st_mtime != record.endtime and not _is_recorded(disk, path, outs):
             yield Fault([path], BadInput(path, "changes after it was made", "what its rule wrote", MOVES))
+    for out in _outs(values) if made else ():  # without its records Snakemake itself says so
+        if out.parts[0] in ("models", "results"):
+            there = {path for path in ([out] if out.is_file() else out.rglob("*")) if path.is_file()}
+            if stray := sorted(path for path in there - set(made) if not _is_ignored(path)):
+                yield Fault(stray, BadInput(stray[0], "a file that no rule makes", "models and results only", MOVES))
     yield from _differing(disk, same, f"{MOVES}; `um record --rebuilt` if snakemake made it on another machine")
 
 
@@ -568,11 +576,6 @@ def _not_as_listed(folder: Path, paths: list[Path], hint: str) -> BadInput:
 def _faults_of_jobs(values: Params) -> Iterator[Fault]:
     """Files that no job left as they are, though Snakemake calls everything up to date."""
     made = _made(values)
-    for out in _outs(values):
-        if out.parts[0] in ("models", "results"):
-            there = {path for path in ([out] if out.is_file() else out.rglob("*")) if path.is_file()}
-            if stray := sorted(path for path in there - set(made) if not _is_ignored(path)):
-                yield Fault(stray, BadInput(stray[0], "a file that no rule makes", "models and results only", MOVES))
     sums: dict[Path, str] = {}
     for path, record in sorted(made.items()):
         for name, checksum in (record.input_checksums or {}).items():

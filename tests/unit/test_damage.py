@@ -29,14 +29,8 @@ def project(tmp_path_factory) -> Path:
     from um.cli import app
 
     root = tmp_path_factory.mktemp("project")
-    data = make_dataset(root / "data/tiny")
-    names = {p: sorted(path.stem for path in (data / f"features/{p}/rgb").iterdir()) for p in ("train", "test")}
-    for role, listed in names.items():
-        (data / f"split_{role}.txt").write_text("\n".join(listed) + "\n")
-    (data / "features/spec.json").write_text('{"fps": 25.0, "window": 16, "stride": 16}\n')
-    shutil.copytree(data, root / "elsewhere")
-    (data / "videos").mkdir()
-    (data / "videos/index.json").write_text('{"files": {}}\n')
+    made = make_dataset(root / "elsewhere")
+    (made / "features/spec.json").write_text('{"fps": 25.0, "window": 16, "stride": 16}\n')
     facts = root / "datasets/tiny"
     facts.mkdir(parents=True)
     (facts / "dataset.yaml").write_text(f"provider: features\nsource: {root}/elsewhere\ntitle: Tiny\n")
@@ -52,6 +46,7 @@ def project(tmp_path_factory) -> Path:
     os.chdir(root)
     try:
         for words in (
+            ["download", "--dataset", "tiny"],
             ["extract", "--dataset", "tiny"],
             ["train", "--dataset", "tiny", "--out", "models/tiny/seed0", *options()],
             *(
@@ -63,6 +58,9 @@ def project(tmp_path_factory) -> Path:
             app(words, standalone_mode=False)
     finally:
         os.chdir(before)
+    for role in ("train", "test"):
+        names = sorted(path.stem for path in (root / f"data/tiny/features/{role}/rgb").iterdir())
+        (root / f"data/tiny/split_{role}.txt").write_text("\n".join(names) + "\n")
     return root
 
 
@@ -175,7 +173,7 @@ def damaged(project, monkeypatch) -> Iterator[Callable[[str, Damage], None]]:
 
     def damage(name: str, change: Damage) -> None:
         path = project / name
-        kept[path] = shutil.copy2(path, project.parent / "kept")
+        kept[path] = shutil.copy2(path, project.parent / f"kept{len(kept)}")
         change(path)
 
     yield damage

@@ -192,3 +192,60 @@ def test_a_variant_changes_the_method_only(tmp_path):
     path.write_text("overrides: {a: {train: {lr: 0.5}}}\nvariants: {strict: {evaluate: {tiou: '0.5:0.9:0.1'}}}")
     with pytest.raises(BadInput, match=r"variants\.strict\.evaluate.*train and localize"):
         params.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("datasets: [demo, demo]", "datasets = a list; expected every one once, not demo again"),
+        ("seeds: [3, 0, 3]", "seeds = a list; expected every one once, not 3 again"),
+        ("seeds: [4294967296]", "seeds.0 = 4294967296; expected less than 4294967296"),
+        ("seeds: [-1]", "seeds.0 = -1; expected greater than or equal to 0"),
+        ("seeds: [true]", "seeds.0 = True; expected a valid integer"),
+        ("datasets: [2024_05]", "datasets.0 = 202405; expected a name .* in quotes"),
+        ("datasets: [null]", "datasets.0 = None; expected a name .* in quotes"),
+        ("overrides: {2024-05-01: {}}", "a date; expected a name .* in quotes"),
+        ("datasets: ['$(touch X)']", "expected a name of letters, digits"),
+        ("overrides: {../x: {}}", "expected a name of letters, digits"),
+        ("variants: {a b: {}}", "expected a name of letters, digits"),
+        ("variants: {ours: {}}", "a variant ours; expected a name that the workflow does not use itself"),
+        ("variants: {seed1: {}}", "a variant seed1; expected"),
+        ("overrides: {all: {}}", "a dataset all; expected"),
+        ("overrides: {a: {}, a-b: {}}\nvariants: {b: {}}", "both in models/a-b; expected a folder for every one"),
+        ("overrides: {a: {}}\nvariants: {b-c: {}, b: {}}\ndatasets: [a-b]", None),
+        ("overrides: {a-b: {}, a: {}}\nvariants: {b-c: {}, c: {}}", "both in models/a-b-c"),
+    ],
+)
+def test_names_and_seeds_are_checked_once(tmp_path, text, message):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=message or "both in models/a-b"):
+        params.load(path)
+
+
+GOOD = ["demo", "2024_05", "1e5", "a-b", "activitynet1.3", "_x", "x" * 100]
+BAD = ["", "-x", ".x", "..", "../x", "/x", "a/b", "a b", "$(x)", "a;b", "a\nb", "é", "x" * 101, "a'b", "{x}", "*"]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_names_that_can_be_used(name):
+    assert params.check_name(name, "here") == name
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("option", ["--dataset", "--variant"])
+def test_names_that_cannot_be_used_reach_no_verb(um, tmp_path, name, option):
+    for words in (["train", option, name], ["table", f"{option}={name}"], ["data", "status", option, name]):
+        code, _, shown = um(*words)
+        assert (code, shown.count("\n")) == (2, 1)
+        assert shown.startswith(f"um: command line: {option}: found ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("seed", ["4294967296", "-1", "1.0", "x", "", "1e3", "9" * 5000])
+def test_seeds_that_cannot_be_used_reach_no_verb(um, seed):
+    for words in (["simulate", "--dataset", "thumos14", f"--seed={seed}"], ["table", "--seed", seed]):
+        code, _, shown = um(*words)
+        assert (code, shown.count("\n")) == (2, 1)
+        assert "command line: --seed: found" in shown
+        assert len(shown) < 1000
