@@ -5,7 +5,8 @@ from pathlib import Path
 
 import av
 
-from um.video.container import head_start, opened, packets, pictures
+from um.errors import BadInput
+from um.video.container import REFETCH, head_start, opened, packets, pictures
 
 
 def seconds(path: Path) -> float | None:
@@ -18,7 +19,7 @@ def seconds(path: Path) -> float | None:
         stream = pictures(container, path)
         packet = next((packet for packet in packets(container, path) if packet.stream is stream), None)
         if packet is None:
-            return None
+            raise BadInput(path, "no pictures after the header", "a whole video", REFETCH)
         begun = next((stamp for stamp in (stream.start_time, packet.pts) if stamp is not None), 0)
         first, delay = begun, 0
         if packet.pts is not None and container.format.name != "avi":  # which has empty ones before the first picture
