@@ -156,7 +156,7 @@ def test_a_video_that_no_archive_has_is_missing_and_so_are_cut_and_short_ones(pr
     rows = missing.read(project / "datasets/thumos14/missing.tsv")
     assert sorted(rows) == ["video_test_0000006", "video_validation_0000051", "video_validation_0000052"]
     assert rows["video_test_0000006"].reason == "not in TH14_Test_set_mp4.zip"
-    assert "cannot be read" in rows["video_validation_0000051"].reason
+    assert "cannot be decoded" in rows["video_validation_0000051"].reason
     assert rows["video_validation_0000052"].reason.startswith("too short: 0.2 s of 8.0 s")
     assert {row.date for row in rows.values()} == {"2026-11-26"}
     listed = index(out / "videos/index.json")

@@ -97,6 +97,13 @@ def memory() -> int:
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 
 
+def test_a_header_alone_has_no_length(tmp_path: Path) -> None:
+    content = film(tmp_path / "film.mp4", container={"movflags": "faststart"}).read_bytes()
+    path = written(tmp_path / "v.mp4", content[: content.index(b"mdat") + 4])
+    with pytest.raises(BadInput, match=r"no pictures after the header|cannot be decoded"):
+        seconds(path)
+
+
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """One of each container, with other tracks."""

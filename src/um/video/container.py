@@ -42,6 +42,9 @@ NESTED = (b"moov", b"moof", b"trak", b"mdia", b"minf", b"stbl", b"traf")
 COUNTS = {b"stsz": 8, b"stz2": 8, b"trun": 4}
 """Tables of samples, and after how many bytes they say how many."""
 
+MOST_BOXES = 1 << 18
+"""That are looked at; a day in fragments of three seconds has as many."""
+
 SAMPLES_PER_BYTE = 64
 """That a file may declare: old sound has up to 24 in a byte."""
 
@@ -86,10 +89,11 @@ def _check_tables(path: Path) -> None:
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(4)
-        places = [(0, size)] if file.read(4) in BOXES else []
+        places, left = [(0, size)] if file.read(4) in BOXES else [], MOST_BOXES
         while places:
             place, end = places.pop()
-            while place + 16 <= end:
+            while place + 16 <= end and left:
+                left -= 1
                 file.seek(place)
                 length, kind, long = unpack(">I4sQ", file.read(16))
                 begin = place + (16 if length == 1 else 8)
@@ -167,7 +171,7 @@ def head_start(container: Any, stream: Any, path: Path, first: Fraction, delay: 
     if container.format.name == "avi":  # where pictures begin late, it has empty ones instead
         others.append(stream)
     starts = [Fraction(s.start_time * s.time_base) for s in others if s.start_time is not None and s.time_base]
-    if Flags.ts_discont not in Flags(container.format.flags):  # zero is a time, and what is before it is not presented
+    if not container.format.flags & Flags.ts_discont.value:  # zero is a time, and what is before it is not presented
         starts = [max(start, Fraction(0)) for start in starts]
     start = min([first, *starts])
     if first - start - min(delay, REORDERED / Fraction(stream.average_rate or 25)) < PRIMING:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import av
 
-from um.video.container import head_start, opened, packets, pictures
+from um.errors import BadInput
+from um.video.container import REFETCH, head_start, opened, packets, pictures
 
 
 def seconds(path: Path) -> float | None:
@@ -16,15 +17,17 @@ def seconds(path: Path) -> float | None:
     """
     with opened(path) as container:
         stream = pictures(container, path)
-        shown = (p for p in packets(container, path) if p.stream is stream and p.pts is not None)
-        packet = next(shown, None)
+        packet = next((packet for packet in packets(container, path) if packet.stream is stream), None)
         if packet is None:
-            return None
-        begun = packet.pts if stream.start_time is None else stream.start_time
-        # an edit list may hide the first packet; AVI has empty ones before it
-        first = Fraction((begun if container.format.name == "avi" else max(begun, packet.pts)) * stream.time_base)
-        delay = Fraction(0 if packet.dts is None else (packet.pts - packet.dts) * stream.time_base)
-        start = first - head_start(container, stream, path, first, delay)
+            raise BadInput(path, "no pictures after the header", "a whole video", REFETCH)
+        begun = next((stamp for stamp in (stream.start_time, packet.pts) if stamp is not None), 0)
+        first, delay = begun, 0
+        if packet.pts is not None and container.format.name != "avi":  # which has empty ones before the first picture
+            first = max(begun, packet.pts)  # an edit list may hide the first packet
+        if packet.pts is not None and packet.dts is not None:
+            delay = packet.pts - packet.dts
+        time = Fraction(first * stream.time_base)
+        start = time - head_start(container, stream, path, time, Fraction(delay * stream.time_base))
         if stream.duration:
             return float((begun + stream.duration) * stream.time_base - start)
         if not container.duration:
