@@ -330,7 +330,8 @@ def test_features_of_one_s_own_go_before(project, monkeypatch):
 
 def test_annotations_alone(project):
     out = download(machine(mirror(project / "lab")), what="annotations")
-    assert sorted(path.name for path in out.iterdir()) == ["annotations.json", "downloads"]
+    assert sorted(path.name for path in out.iterdir()) == ["annotations.json", "downloads", "videos"]
+    assert [path.name for path in (out / "videos").iterdir()] == ["journal.jsonl"]
 
 
 @pytest.fixture
@@ -445,7 +446,7 @@ def test_a_half_copied_archive_is_not_what_is_expected_from_then_on(project):
     assert len(index(Path("datasets/thumos14/sources.lock.json"))["files"]) == 2
 
 
-def test_annotations_are_those_that_were_taken_first(project, web):
+def test_annotations_are_those_that_were_taken_first(project, web, caplog):
     """Another version would be another population: it is taken only if somebody says so."""
     each_from(web, project, {"t1": 1.6, "v1": 1.6})
     annotated(project / "lab/net/other.json", t1=1.6, v2=1.6)
@@ -462,7 +463,8 @@ def test_annotations_are_those_that_were_taken_first(project, web):
     download(machine(project / "lab"), "net", what="annotations", source="second")
     out = download(machine(project / "lab"), "net", what="videos")
     assert sorted(source.downloaded(out)) == ["train/t1", "val/v2"]
-    assert (out / "downloads/unlisted/val/v1.mp4").is_file(), "nothing is thrown away"
+    assert (out / "videos/val/v1.mp4").is_file(), "nothing is thrown away"
+    assert "1 file (val/v1.mp4) that are not annotated stay as they are" in caplog.text
 
 
 def test_what_is_only_linked_into_the_data_stays_as_it_is(project):
@@ -686,7 +688,7 @@ def test_what_only_a_person_can_fetch_says_where_and_how(project):
     [
         ("{", "invalid YAML"),
         ("train: val\ntest: test\nvideo: []\n", "unknown key video"),
-        ("train: val\n", "test = "),
+        ("train: val\n", "no test"),
         ("train: a\ntest: b\nvideos: [{name: x, about: a, terms: t, files: []}]\n", "files = "),
         ("train: a\ntest: b\nvideos: [{name: x, about: a, terms: t, files: [{file: ../x}]}]\n", "file = '../x'"),
         ("train: a\ntest: b\nvideos: [{name: x, about: a, terms: t, files: [{file: x, sha256: 12}]}]\n", "sha256 = "),

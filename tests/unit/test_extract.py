@@ -268,7 +268,7 @@ def test_settings_and_names_that_cannot_be(tmp_path: Path, videos: dict[str, Pat
     assert relative_path("val/x.y") == "val/rgb/x.y.npy"
     one = {"a": videos["val/c"]}
     cases = [
-        ({"../a": videos["val/c"]}, TINY, weights, "cpu", "'../a'"),
+        ({"../a": videos["val/c"]}, TINY, weights, "cpu", r"'\.\.'"),
         ({"a/b/c": videos["val/c"]}, TINY, weights, "cpu", "'a/b/c'"),
         (one, TINY.model_copy(update={"streams": "flow"}), {"rgb": weights["rgb"]}, "cpu", "found none for flow"),
         (one, TINY, {"rgb": tmp_path / "absent"}, "cpu", "absent: found no such file"),
