@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
@@ -220,6 +220,10 @@ def lines(journal: Path) -> list[Any]:
         match value:
             case None:
                 continue
+            case [str(path), *_] if not _inside(path):
+                torn = 2
+                found.clear()
+                break
             case [str(path), None]:  # an earlier version told so what it was about to write or delete
                 found.append([path, None])
             case [str(path), dict(entry)]:
@@ -235,6 +239,11 @@ def lines(journal: Path) -> list[Any]:
     if torn > 1 and not found:
         raise BadInput(journal, "something else", "a journal of um", AWAY)
     return found
+
+
+def _inside(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return str(PurePosixPath(path)) == path and parts[:1] != ("/",) and ".." not in parts
 
 
 def _entry(values: dict[str, Any]) -> Listed | None:

@@ -22,6 +22,7 @@ from serving import Answer, Server, nginx, noise, redirect, serving
 
 from um.download.http import BLOCK, Patience, fetch
 from um.errors import BadInput, Gone
+from um.files import lasting_name
 
 HASTY = Patience(connect=2, silence=0.4, slowest=1024, window=0.3, tries=4, first_wait=0.01, longest_wait=3)
 CONTENT = noise(300_007)
@@ -49,7 +50,7 @@ def target(tmp_path) -> Iterator[Path]:
 
 
 def partial(target: Path) -> Path:
-    return target.with_name(f".{target.name}.partial")
+    return target.with_name(lasting_name(target, ".partial"))
 
 
 def names(target: Path) -> list[str]:

@@ -135,16 +135,17 @@ Header = Annotated[str, Field(pattern=r"^[ -~]{1,500}$")]
 class Version(Form):
     """What tells one state of a file on a server from another."""
 
-    etag: Header | None = None  # a strong one
-    modified: Header | None = None
-    total: int | None = Field(None, ge=0)  # bytes
+    etag: Header | None  # a strong one
+    modified: Header | None
+    total: int | None = Field(ge=0)  # bytes
 
     @classmethod
     def of(cls, response: requests.Response, total: int | None) -> "Version":
         """That of an answer."""
         etag, modified = (response.headers.get(name, "") for name in ("ETag", "Last-Modified"))
-        given = {"etag": "" if etag.startswith("W/") else etag, "modified": modified}
-        return cls(total=total, **{name: text for name, text in given.items() if re.fullmatch("[ -~]{1,500}", text)})
+        strong = "" if etag.startswith("W/") else etag
+        known = (text if re.fullmatch("[ -~]{1,500}", text) else None for text in (strong, modified))
+        return cls(total=total, **dict(zip(("etag", "modified"), known, strict=True)))
 
     @property
     def validator(self) -> str | None:
@@ -158,6 +159,9 @@ class Version(Form):
         if self.etag and other.etag:
             return self.etag == other.etag
         return not (self.modified and other.modified) or self.modified == other.modified
+
+
+UNKNOWN = Version(etag=None, modified=None, total=None)
 
 
 class _Partial:
@@ -177,7 +181,7 @@ class _Partial:
         self.file.truncate(0)  # first, so that the notes never speak of other bytes
         if version:
             write_json(self.notes, version.model_dump())
-        self.size, self.resumed, self.version = 0, False, version or Version()
+        self.size, self.resumed, self.version = 0, False, version or UNKNOWN
 
     def append(self, piece: bytes) -> None:
         """Write through to the operating system, which a kill of this process does not harm."""
