@@ -229,8 +229,8 @@ def test_wrong_cookies(internet, folder, tmp_path):
     for name, found in (
         ("none", "no such file"),
         ("not.txt", "something else"),
-        ("binary", "utf-8"),
-        ("", "directory"),
+        ("binary", "damaged UTF-16"),
+        ("", "a folder"),
     ):
         with pytest.raises(BadInput, match=found) as caught:
             fetch(f"{SITE}/page", folder, cookies=tmp_path / name)
