@@ -940,35 +940,24 @@ def test_ids_that_are_no_file_names_are_one_line(project, name):
     assert not Path("data/net/annotations.json").exists()
 
 
+NAMES = [
+    "datasets/net/sources.lock.json",
+    "datasets/net/missing.tsv",
+    "datasets/net/sources.yaml",
+    "data/net/videos/index.json",
+    "data/net/videos/journal.jsonl",
+    "data/net/downloads/journal.jsonl",
+    "data/net/downloads/features/folder.json",
+]
 BAD = [
-    b"",
-    b"{",
-    b"[]",
-    b"null",
-    b"[" * 100_000,
-    b"1" * 6000,
-    b"\xff\xfe",
-    b'{"files": NaN}',
-    b'{"files": {"x": null}}',
-]
-BAD += [
-    b'{"files": {"x": {"sha256": 1}}}',
-    b'{"versions": {"features": 3}, "x": {"../x": {"a": -1}}}',
+    b"", b"{", b"[]", b"null", b"[" * 100_000, b"1" * 6000, b"\xff\xfe", b'{"files": NaN}', b'{"files": {"x": null}}',
+    b'{"files": {"x": {"sha256": 1}}}', b'{"versions": {"features": 3}, "x": {"../x": {"a": -1}}}',
     b'{"x": {"a": "1"}}',
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("content", BAD)
-@pytest.mark.parametrize(
-    "name",
-    [
-        "datasets/net/sources.lock.json",
-        "datasets/net/missing.tsv",
-        "datasets/net/sources.yaml",
-        "data/net/videos/index.json",
-    ]
-    + ["data/net/downloads/journal.jsonl", "data/net/downloads/features/folder.json", "data/net/videos/journal.jsonl"],
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_files_of_wrong_form_are_one_line(project, name, content):
     annotated(project / "lab/net/net.json", t1=1.6, v1=1.6)
     (project / "lab/net/shared").mkdir()
@@ -990,16 +979,7 @@ def test_files_of_wrong_form_are_one_line(project, name, content):
     assert time.monotonic() - began < 2
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "datasets/net/sources.lock.json",
-        "datasets/net/missing.tsv",
-        "datasets/net/sources.yaml",
-        "data/net/videos/index.json",
-    ]
-    + ["data/net/downloads/journal.jsonl", "data/net/downloads/features/folder.json", "data/net/videos/journal.jsonl"],
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_pipes_are_one_line(project, name):
     test_files_of_wrong_form_are_one_line(project, "aside/x", b"")
     shutil.rmtree("data")
