@@ -29,6 +29,11 @@ def temporary_name(path: Path) -> str:
     return f".um-{_mark(path.name)}-{os.getpid()}.part{suffix}"
 
 
+def lasting_name(path: Path, kind: str) -> str:
+    """The same for every process: what a resumed download of `path` goes on with."""
+    return f".um-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}{kind}"
+
+
 def _mark(name: str) -> str:
     return hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
 

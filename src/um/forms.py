@@ -8,6 +8,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -22,6 +23,7 @@ MARKS = {  # the longest first: UTF-32's begins with UTF-16's
     codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
 }  # fmt: skip
 LONGEST_YAML = 4_000_000  # bytes; the largest committed one has a few thousand
+DEEPEST_YAML = 100  # brackets in brackets
 MOST_NODES = 1_000_000  # of a YAML file once its aliases are written out
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -192,6 +194,8 @@ def read_yaml(path: Path, expected: str = "a YAML mapping", hint: str = "check t
     if len(text) > LONGEST_YAML:
         raise BadInput(path, f"{len(text):,} characters", f"at most {LONGEST_YAML:,}", "is this the right file?")
     try:
+        if _depth(text) > DEEPEST_YAML:  # PyYAML would take seconds to find out
+            raise RecursionError
         return parse_yaml(text, path, expected)
     except yaml.YAMLError as error:
         line = getattr(error, "problem_mark", None)
@@ -202,6 +206,11 @@ def read_yaml(path: Path, expected: str = "a YAML mapping", hint: str = "check t
         raise BadInput(path, "brackets nested too deep", expected, "is this the right file?") from None
     except (ValueError, TypeError, AttributeError, LookupError, OverflowError):  # dates, numbers and tags that are none
         raise BadInput(path, "a value that its tag does not fit", expected, "quote texts that are no numbers") from None
+
+
+def _depth(text: str) -> int:
+    """How deep brackets are nested, at most; those in quotes count, too."""
+    return max(accumulate((1 if sign in "[{" else -1 for sign in re.findall(r"[][{}]", text)), initial=0))
 
 
 def parse_yaml(text: str, path: Path, expected: str) -> dict[str, Any]:

@@ -5,19 +5,20 @@ moment, a file of ours is known by its bytes, and a file that is not known is so
 that equals what would have been written is used, with a `false` at the end of its line.
 """
 
+import hashlib
 import json
 import os
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
 
 from um.errors import BadInput, some
-from um.files import atomic, make_folder, sha256
+from um.files import atomic, make_folder, sha256, temporary_name
 from um.forms import Listed
 
 AWAY = "move it away, then run again"
@@ -44,9 +45,9 @@ class Journal:
         if link := _link(root, file.relative_to(root).as_posix()):
             raise BadInput(link, "a link", "a folder or file of its own", f"link {root} as a whole, or remove the link")
 
-    def read(self) -> "Journal":
-        """Learn what an earlier run has told."""
-        for line in lines(self.file):
+    def read(self, file: Path | None = None) -> "Journal":
+        """Learn what an earlier run has told, or a shard in a file of its own."""
+        for line in lines(file or self.file):
             if isinstance(line, list):
                 self.learn(*line)
         return self
@@ -59,12 +60,14 @@ class Journal:
             self.known.setdefault(path, set()).add(entry.sha256)
 
     def owns(self, path: str) -> bool:
-        """Whether a file is there that was written by us, unchanged since, and not reached by a link."""
+        """Whether a file or a link is there that was made by us, unchanged since, and not reached by a link."""
         file = self.root / path
-        if path not in self.known or _link(self.root, path) or not file.is_file():
+        if path not in self.known or (link := _link(self.root, path)) not in (None, file):
+            return False
+        if not link and not file.is_file():
             return False
         with suppress(FileNotFoundError):  # another shard has deleted it meanwhile
-            return sha256(file) in self.known[path]
+            return _digest(file) in self.known[path]
         return False
 
     def foreign(self, paths: Iterable[str]) -> list[str]:
@@ -110,12 +113,42 @@ class Journal:
     def admit(self, temporary: Path, target: Path, **facts: Any) -> None:
         """Enter what is about to be renamed to `target`; BadInput if somebody else's file is there."""
         path = target.relative_to(self.root).as_posix()
-        entry = Listed(sha256=sha256(temporary), **facts)
+        entry = Listed(sha256=_digest(temporary), **facts)
         ours = not self.foreign([path])
         if not ours and (not target.is_file() or sha256(target) != entry.sha256):
             raise self.not_ours([path])
-        self.append(_line(path, entry, ours))
-        self.learn(path, entry, ours)
+        if self.entries.get(path) != entry or ours != (entry.sha256 in self.known.get(path, ())):
+            self.append(_line(path, entry, ours))
+            self.learn(path, entry, ours)
+
+    def note(self, target: Path) -> None:
+        """Enter a file that is there."""
+        path, entry = target.relative_to(self.root).as_posix(), Listed(sha256=_digest(target))
+        self.append(_line(path, entry, True))
+        self.learn(path, entry)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Make `target` a link, unless somebody else's file is there."""
+        temporary = target.with_name(temporary_name(target))
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(source)
+        try:
+            self.admit(temporary, target)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def remove(self, folder: Path) -> list[str]:
+        """Delete what is ours of a file or a folder, and folders that are empty then; return what is left."""
+        if folder.is_symlink() or not folder.is_dir():
+            return self.delete([folder.relative_to(self.root).as_posix()])
+        inside = sorted(folder.rglob("*"), reverse=True)
+        files = [path for path in inside if path.is_symlink() or not path.is_dir()]
+        left = self.delete([path.relative_to(self.root).as_posix() for path in files])
+        for path in [*(path for path in inside if path.is_dir() and not path.is_symlink()), folder]:
+            with suppress(OSError):  # not empty
+                path.rmdir()
+        return sorted(left)
 
     def append(self, *values: Any, before: str = "") -> None:
         """Add lines; from here on a kill does not lose them."""
@@ -133,7 +166,7 @@ class Journal:
     def lines_of(self, paths: Iterable[str]) -> list[Any]:
         """What `append` takes to tell of these files what is known."""
         told: list[Any] = []
-        for path in sorted(set(paths) & set(self.known | self.entries)):
+        for path in sorted(set(paths) & {*self.known, *self.entries}):
             entry, known = self.entries.get(path), self.known.get(path, set())
             told += [[path, {"sha256": old}] for old in sorted(known) if not entry or old != entry.sha256]
             told += [_line(path, entry, entry.sha256 in known)] if entry else []
@@ -144,7 +177,13 @@ class Journal:
         self.entries = {path: self.entries[path] for path in paths if path in self.entries}
         ours = {path: {entry.sha256} & self.known.get(path, set()) for path, entry in self.entries.items()}
         self.known = {path: sums for path, sums in ours.items() if sums}
-        self.rewrite(self.entries)
+        if self.entries or self.file.is_file():
+            self.rewrite(self.entries)
+
+
+def _digest(file: Path) -> str:
+    """The sha256 of a file's bytes, or of where a link leads."""
+    return hashlib.sha256(b"-> " + os.fsencode(file.readlink())).hexdigest() if file.is_symlink() else sha256(file)
 
 
 def _line(path: str, entry: Listed, ours: bool) -> list[Any]:
@@ -182,6 +221,10 @@ def lines(journal: Path) -> list[Any]:
         match value:
             case None:
                 continue
+            case [str(path), *_] if not _inside(path):
+                torn = 2
+                found.clear()
+                break
             case [str(path), None]:  # an earlier version told so what it was about to write or delete
                 found.append([path, None])
             case [str(path), dict(entry)]:
@@ -197,6 +240,11 @@ def lines(journal: Path) -> list[Any]:
     if torn > 1 and not found:
         raise BadInput(journal, "something else", "a journal of um", AWAY)
     return found
+
+
+def _inside(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return str(PurePosixPath(path)) == path and parts[:1] != ("/",) and ".." not in parts
 
 
 def _entry(values: dict[str, Any]) -> Listed | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -37,6 +37,8 @@ ANNOTATIONS, INDEX, JOURNAL = "annotations.json", "videos/index.json", "videos/j
 
 class Description(Section):
     """`dataset.yaml`."""
+
+    hint: ClassVar[str] = "docs/datasets.md explains dataset.yaml"
 
     title: str = Field("", description="name in the benchmark table")
     provider: Literal["demo", "local", "features", "sources"] = Field(
@@ -261,7 +263,7 @@ def _rendered(plan: dict[str, Any], settings: Download) -> list[Source]:
 def _local(folder: Path) -> list[Source]:
     listed = annotations.load(folder / ANNOTATIONS)
     found: dict[str, Path] = {}
-    for path in _videos(folder):
+    for path in videos_below(folder):
         name = spelling(path.stem)
         if name in found:
             raise BadInput(path, f"video {name} again", f"one file, as {found[name]}", "rename one, or move it away")
@@ -294,7 +296,7 @@ def spelling(name: str) -> str:
     return unicodedata.normalize("NFC", video_id(name))
 
 
-def _videos(folder: Path) -> Iterator[Path]:
+def videos_below(folder: Path) -> Iterator[Path]:
     """The videos below a folder: hidden files, as a Mac's doubles, are none; linked folders are looked through once."""
 
     def fail(error: OSError) -> None:
