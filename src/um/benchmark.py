@@ -48,7 +48,7 @@ ABLATION_CAPTION = (
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 class Metrics(Form):

@@ -8,7 +8,7 @@ from um.datasets.annotations import Annotations
 from um.errors import BadInput, some
 from um.evaluation import bootstrap
 from um.evaluation.metrics import Matched, match_predictions
-from um.fitting import Unlisted, fitted
+from um.fitting import NOTHING_LEFT, Unlisted, fitted
 from um.params import Evaluate, threshold_range
 from um.submission import Submission, read_submission
 from um.table import SIMULATED, print_table
@@ -54,6 +54,8 @@ def compare(
     if settings.missing == "drop":
         there = set().union(*(submission.videos for files in submitted for submission in files.values()))
         videos = [video for video in videos if video.id in there]
+    if not videos:
+        raise BadInput(a, *NOTHING_LEFT)
     first: tuple[Path, set[str]] | None = None
     systems: list[list[Matched]] = []
     for files in submitted:

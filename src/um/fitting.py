@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 Unlisted = Literal["count", "ignore"]
 TOO_LONG = 1.5  # times the durations: no rounding and no tail of a video is that long
+NOTHING_LEFT = ("no video of any prediction", "at least one", "--missing drop leaves out videos without an entry")
 SUFFIX = re.compile(r"\.\w{1,5}$")
 
 
@@ -53,7 +54,9 @@ def fitted(
     rows = submitted.predictions
     ids = {video.id for video in videos}
     inside = rows["video"].isin(ids)
-    if not ids.intersection(submitted.videos):
+    if not submitted.videos:
+        log.warning("%s: no prediction for any video", path)
+    elif not ids.intersection(submitted.videos):
         _refuse_videos(path, submitted.videos, truth, videos)
     _check_labels(path, rows["label"], truth)
     _check_times(path, rows[inside], videos)
@@ -76,8 +79,6 @@ def _bare(name: str) -> str:
 
 def _refuse_videos(path: Path, names: Sequence[str], truth: Annotations, videos: Sequence[Video]) -> None:
     expected = f"ids as in {truth.path}: {some([video.id for video in videos])}"
-    if not names:
-        raise BadInput(path, "none of the annotated videos: it is empty", expected, "are they predictions for these?")
     others = sorted({truth.videos[name].subset for name in names if name in truth.videos})
     if others:
         found = f"none of the annotated videos of subset {videos[0].subset}, but of {' and '.join(others)}"

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from um.datasets import annotations
-from um.errors import some
+from um.errors import BadInput, some
 from um.evaluation.metrics import evaluate, missing
-from um.fitting import Unlisted, fitted
+from um.fitting import NOTHING_LEFT, Unlisted, fitted
 from um.params import Evaluate
 from um.submission import read_submission
 
@@ -40,6 +40,8 @@ def score(
         log.warning("%s: no entry for %s, which %s", predictions, some([video.id for video in absent]), become)
     if settings.missing == "drop":
         videos = [video for video in videos if video.id in there]
+    if not videos:
+        raise BadInput(predictions, *NOTHING_LEFT)
     metrics = evaluate(videos, rows, settings) | missing(absent, settings.missing)
     stated = {"model": submitted.model} if submitted.model else {}
     return metrics | stated | {"simulated": submitted.simulated}

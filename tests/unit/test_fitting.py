@@ -176,13 +176,15 @@ def test_without_durations_the_last_instance_bounds_what_can_overlap(scored, tru
     assert "found times 25 times the ends of the last instances (median)" in error
 
 
-@pytest.mark.parametrize("missing", ["error", "drop", "miss"])
-def test_predictions_for_no_video_at_all(scored, truth, missing):
+def test_an_empty_file_scores_0_and_leaves_nothing_to_drop(scored, truth):
     path = truth.with_name("predictions.json")
     path.write_text('{"results": {}}')
-    code, error, _ = scored(path, "--missing", missing)
+    for missing in ("error", "miss"):
+        assert scored(path, "--missing", missing) == (0, "", [f"{path}: no prediction for any video"])
+        assert average() == 0
+    code, error, _ = scored(path, "--missing", "drop")
     assert code == 2
-    assert "none of the annotated videos: it is empty" in error
+    assert "found no video of any prediction; expected at least one; hint: --missing drop leaves out" in error
 
 
 def test_videos_in_which_nothing_was_found_score_0(scored, truth):
