@@ -9,7 +9,8 @@ Shape legend: V videos, K clocks that are tried.
 import logging
 from collections.abc import Iterable, Sequence
 from itertools import product
-from math import comb
+from math import exp, lgamma, log1p
+from math import log as ln
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from um.datasets.annotations import SLACK, Video
-from um.errors import BadInput
+from um.errors import BadInput, some
 from um.forms import Spec, load, validate
 
 log = logging.getLogger(__name__)
@@ -136,21 +137,23 @@ def check(
         told_V = known_V if systematic else ~known_V & np.isfinite(last_V)
         statement_V = np.where(known_V, d_V, last_V)
         ratio_V = statement_V / seconds_V
-        worst = int(np.argmax(np.where(told_V, np.abs(np.log(np.maximum(ratio_V, 1e-9))), -1)))
-        count = int(wrong_V.sum() or told_V.sum()) if systematic else int(short_V.sum())
+        blamed_V = (wrong_V if wrong_V.any() else known_V) if systematic else short_V
+        worst = int(np.argmax(np.where(blamed_V, np.abs(np.log(np.maximum(ratio_V, 1e-9))), -1)))
         found = (
             f"{videos[worst].id} {seconds_V[worst]:.4g} s long by its {streams} features ({rows[worst]} rows, "
             f"{clock.spec.snippet_seconds:.4g} s from row to row) and {statement_V[worst]:.4g} s "
-            f"{'' if systematic else 'or more '}by {annotations.name}; {count} of {len(videos)} such videos"
+            f"{'' if systematic else 'or more '}by {annotations.name}; {blamed_V.sum()} of {len(videos)} such videos"
         )
         within = f"no more than {_slack(clock.spec, statement_V[worst]):.2g} s between the two"
         if systematic:
             raise BadInput(features, found, within, _hint(features, clock, rows[told_V], d_V[told_V]))
         row = float(np.quantile(last_V[told_V] / rows[told_V], 0.98))
         raise BadInput(features, found, within, _rough_hint(features, clock, rows[told_V], row))
-    for i in map(int, np.flatnonzero(wrong_V)):
-        found = f"{seconds_V[i]:.4g} s by its features and {d_V[i]:.4g} s by its annotations"
-        log.warning("%s: %s is %s; are they of this video?", features, videos[i].id, found)
+    if wrong_V.any():
+        named = some([video.id for video, wrong in zip(videos, wrong_V, strict=True) if wrong])
+        first = int(np.argmax(wrong_V))
+        found = f"the first is {seconds_V[first]:.4g} s by its features and {d_V[first]:.4g} s by its annotations"
+        log.warning("%s: %s of other lengths than annotated, %s; are they of these videos?", features, named, found)
     told_V = ~known_V & np.isfinite(last_V)
     _check_reach(features, annotations, clock, last_V[told_V], seconds_V[told_V], rows[told_V])
 
@@ -160,13 +163,13 @@ def _check_reach(
 ) -> None:
     """Without durations: instances that all end long before the features do are a sign of another clock.
 
-    Were the last instance of a video anywhere in it, the chance that but k of n videos have none beyond a share q is
-    that of k successes of 1 - q. Real ones end late: half of them beyond nine tenths.
+    Were a video's last instance anywhere in it, the chance that at most k of n videos have one beyond a share q would be
+    that of k or fewer successes of 1 - q. Real ones end late: half of them beyond nine tenths.
     """
     reach_V = np.sort(last_V / seconds_V)
-    n, k = len(reach_V), len(reach_V) // 50
+    n, k = len(reach_V), len(reach_V) // OUTLIERS
     q = float(reach_V[n - 1 - k]) if n else 1.0
-    if q >= REACH or sum(comb(n, j) * (1 - q) ** j * q ** (n - j) for j in range(k + 1)) > UNLIKELY:
+    if q >= REACH or _binomial(n, k, max(q, 1e-9)) > UNLIKELY:
         return
     found = (
         f"no instance beyond {q:.0%} of the features in {n - k} of the {n} videos that {annotations.name} gives no "
@@ -179,6 +182,13 @@ def _check_reach(
     if clock.origin is None:
         raise error
     log.warning("%s", error)
+
+
+def _binomial(n: int, k: int, q: float) -> float:
+    """The chance of at most k successes of n, each of 1 - q."""
+    return sum(
+        exp(lgamma(n + 1) - lgamma(j + 1) - lgamma(n - j + 1) + j * log1p(-q) + (n - j) * ln(q)) for j in range(k + 1)
+    )
 
 
 def _durations(videos: Iterable[Video]) -> Floats:
@@ -229,6 +239,8 @@ def _hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], d_V: Floats) 
         return (
             f"rows are {row:.3g} s apart by the annotations, as of {_words(fitting)}: {_said(features, clock, fitting)}"
         )
+    if _share(clock.spec, rows_V, d_V) > 0.5 and not _biased(clock.spec, rows_V, d_V):
+        return "the others agree: do these have the features, and the durations, of other videos?"
     if _native(rows_V, d_V):
         fits = "rows fit 16 frames at each video's own frame rate, which no one clock can tell"
         return f"{fits}: extract with all videos at one rate, as um extract does"

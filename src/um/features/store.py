@@ -108,7 +108,7 @@ def header(
         raise BadInput(path, f"no readable array ({error or type(error).__name__})", expected, hint) from None
     if dtype.kind not in kinds:
         what = "objects" if dtype.kind == "O" else str(dtype)
-        raise BadInput(path, f"an array of {what}, {_short(declared)}", expected, "save plain floats, with np.save")
+        raise BadInput(path, f"no readable array (of {what})", expected, "save plain floats, with np.save")
     there = os.fstat(file.fileno()).st_size - content.tell()
     if dtype.kind == "O" and possible(declared):  # a pickle of any length
         return Header(dtype, declared, fortran, content.tell())
@@ -150,15 +150,15 @@ def _short(declared: tuple[int, ...]) -> str:
 
 
 def check_shape(where: str | Path, dtype: np.dtype[Any], declared: tuple[int, ...]) -> tuple[int, int]:
-    """(T, D) of an array of floats; axes of length 1 after the first do not count, as in (T, D, 1, 1).
+    """(T, D) of an array of floats, which may be stored as (T, D, 1, 1) or (T, 1, 1, D).
 
     Raises:
         BadInput: another shape or type, or no values.
     """
-    kept = declared[:1] + tuple(n for n in declared[1:] if n != 1) if len(declared) > 2 else declared
-    kept = (*kept, 1) if len(declared) > 2 and len(kept) == 1 else kept
+    maps = len(declared) == 4 and sorted(declared[1:])[:2] == [1, 1]  # feature maps of one place, as networks put out
+    kept = (declared[0], max(declared[1:])) if maps else declared
     if len(kept) != 2 or not np.issubdtype(dtype, np.floating):
-        hint = "choose or average crops: a row per snippet is wanted" if len(kept) > 2 else HINT
+        hint = "save one row per snippet: choose or average the other axes" if len(kept) > 2 else HINT
         raise BadInput(where, f"{dtype} {_short(declared)}", EXPECTED, hint)
     if 0 in kept:
         raise BadInput(where, f"an empty array {_short(declared)}", EXPECTED + " with T >= 1", HINT)
