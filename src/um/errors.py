@@ -6,12 +6,16 @@ from pathlib import Path
 LONGEST = 300  # characters of a file's content that a message quotes
 
 
+def printable(text: str) -> str:
+    """Text with what is not printable escaped: control characters, half surrogate pairs, marks that turn the line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
 def plain(text: str, longest: int = LONGEST) -> str:
     """One line that is safe to print: white space folded, the unprintable escaped, the middle of long text cut."""
     if len(text) > 4 * longest:
         text = f"{text[: 2 * longest]}{text[-2 * longest :]}"
-    text = " ".join(text.split())
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    text = printable(" ".join(text.split()))
     half = longest // 2
     return text if len(text) <= longest else f"{text[:half]} … {text[-half:]}"
 

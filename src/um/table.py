@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from um.errors import HIDDEN
+from um.errors import printable
 from um.evaluation import bootstrap
 from um.evaluation.metrics import name_of
 from um.files import atomic
@@ -123,7 +123,7 @@ def _visible(value: Any) -> Any:
     """Control characters of names as their codes; new lines stay."""
     if not isinstance(value, str):
         return value
-    lines = (HIDDEN.sub(lambda found: ascii(found[0])[1:-1], line) for line in value.split("\n"))
+    lines = map(printable, value.split("\n"))
     return "\n".join(lines)
 
 

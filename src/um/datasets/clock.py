@@ -163,8 +163,8 @@ def _check_reach(
 ) -> None:
     """Without durations: instances that all end long before the features do are a sign of another clock.
 
-    Were a video's last instance anywhere in it, the chance that at most k of n videos have one beyond a share q would be
-    that of k or fewer successes of 1 - q. Real ones end late: half of them beyond nine tenths.
+    Were a video's last instance anywhere in it, the chance that at most k of n videos have one beyond a share q would
+    be that of k or fewer successes of 1 - q. Real ones end late: half of them beyond nine tenths.
     """
     reach_V = np.sort(last_V / seconds_V)
     n, k = len(reach_V), len(reach_V) // OUTLIERS
