@@ -112,7 +112,6 @@ TRACKS: dict[str, Callable[[Parts, Path], Path]] = {
     "fonts.mkv": lambda p, f: muxed(f, p.film(), p.aac(), font(), font()),
     "fonts-first.mkv": lambda p, f: muxed(f, font(), font(), p.film()),
     "attached-cover.mkv": lambda p, f: with_attached_cover(p.mp4, f),
-    "attached-cover.mka.mkv": lambda p, f: with_attached_cover(muxed(p.folder / "a.mkv", p.film()), f),
     "subtitles.mkv": lambda p, f: muxed(f, p.film(), timed("subrip", b"hello")),
     "subtitles-first.mkv": lambda p, f: muxed(f, timed("subrip", b"hello"), timed("ass", b"0,0,,,0,0,0,,a"), p.film()),
     "subtitles-longer.mkv": lambda p, f: muxed(f, timed("subrip", b"hello", seconds=Fraction(9)), p.film()),

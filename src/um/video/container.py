@@ -150,7 +150,7 @@ def _is_still(stream: Any) -> bool:
 def check_size(sized: Any, path: Path) -> None:
     """Refuse pictures that are too large to be meant, before they take memory."""
     if sized.width * sized.height > PIXELS:
-        found, expected = f"pictures of {sized.width}x{sized.height}", f"at most {PIXELS >> 20} megapixels"
+        found, expected = f"pictures of {sized.width}x{sized.height}", f"at most {PIXELS} pixels"
         raise BadInput(path, found, expected, REFETCH)
 
 
