@@ -69,7 +69,7 @@ def exclusive(path: Path) -> Iterator[None]:
     import fcntl
 
     make_folder(path.parent)
-    with path.with_name(f".{path.name}.lock").open("w") as file:
+    with open(path.with_name(f".{path.name}.lock"), "a", opener=_no_link) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -99,7 +99,7 @@ def held(folder: Path, verb: str, *, shared: bool = False) -> Iterator[None]:
 @contextmanager
 def _locked(path: Path, folder: Path, *, shared: bool) -> Iterator[IO[str]]:
     while True:
-        with path.open("a+", encoding="utf-8") as file:
+        with open(path, "a+", encoding="utf-8", opener=_no_link) as file:
             if not _flock(file, shared=shared):
                 file.seek(0)
                 found = f"{file.read(300) or 'another command'} at work in it"
@@ -110,6 +110,10 @@ def _locked(path: Path, folder: Path, *, shared: bool) -> Iterator[IO[str]]:
                     yield file
                     return
         # its last holder deleted the file between the two lines above: lock the new one
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _flock(file: IO[str], *, shared: bool) -> bool:

@@ -889,7 +889,7 @@ def test_two_downloads_at_once_and_a_shard_beside_a_whole_one(project):
     copy = mirror(project / "lab")
     with held(OUT, "um download --dataset thumos14"):
         for shard in (None, "1-of-2"):
-            with pytest.raises(BadInput, match="`um download --dataset thumos14`, process .* at work in it"):
+            with pytest.raises(BadInput, match=r"`um download --dataset thumos14`, process .* at work in it"):
                 download(machine(copy, shard=shard), what="videos")
     with held(OUT, "um download --dataset thumos14 --shard 2-of-2", shared=True):
         download(machine(copy, shard="1-of-2"), what="videos")

@@ -422,7 +422,7 @@ def test_two_extractions_into_one_folder_at_once_are_refused(
     assert content(tmp_path) == {}
     with held(tmp_path, "um extract --shard 1-of-2", shared=True):
         extract(c, tmp_path, TINY, weights, "cpu", shard=Shard(2, 2))
-        with pytest.raises(BadInput, match="`um extract --shard .-of-2`, process"):
+        with pytest.raises(BadInput, match=r"`um extract --shard .-of-2`, process"):
             extract(c, tmp_path, TINY, weights, "cpu")
 
 
