@@ -25,7 +25,8 @@ MODULES = {  # the module behind each stage's verb
     "evaluate": "um.test",
     "table": "um.benchmark",
 }
-PLUMBING = {"um.errors", "um.files", "um.forms", "um.journal", "um.params", "um.progress"}  # carry values, and make none
+# carry values, and make none
+PLUMBING = {"um.errors", "um.files", "um.forms", "um.journal", "um.params", "um.progress"}
 ASIDE = {  # imports for other verbs: `um localize`; a dataset's title; annotations of datasets that come as features;
     # and what a download finds its way by
     ("um.download.bring", "um.datasets.folder"),
@@ -33,6 +34,7 @@ ASIDE = {  # imports for other verbs: `um localize`; a dataset's title; annotati
     ("um.download.bring", "um.features.shard"),
     ("um.download.videos", "um.video.probe"),
     ("um.datasets.source", "um.datasets.folder"),
+    ("um.datasets.source", "um.features.shard"),
     ("um.test", "um.features.extract"),
     ("um.test", "um.datasets.source"),
     ("um.test", "um.report.timeline"),
