@@ -131,7 +131,7 @@ def check_nothing_is_lost(workspace: Workspace, before: dict[str, int], made: Wo
                 assert (workspace / str(path.relative_to(made.root))).read_bytes() == path.read_bytes(), path
 
 
-@pytest.mark.parametrize("verb", ["restore", "record"])
+@pytest.mark.parametrize("verb", ["restore", *["record"] * FULL])
 def test_all_damage_is_found_and_undone(workspace, built, verb):
     for fault in TOGETHER:
         FAULTS[fault](workspace)
