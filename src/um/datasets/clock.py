@@ -30,10 +30,10 @@ OPTION = "--feature-"
 DRIFT = 0.04  # of a duration: ActivityNet's declared frame rates are within 3.9 % for 99.9 % of its videos
 BIAS = 0.03  # the same for the median of all videos; it is 0.1 % in ActivityNet, 1 % in ucf6 (short videos)
 OUTLIERS = 10  # one video in so many may disagree
-UNLIKELY = 0.01
+UNLIKELY, FEW = 0.03, 3  # chance, and videos that say something
 REACH = 0.9  # of features without durations: some instance of many ends beyond that share
 RATES = (25, 30, 24, 15, 10, 50, 60, 5, 1)  # frames per second, the usual ones first
-STRIDES = (16, 8, 4, 2, 1, 32, 64)  # frames
+STRIDES, LONG_STRIDES = (16, 8, 4, 2, 1), (32, 64)  # frames
 WIDTHS = (512, 1024, 2048, 4096)  # columns of public features
 LONGEST_ROW = 5.0  # seconds; where rows would stand for more, times are in another unit
 
@@ -163,13 +163,13 @@ def _check_reach(
 ) -> None:
     """Without durations: instances that all end long before the features do are a sign of another clock.
 
-    Were a video's last instance anywhere in it, the chance that at most k of n videos have one beyond a share q would be
+    Were the last instance anywhere in a video, the chance that at most k of n videos have one beyond a share q would be
     that of k or fewer successes of 1 - q. Real ones end late: half of them beyond nine tenths.
     """
     reach_V = np.sort(last_V / seconds_V)
     n, k = len(reach_V), len(reach_V) // OUTLIERS
     q = float(reach_V[n - 1 - k]) if n else 1.0
-    if q >= REACH or _binomial(n, k, max(q, 1e-9)) > UNLIKELY:
+    if n < FEW or q >= REACH or _binomial(n, k, max(q, 1e-9)) > UNLIKELY:
         return
     found = (
         f"no instance beyond {q:.0%} of the features in {n - k} of the {n} videos that {annotations.name} gives no "
@@ -272,7 +272,8 @@ def _other(clock: Clock, row: float) -> str | None:
 
 
 def _usual() -> list[Spec]:
-    return [Spec(fps=fps, window=max(16, stride), stride=stride) for fps, stride in product(RATES, STRIDES)]
+    pairs = [*product(RATES, STRIDES), *product(RATES, LONG_STRIDES)]
+    return [Spec(fps=fps, window=max(16, stride), stride=stride) for fps, stride in pairs]
 
 
 def _fitting(rows_V: NDArray[np.int64], d_V: Floats) -> Spec | None:
