@@ -35,6 +35,7 @@ REACH = 0.9  # of features without durations: some instance of many ends beyond 
 RATES = (25, 30, 24, 15, 10, 50, 60, 5, 1)  # frames per second, the usual ones first
 STRIDES, LONG_STRIDES = (16, 8, 4, 2, 1), (32, 64)  # frames
 WIDTHS = (512, 1024, 2048, 4096)  # columns of public features
+SHARPER = 0.5  # times what the videos are off by: from there on, another clock is the likelier one
 LONGEST_ROW = 5.0  # seconds; where rows would stand for more, times are in another unit
 
 
@@ -224,6 +225,11 @@ def _biased(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> bool:
     return bool(abs(np.median(off_V / d_V)) > BIAS and abs(np.median(off_V)) > _slack(spec, 0.0))
 
 
+def _off(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> float:
+    """Seconds that half of the videos are off by, or more."""
+    return float(np.median(np.abs(_seconds(spec, rows_V) + spec.snippet_seconds / 2 - d_V)))
+
+
 def _share(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> float:
     return float(_agree(spec, rows_V, d_V).mean())
 
@@ -235,12 +241,15 @@ def _hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], d_V: Floats) 
         return f"{equal} rows for videos of {_range(d_V)} s are features rescaled to one length: take unscaled ones"
     if (other := _other(clock, row)) is not None:
         return other
-    if fitting := _fitting(rows_V, d_V):
+    fitting = _fitting(rows_V, d_V)
+    if _share(clock.spec, rows_V, d_V) > 0.5 and not (
+        fitting and _off(fitting, rows_V, d_V) < SHARPER * _off(clock.spec, rows_V, d_V)
+    ):
+        return "the others agree: do these have the features, or the durations, of other videos?"
+    if fitting:
         return (
             f"rows are {row:.3g} s apart by the annotations, as of {_words(fitting)}: {_said(features, clock, fitting)}"
         )
-    if _share(clock.spec, rows_V, d_V) > 0.5 and not _biased(clock.spec, rows_V, d_V):
-        return "the others agree: do these have the features, and the durations, of other videos?"
     if _native(rows_V, d_V):
         fits = "rows fit 16 frames at each video's own frame rate, which no one clock can tell"
         return f"{fits}: extract with all videos at one rate, as um extract does"
@@ -280,7 +289,7 @@ def _fitting(rows_V: NDArray[np.int64], d_V: Floats) -> Spec | None:
     """The usual clock that fits most videos, and these best."""
     tried = _usual()
     fits = [
-        (float(np.median(np.abs(_seconds(spec, rows_V) + spec.snippet_seconds / 2 - d_V))), position)
+        (_off(spec, rows_V, d_V), position)
         for position, spec in enumerate(tried)
         if _share(spec, rows_V, d_V) > 1 - 1 / OUTLIERS and not _biased(spec, rows_V, d_V)
     ]
