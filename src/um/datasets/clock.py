@@ -30,11 +30,12 @@ OPTION = "--feature-"
 DRIFT = 0.04  # of a duration: ActivityNet's declared frame rates are within 3.9 % for 99.9 % of its videos
 BIAS = 0.03  # the same for the median of all videos; it is 0.1 % in ActivityNet, 1 % in ucf6 (short videos)
 OUTLIERS = 10  # one video in so many may disagree
-UNLIKELY = 0.01
+UNLIKELY, FEW = 0.03, 3  # chance, and videos that say something
 REACH = 0.9  # of features without durations: some instance of many ends beyond that share
 RATES = (25, 30, 24, 15, 10, 50, 60, 5, 1)  # frames per second, the usual ones first
-STRIDES = (16, 8, 4, 2, 1, 32, 64)  # frames
+STRIDES, LONG_STRIDES = (16, 8, 4, 2, 1), (32, 64)  # frames
 WIDTHS = (512, 1024, 2048, 4096)  # columns of public features
+SHARPER = 0.5  # times what the videos are off by: from there on, another clock is the likelier one
 LONGEST_ROW = 5.0  # seconds; where rows would stand for more, times are in another unit
 
 
@@ -163,13 +164,13 @@ def _check_reach(
 ) -> None:
     """Without durations: instances that all end long before the features do are a sign of another clock.
 
-    Were a video's last instance anywhere in it, the chance that at most k of n videos have one beyond a share q would
-    be that of k or fewer successes of 1 - q. Real ones end late: half of them beyond nine tenths.
+    Were the last instance anywhere in a video, the chance that at most k of n videos have one beyond a share q would be
+    that of k or fewer successes of 1 - q. Real ones end late: half of them beyond nine tenths.
     """
     reach_V = np.sort(last_V / seconds_V)
     n, k = len(reach_V), len(reach_V) // OUTLIERS
     q = float(reach_V[n - 1 - k]) if n else 1.0
-    if q >= REACH or _binomial(n, k, max(q, 1e-9)) > UNLIKELY:
+    if n < FEW or q >= REACH or _binomial(n, k, max(q, 1e-9)) > UNLIKELY:
         return
     found = (
         f"no instance beyond {q:.0%} of the features in {n - k} of the {n} videos that {annotations.name} gives no "
@@ -224,6 +225,11 @@ def _biased(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> bool:
     return bool(abs(np.median(off_V / d_V)) > BIAS and abs(np.median(off_V)) > _slack(spec, 0.0))
 
 
+def _off(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> float:
+    """Seconds that half of the videos are off by, or more."""
+    return float(np.median(np.abs(_seconds(spec, rows_V) + spec.snippet_seconds / 2 - d_V)))
+
+
 def _share(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> float:
     return float(_agree(spec, rows_V, d_V).mean())
 
@@ -235,12 +241,15 @@ def _hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], d_V: Floats) 
         return f"{equal} rows for videos of {_range(d_V)} s are features rescaled to one length: take unscaled ones"
     if (other := _other(clock, row)) is not None:
         return other
-    if fitting := _fitting(rows_V, d_V):
+    fitting = _fitting(rows_V, d_V)
+    if _share(clock.spec, rows_V, d_V) > 0.5 and not (
+        fitting and _off(fitting, rows_V, d_V) < SHARPER * _off(clock.spec, rows_V, d_V)
+    ):
+        return "the others agree: do these have the features, or the durations, of other videos?"
+    if fitting:
         return (
             f"rows are {row:.3g} s apart by the annotations, as of {_words(fitting)}: {_said(features, clock, fitting)}"
         )
-    if _share(clock.spec, rows_V, d_V) > 0.5 and not _biased(clock.spec, rows_V, d_V):
-        return "the others agree: do these have the features, and the durations, of other videos?"
     if _native(rows_V, d_V):
         fits = "rows fit 16 frames at each video's own frame rate, which no one clock can tell"
         return f"{fits}: extract with all videos at one rate, as um extract does"
@@ -272,14 +281,15 @@ def _other(clock: Clock, row: float) -> str | None:
 
 
 def _usual() -> list[Spec]:
-    return [Spec(fps=fps, window=max(16, stride), stride=stride) for fps, stride in product(RATES, STRIDES)]
+    pairs = [*product(RATES, STRIDES), *product(RATES, LONG_STRIDES)]
+    return [Spec(fps=fps, window=max(16, stride), stride=stride) for fps, stride in pairs]
 
 
 def _fitting(rows_V: NDArray[np.int64], d_V: Floats) -> Spec | None:
     """The usual clock that fits most videos, and these best."""
     tried = _usual()
     fits = [
-        (float(np.median(np.abs(_seconds(spec, rows_V) + spec.snippet_seconds / 2 - d_V))), position)
+        (_off(spec, rows_V, d_V), position)
         for position, spec in enumerate(tried)
         if _share(spec, rows_V, d_V) > 1 - 1 / OUTLIERS and not _biased(spec, rows_V, d_V)
     ]

@@ -20,7 +20,7 @@ from um.features import store
 from um.forms import check_file, check_fits
 
 MOST_OPERATIONS = 3_000_000  # of a pickle; ActivityNet's segments take 300,000
-MOST_VALUES = 3_000_000  # in lists that are written out, or one per byte of the file
+MOST_VALUES = 500_000  # in lists that are written out; ActivityNet's segments are 100,000
 WIDTHS = {pickletools.TAKEN_FROM_ARGUMENT1: 1, pickletools.TAKEN_FROM_ARGUMENT8U: 8}  # of a length; 4 else
 OPERATIONS = {operation.code: operation for operation in pickletools.opcodes}
 MEMOS = {"PUT", "BINPUT", "LONG_BINPUT"}
@@ -73,7 +73,7 @@ class _Array:
 def _plain(value: Any, left: Iterator[int]) -> Any:
     """The value with its arrays of objects as lists; a list that stands in many places is written out in each."""
     if next(left, None) is None:
-        raise pickle.UnpicklingError("lists that unfold to more values than the file could hold")
+        raise pickle.UnpicklingError(f"lists that unfold to more than {MOST_VALUES:,} values")
     if isinstance(value, _Array):
         return value.plain(left)
     return [_plain(item, left) for item in value] if isinstance(value, list | tuple) else value
@@ -182,7 +182,7 @@ def read_objects(path: Path) -> list[Any]:
             file.seek(head.first)
             array = _Unpickler(file, encoding="bytes").load()
             if isinstance(array, _Array) and array.shape == head.shape and head.shape:
-                return list(array.plain(iter(range(max(size, MOST_VALUES)))))
+                return list(array.plain(iter(range(MOST_VALUES))))
         except Exception as error:  # a hostile or damaged stream can fail anywhere
             raise BadInput(path, f"no readable array ({error!r})", expected, hint) from None
     raise BadInput(path, f"no readable array ({type(array).__name__})", expected, hint)

@@ -170,6 +170,8 @@ def check(where: str | Path, features: npt.NDArray[Any]) -> Features:
     features = features.reshape(check_shape(where, features.dtype, features.shape))
     if bad := features.size - int(np.isfinite(features).sum()):
         raise BadInput(where, f"{bad} of {features.size} values NaN or infinite", "finite values", HINT)
+    if features.dtype.itemsize > 4 and float(np.abs(features).max()) > float(np.finfo(np.float32).max):
+        raise BadInput(where, f"values up to {np.abs(features).max():.3g}", "the range of single precision", HINT)
     return features
 
 
