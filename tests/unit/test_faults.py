@@ -199,7 +199,7 @@ def test_a_folder_is_written_by_one_command_at_a_time(project, tmp_path):
 def test_every_error_is_one_line(um, monkeypatch, error, code, said, debug):
     from um import provenance
 
-    def fail() -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(provenance, "record", fail)

@@ -5,6 +5,7 @@ features/spec.json                  how the features were made, and their clock
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from um.datasets import layouts
 from um.datasets.annotations import SLACK, Annotations, Video, video_id
 from um.errors import BadInput, some
 from um.features import store
-from um.forms import Spec
+from um.forms import Spec, read_text
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Folder:
     def unreadable(self) -> set[str]:
         """Ids of the videos that `um extract` could not read: they are left out, or misses, but no error."""
         listed = self.features / "missing.tsv"
-        lines = listed.read_text("utf-8").splitlines()[1:] if listed.is_file() else []
+        lines = read_text(listed).splitlines()[1:] if os.path.lexists(listed) else []
         return {video_id(line.split("\t")[0].rpartition("/")[2]) for line in lines}
 
     @cached_property
@@ -213,9 +214,9 @@ class Folder:
 def listed(root: Path, annotations: Annotations, role: str) -> list[Video]:
     """The `train` or `test` videos of a folder: those of its split list, or without one all of their subset."""
     split = root / f"split_{role}.txt"
-    if not split.exists():
+    if not os.path.lexists(split):
         return annotations.subset(role)
-    ids = [video_id(line) for line in split.read_text("utf-8").split()]
+    ids = [video_id(line) for line in read_text(split, "a list of video ids").split()]
     if twice := sorted({name for name in ids if ids.count(name) > 1}):
         raise BadInput(split, f"{some(twice)} twice", "every id once", "remove the repetition")
     if unknown := [name for name in ids if name not in annotations.videos]:

@@ -13,6 +13,7 @@ Feature files lie in features/ or in the folder itself, directly or by subset.
 """
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -167,7 +168,7 @@ def holders(features: Path, files: Iterable[Path], name: str) -> list[Path]:
     """The files called `name` in a folder of features, or in those between it and its arrays' `files`."""
     folders = {folder for path in {file.parent for file in files} for folder in (path, *path.parents)}
     inside = sorted(folder for folder in folders if folder.is_relative_to(features))
-    return [folder / name for folder in dict.fromkeys([features, *inside]) if (folder / name).is_file()]
+    return [folder / name for folder in dict.fromkeys([features, *inside]) if os.path.lexists(folder / name)]
 
 
 def indexed(features: Path, arrays: Iterable[Stored]) -> Iterator[Stored]:
@@ -180,7 +181,7 @@ def indexed(features: Path, arrays: Iterable[Stored]) -> Iterator[Stored]:
     indexes: dict[Path, Index] = {}
     for path in holders(features, (array.file for array in arrays), "index.json"):
         content = read_json(path)
-        if isinstance(content, dict) and content.keys() & {"files", "spec"}:  # else it is somebody else's
+        if not isinstance(content, dict) or content.keys() & {"files", "spec"}:  # other mappings are somebody else's
             indexes[path.parent] = index = validate(Index, content, path)
             spec = path.with_name("spec.json")
             if index.spec and not (spec.is_file() and sha256(spec) == index.spec):

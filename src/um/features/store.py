@@ -39,7 +39,7 @@ class Header(NamedTuple):
 def made(folder: Path) -> dict[str, Any]:
     """What a folder of features says of their making in its `spec.json`; nothing, where there is none."""
     spec = folder / "spec.json"
-    known = read_json(spec) if spec.is_file() else {}
+    known = read_json(spec) if os.path.lexists(spec) else {}
     return known if isinstance(known, dict) else {}
 
 
