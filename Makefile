@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help run test lint schema bench bench-features
+.PHONY: help run test fuzz faults lint schema bench bench-features
 BENCH_DATA ?= data/simulated/thumos14
 BENCH_VIDEO ?= data/demo/videos/test/demo_test_0001.mp4
 
@@ -20,6 +20,12 @@ run: .venv/.ready ## build everything that is not up to date, and print the benc
 
 test: .venv/.ready ## run the tests; UM_REFERENCE_DATA=<folder> adds those that need reference data
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadgroup
+
+fuzz: .venv/.ready ## draw new damage for every reader of files, UM_FUZZ=SECONDS each (default: 30; in all 15 minutes)
+	UM_FUZZ=$${UM_FUZZ:-30} python -m pytest tests/unit/test_fuzz.py
+
+faults: .venv/.ready ## damage and kill `um record` and `um restore` at every point, and follow what they say; half an hour
+	UM_FAULTS=1 OMP_NUM_THREADS=1 python -m pytest tests/workflow/test_faults.py
 
 lint: .venv/.ready ## check style, types and rules
 	ruff check

@@ -1,20 +1,23 @@
 """What the tables say: the benchmark, and the paper's ablation, each from the results of runs and from print."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
 
 from um import table
 from um.datasets import annotations, source
 from um.errors import BadInput
 from um.evaluation import bootstrap
-from um.evaluation.metrics import Matched, match_predictions, metrics_of, name_of, whole_video
+from um.evaluation.metrics import Matched, accuracy, match_predictions, metrics_of, name_of, whole_video
 from um.features import store
-from um.forms import read_json
+from um.forms import Form, load, read_json, validate
 from um.params import OURS, Params, run_name, threshold_range
 from um.published import ABLATION, OFFICIAL, PAPER, PUBLISHED, SEED, Published
-from um.submission import read_submission
+from um.submission import Model, Submission, read_submission
 from um.table import AVERAGE, INTERVAL, SIMULATED, Figure, Group
 
 LAST, BEST, SELECTED, WHOLE = "Ours (last)", "Ours (best on test)", "Ours (selected)", "Whole video"
@@ -42,6 +45,39 @@ ABLATION_CAPTION = (
     "magnitudes that no loss shapes; then L_um and L_be join the training. Ours: the models after their last "
     f"iteration. The paper's rows are of THUMOS14. {BOOTSTRAP}"
 )
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class Metrics(Form):
+    """`metrics.json` of `um test`; shares are fractions."""
+
+    protocol: str
+    subset: str
+    num_videos: Count
+    num_instances: Count
+    num_predictions: Count
+    num_ambiguous: Count | None = None
+    tiou: list[Share]
+    mAP: dict[str, Share]
+    average_mAP: Share
+    ap: dict[str, list[Share]]
+    accuracy: Share
+    model: Model
+    simulated: bool = False
+    num_missing: Count = 0
+    missing_policy: str | None = None
+    missing: list[str] = Field(default=[])
+
+
+class _Files(Form):
+    """What the table asks of the features' index.json."""
+
+    hint = "extract the features again: um extract"
+
+    files: dict[str, Any]
 
 
 def write(results: Path, datasets: Sequence[str], values: Params, out: Path | None = None, variant: str = OURS) -> None:
@@ -72,16 +108,16 @@ def ablation(results: Path, dataset: str, variants: Sequence[str], values: Param
         raise BadInput(
             "command line", f"--variant {unknown[0]}", f"some of {', '.join(ABLATION)}", "a row of the paper"
         )
-    whole = _whole(dataset, values)
+    whole, absent = _whole(dataset, values)
     figures = []
     for variant in variants:
         paper = ABLATION[variant]
         runs = [_Run(results, dataset, variant, seed, "last") for seed in values.seeds]
-        figures += _ours(runs, whole, paper.method)
+        figures += _ours(runs, whole, absent, paper.method)
         figures += _printed(dataset, paper._replace(method=_in_paper(paper)), values)
     methods = [name for variant in variants for name in (ABLATION[variant].method, _in_paper(ABLATION[variant]))]
     title = f"{_title(dataset)}: ablation"
-    group = Group(title, _columns(dataset, values), figures, _notes(dataset, values, OURS, whole))
+    group = Group(title, _columns(dataset, values), figures, _notes(dataset, values, OURS, whole, len(absent)))
     table.write(out, "ablation", [group], methods, ABLATION_CAPTION)
 
 
@@ -90,37 +126,41 @@ def _in_paper(row: Published) -> str:
 
 
 def _benchmark(results: Path, dataset: str, values: Params, variant: str) -> Group:
-    whole = _whole(dataset, values)
+    whole, absent = _whole(dataset, values)
     figures = []
     for method, selection in SELECTIONS.items():
         if method == SELECTED and not values.of(dataset, variant).train.held_out:
             continue
-        figures += _ours([_Run(results, dataset, variant, seed, selection) for seed in values.seeds], whole, method)
+        runs = [_Run(results, dataset, variant, seed, selection) for seed in values.seeds]
+        figures += _ours(runs, whole, absent, method)
     interval = bootstrap.average_map_interval([whole])
     figures += _figures(dataset, WHOLE, [metrics_of(whole)], "annotations", interval)
     published = PUBLISHED.get(dataset, [])
     for row in published:
         figures += _printed(dataset, row, values)
-    notes = [*_notes(dataset, values, variant, whole), *(f"{row.method}: {row.source}." for row in published)]
+    notes = [
+        *_notes(dataset, values, variant, whole, len(absent)),
+        *(f"{row.method}: {row.source}." for row in published),
+    ]
     title = _title(dataset) + ("" if variant == OURS else f", variant {variant}")
     return Group(title, _columns(dataset, values), figures, notes)
 
 
-def _whole(dataset: str, values: Params) -> Matched:
-    """The detector of whole videos on the test subset, which also is the population of every other row."""
+def _whole(dataset: str, values: Params) -> tuple[Matched, list[str]]:
+    """The detector of whole videos on the test subset, which also is the population of every other row.
+
+    Beside it: ids of annotated test videos that lack features.
+    """
     settings, data = values.of(dataset).evaluate, Path("data") / dataset
     tested = annotations.load(data / "annotations.json").subset("test")
+    there = {Path(path).stem for path in load(_Files, data / "features" / "index.json").files}
+    absent = sorted(video.id for video in tested if video.id not in there)
     if settings.missing != "miss":
-        absent = _without_features(dataset)
-        tested = [video for video in tested if video.id not in absent]
-    return match_predictions(tested, whole_video(tested), settings)
-
-
-def _without_features(dataset: str) -> set[str]:
-    """Ids of annotated test videos that lack features."""
-    data = Path("data") / dataset
-    there = {Path(path).stem for path in read_json(data / "features" / "index.json")["files"]}
-    return {video.id for video in annotations.load(data / "annotations.json").subset("test")} - there
+        tested = [video for video in tested if video.id in there]
+    if not tested:
+        hint = "extract the features: um extract --dataset " + shlex.quote(dataset)
+        raise BadInput(data / "features", f"no features of {len(absent)} test videos", "at least one", hint)
+    return match_predictions(tested, whole_video(tested), settings), absent
 
 
 def _title(dataset: str) -> str:
@@ -133,11 +173,10 @@ def _columns(dataset: str, values: Params) -> list[str]:
     return [*map(name_of, threshold_range(values.of(dataset).evaluate.tiou)), AVERAGE, INTERVAL]
 
 
-def _notes(dataset: str, values: Params, variant: str, whole: Matched) -> list[str]:
+def _notes(dataset: str, values: Params, variant: str, whole: Matched, absent: int) -> list[str]:
     settings, population = values.of(dataset, variant), metrics_of(whole)
     instances = f"{population['num_videos']} videos and {population['num_instances']} instances"
     policy = settings.evaluate.missing
-    absent = len(_without_features(dataset))
     missing = (
         "" if policy == "error" and not absent else f"; annotated videos without features, {MISSING[policy]}: {absent}"
     )
@@ -151,12 +190,12 @@ def _notes(dataset: str, values: Params, variant: str, whole: Matched) -> list[s
     ]
 
 
-def _ours(runs: Sequence["_Run"], whole: Matched, method: str) -> list[Figure]:
+def _ours(runs: Sequence["_Run"], whole: Matched, absent: list[str], method: str) -> list[Figure]:
     """The figures of runs that differ in their seed only."""
     metrics = metrics_of(whole)
     population = {key: metrics[key] for key in POPULATION}
     scores = [_metrics(run, population) for run in runs]
-    matched = [_matched(run, score, whole) for run, score in zip(runs, scores, strict=True)]
+    matched = [_matched(run, score, whole, absent) for run, score in zip(runs, scores, strict=True)]
     seeds = f"seeds {', '.join(str(run.seed) for run in runs)}"
     return _figures(runs[0].dataset, method, scores, seeds, bootstrap.average_map_interval(matched))
 
@@ -196,8 +235,9 @@ class _Run(NamedTuple):
     def command(self) -> str:
         """What makes the files."""
         model = f"models/{run_name(self.dataset, self.variant)}/seed{self.seed}/{self.selection}.safetensors"
-        chosen = "" if self.variant == OURS else f" --variant {self.variant}"
-        return f"um test --dataset {self.dataset}{chosen} --model-file {model} --out {self.folder}"
+        chosen = [] if self.variant == OURS else ["--variant", self.variant]
+        words = ["um", "test", "--dataset", self.dataset, *chosen, "--model-file", model, "--out", str(self.folder)]
+        return shlex.join(words)
 
 
 def _metrics(run: _Run, population: dict[str, Any]) -> dict[str, Any]:
@@ -206,23 +246,73 @@ def _metrics(run: _Run, population: dict[str, Any]) -> dict[str, Any]:
     metrics = read_json(path)
     if not isinstance(metrics, dict):
         raise BadInput(path, type(metrics).__name__, "metrics", again)
-    model = metrics.get("model", {})
-    found = {key: metrics.get(key) for key in POPULATION} | {key: model.get(key) for key in ("selection", "seed")}
+    try:
+        model = validate(Metrics, metrics, path).model
+    except BadInput as error:
+        raise BadInput(path, error.found, error.expected, again) from None
+    found = {key: metrics[key] for key in POPULATION} | {"selection": model.selection, "seed": model.seed}
     for key, wanted in {**population, "selection": run.selection, "seed": run.seed}.items():
         if found[key] != wanted:
             raise BadInput(path, f"{key} = {found[key]!r}", repr(wanted), again)
     return metrics
 
 
-def _matched(run: _Run, metrics: dict[str, Any], whole: Matched) -> Matched:
-    """The predictions behind a metrics file, matched with the videos that the whole-video row is about."""
-    path = run.file("predictions.json")
-    matched = match_predictions(whole.videos, read_submission(path).predictions, whole.settings)
-    score = bootstrap.average_map([matched])
-    if abs(score - metrics["average_mAP"]) > 1e-9:
-        expected = f"{metrics['average_mAP']:.4f}, as metrics.json beside it"
-        raise BadInput(path, f"average_mAP = {score:.4f}", expected, f"run again: {run.command}")
+def _matched(run: _Run, metrics: dict[str, Any], whole: Matched, absent: list[str]) -> Matched:
+    """The predictions behind a metrics file, matched with the videos that the whole-video row is about.
+
+    Raises:
+        BadInput: the predictions do not give the metrics.
+    """
+    path, again = run.file("predictions.json"), f"run again: {run.command}"
+    submitted = read_submission(path)
+    matched = match_predictions(whole.videos, submitted.predictions, whole.settings)
+    scored = metrics_of(matched)
+    policy = {"num_missing": len(absent), "missing_policy": whole.settings.missing, "missing": absent}
+    stated = {"simulated": submitted.simulated, "model": submitted.model} if submitted.model else {}
+    expected = {
+        "average_mAP": scored.pop("average_mAP"),
+        **scored,
+        **{key: value for key, value in (policy | stated).items() if key in metrics},
+    }
+    expected |= {"num_unlisted": matched.num_unlisted} if "num_unlisted" in metrics else {}
+    for key, given in expected.items():
+        for name, ours, theirs in _differences(key, given, metrics.get(key)):
+            raise BadInput(path, f"{name} = {ours}", f"{theirs}, as metrics.json beside it", again)
+    _check_accuracy(path, submitted, metrics["accuracy"], whole, again)
     return matched
+
+
+def _differences(key: str, ours: Any, theirs: Any) -> Iterator[tuple[str, str, str]]:
+    """Where two values differ, numbers by more than rounding: key, and both as text."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in sorted({*ours, *theirs}):
+            yield from _differences(f"{key}.{name}", ours.get(name), theirs.get(name))
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for position, pair in enumerate(zip(ours, theirs, strict=True)):
+            yield from _differences(f"{key}.{position}", *pair)
+    elif isinstance(ours, float) and isinstance(theirs, int | float):
+        if abs(ours - theirs) > 1e-9:
+            yield key, f"{ours:.10g}", f"{theirs:.10g}"
+    elif ours != theirs:
+        yield key, repr(ours), repr(theirs)
+
+
+def _check_accuracy(path: Path, submitted: Submission, stated: float, whole: Matched, again: str) -> None:
+    """Exactly where the predictions have the labels of every video; else by what their segments leave possible.
+
+    A video in which another class than its own was found is none that is labelled right.
+    """
+    if submitted.labels is not None:
+        ours, told = accuracy(whole.videos, submitted.labels), "accuracy"
+        if abs(ours - stated) <= 1e-9:
+            return
+    else:
+        found = submitted.predictions.groupby("video")["label"].unique()
+        possible = [set(found.get(video.id, ())) <= set(video.labels) for video in whole.videos if video.labels]
+        ours, told = 1 - possible.count(False) / len(whole.videos), "accuracy of at most"
+        if stated <= ours + 1e-9:
+            return
+    raise BadInput(path, f"{told} = {ours:.10g}", f"{stated:.10g}, as metrics.json beside it", again)
 
 
 def _figures(

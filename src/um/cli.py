@@ -17,7 +17,7 @@ import typer
 from um import params
 from um.aliases import translate
 from um.errors import BadInput, plain
-from um.files import write_json
+from um.files import check_ours, write_json
 from um.forms import Section, validate
 from um.params import Download, Evaluate, Features, Localize, Settings, Train
 
@@ -33,6 +33,7 @@ DatasetName = Annotated[Optional[str], typer.Option("--dataset", help="dataset o
 DataDir = Annotated[Optional[Path], typer.Option(help="any folder in a public layout, instead of data/<dataset>")]  # noqa: UP045
 Variant = Annotated[str, typer.Option(help="form of the method: ours, or one of params.yaml's variants")]
 Seeds = Annotated[Optional[list[int]], typer.Option(help="default: those of params.yaml")]  # noqa: UP045
+Unlisted = Annotated[str, typer.Option(help="predictions for other videos: count (as false positives) or ignore")]
 Out = Annotated[Path, typer.Option(help="where the results go")]
 Device = Annotated[str, typer.Option(help="auto (CUDA, else CPU), cpu, cuda, cuda:1, …")]
 Weights = Annotated[Path, typer.Option(help="pretrained weights of the backbone; the default is fetched when missing")]
@@ -369,15 +370,19 @@ def evaluate(
     annotations: Annotated[Path, typer.Option(help="ActivityNet-style JSON, or THUMOS'14's folder of txt files")],
     predictions: Annotated[Path, typer.Option(help="ActivityNet submission JSON")],
     subset: Annotated[Optional[str], typer.Option(help="default: the one the layout tests on")] = None,  # noqa: UP045
+    unlisted: Unlisted = "count",
     out: Out = Path("metrics.json"),
     *,
     changed: Changed,
 ) -> None:
     """Score predictions."""
+    from um.evaluation.metrics import BEGINNING
+    from um.fitting import policy
     from um.score import score
     from um.table import show
 
-    metrics = score(annotations, predictions, subset, _settings(None, changed).evaluate)
+    check_ours(out, BEGINNING)
+    metrics = score(annotations, predictions, subset, _settings(None, changed).evaluate, policy(unlisted))
     write_json(out, metrics)
     show(metrics)
 
@@ -394,7 +399,8 @@ def compare(
         Optional[str],  # noqa: UP045
         typer.Option(help="last, selected or best_on_test, in folders of seed*; default: what lies there"),
     ] = None,
-    resamples: Annotated[int, typer.Option(min=100, help="of the bootstrap")] = 1000,
+    resamples: Annotated[int, typer.Option(min=100, max=100_000, help="of the bootstrap")] = 1000,
+    unlisted: Unlisted = "count",
     out: Annotated[Optional[Path], typer.Option(help="JSON file to write")] = None,  # noqa: UP045
     *,
     changed: Changed,
@@ -402,13 +408,17 @@ def compare(
     """Say whether two systems differ, by a paired bootstrap over test videos and seeds."""
     from um import compare as comparison
     from um.datasets import annotations as form
+    from um.evaluation.metrics import BEGINNING
+    from um.fitting import policy
 
     if (dataset is None) == (annotations is None):
         found = "both --dataset and --annotations" if dataset else "neither --dataset nor --annotations"
         raise BadInput("command line", found, "one of them", "--dataset demo is the embedded one")
+    if out:
+        check_ours(out, BEGINNING)
     truth = form.load(annotations or Path("data") / str(dataset) / "annotations.json")
-    videos = truth.named(subset) if subset else truth.subset("test")
-    result = comparison.compare(a, b, videos, _settings(dataset, changed).evaluate, resamples, selection)
+    settings = _settings(dataset, changed).evaluate
+    result = comparison.compare(a, b, truth, subset, settings, resamples, selection, policy(unlisted))
     if out:
         write_json(out, result)
     comparison.show(result)
@@ -444,19 +454,26 @@ def ablation(
 
 
 @app.command()
-def restore() -> None:
+def restore(
+    aside: Annotated[bool, typer.Option("--aside", help="move files that differ to aside/, take the recorded")] = False,
+) -> None:
     """After `dvc pull` or `dvc checkout`: tell Snakemake that what DVC calls clean is up to date."""
     from um import provenance
 
-    provenance.restore()
+    provenance.restore(aside)
 
 
 @app.command()
-def record() -> None:
+def record(
+    aside: Annotated[bool, typer.Option("--aside", help="move files that cannot be recorded to aside/")] = False,
+    rebuilt: Annotated[
+        bool, typer.Option("--rebuilt", help="accept other bytes from the same inputs, as of another processor")
+    ] = False,
+) -> None:
     """After `snakemake`: tell DVC that what Snakemake calls up to date is the record."""
     from um import provenance
 
-    provenance.record()
+    provenance.record(aside, rebuilt)
 
 
 @app.command()
@@ -479,7 +496,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold bytes that are no text
     try:
-        sys.exit(app(translate(words), standalone_mode=False) or 0)
+        sys.exit(app(params.check_words(translate(words)), standalone_mode=False) or 0)
     except typer.Abort:
         sys.exit(130)
     except Exception as error:

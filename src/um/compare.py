@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from um.datasets.annotations import Video
+from um.datasets.annotations import Annotations
 from um.errors import BadInput, some
 from um.evaluation import bootstrap
 from um.evaluation.metrics import Matched, match_predictions
+from um.fitting import NOTHING_LEFT, Unlisted, fitted
 from um.params import Evaluate, threshold_range
 from um.submission import Submission, read_submission
 from um.table import SIMULATED, print_table
@@ -16,17 +17,26 @@ SELECTIONS = ("last", "selected", "best_on_test")  # the first lies in seed*/ it
 
 
 def compare(
-    a: Path, b: Path, videos: Sequence[Video], settings: Evaluate, resamples: int, selection: str | None = None
+    a: Path,
+    b: Path,
+    truth: Annotations,
+    subset: str | None,
+    settings: Evaluate,
+    resamples: int,
+    selection: str | None = None,
+    unlisted: Unlisted = "count",
 ) -> dict[str, Any]:
     """Compare two systems by average mAP.
 
     Args:
         a: predictions.json, or a folder that holds it, or one that holds seed*/predictions.json.
         b: the same of the other system.
-        videos: ground truth.
+        truth: annotations.
+        subset: of their videos; the one that the layout tests on by default.
         settings: protocol and thresholds.
         resamples: of the bootstrap.
         selection: which models of the folders: one of `SELECTIONS`; what lies in seed*/ itself by default.
+        unlisted: whether predictions for other videos count, as in `um evaluate`.
 
     Returns:
         What `um compare --out` writes; scores are fractions in [0, 1], `difference` is a − b, `low` and `high` bound
@@ -38,10 +48,14 @@ def compare(
     submitted = [{file: read_submission(file) for file in _files(path, selection)} for path in (a, b)]
     if selection:
         _check_selection(submitted, selection)
+    videos = truth.evaluated(subset)
+    rows = {file: fitted(file, found, truth, videos, unlisted) for files in submitted for file, found in files.items()}
     annotated = len(videos)
     if settings.missing == "drop":
         there = set().union(*(submission.videos for files in submitted for submission in files.values()))
         videos = [video for video in videos if video.id in there]
+    if not videos:
+        raise BadInput(a, *NOTHING_LEFT)
     first: tuple[Path, set[str]] | None = None
     systems: list[list[Matched]] = []
     for files in submitted:
@@ -50,7 +64,7 @@ def compare(
             covered = {video.id for video in videos}.intersection(submission.videos)
             first = first or (file, covered)
             _check_same(*first, file, covered)
-            systems[-1].append(match_predictions(videos, submission.predictions, settings))
+            systems[-1].append(match_predictions(videos, rows[file], settings))
     found = bootstrap.compare(systems[0], systems[1], resamples)
     return {
         "protocol": settings.protocol,
@@ -59,8 +73,8 @@ def compare(
         "num_instances": systems[0][0].num_instances,
         "num_missing": annotated - len(videos),
         "tiou": threshold_range(settings.tiou),
-        "a": _about(a, submitted[0], selection) | {"average_mAP": found.a},
-        "b": _about(b, submitted[1], selection) | {"average_mAP": found.b},
+        "a": _about(a, submitted[0], selection) | _scored(systems[0], found.a),
+        "b": _about(b, submitted[1], selection) | _scored(systems[1], found.b),
         "difference": found.difference,
         "low": found.interval.low,
         "high": found.interval.high,
@@ -125,9 +139,11 @@ def _about(path: Path, files: dict[Path, Submission], selection: str | None) -> 
     }
 
 
+def _scored(runs: Sequence[Matched], score: float) -> dict[str, Any]:
+    return {"average_mAP": score, "num_unlisted": sum(run.num_unlisted for run in runs)}
+
+
 def _check_same(first: Path, expected: set[str], file: Path, covered: set[str]) -> None:
-    if not covered:
-        raise BadInput(file, "none of the annotated videos", "predictions for them", "are --annotations theirs?")
     for path, other, missing in ((file, first, expected - covered), (first, file, covered - expected)):
         if missing:
             found = f"no entry for {some(sorted(missing))}"

@@ -2,6 +2,7 @@
 
 import platform
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")
 CONSTRAINTS = Path("constraints.txt")
 FREE_GB = 5
 PLUGINS = {"ssh": "dvc_ssh", "s3": "dvc_s3", "http": "dvc_http", "https": "dvc_http"}
-REMOTES = "dvc remote add -d storage /a/folder | ssh://host/folder | s3://bucket/folder | https://host/folder"
+REMOTES = "ssh://host/folder, s3://bucket/folder and, to read from, https://host/folder are remotes, too"
+ADDED = "`dvc remote add -d storage /a/folder; dvc remote modify storage verify true`"
 
 
 class Finding(NamedTuple):
@@ -109,7 +111,9 @@ def _datasets() -> Iterator[Finding]:
         steps = [name for name in ("videos", "features") if (Path("data") / dataset / name / "index.json").is_file()]
         state: Literal["ok", "not yet"] = "ok" if "features" in steps else "not yet"
         yield Finding(
-            dataset, state, f"has {' and '.join(steps) or 'nothing'}; snakemake or `dvc pull` brings the rest"
+            dataset,
+            state,
+            f"has {' and '.join(steps) or 'nothing'}; `snakemake` builds the rest, or `dvc pull; um restore` brings it",
         )
 
 
@@ -117,16 +121,20 @@ def _remote() -> Finding:
     if not Path(".dvc").exists():
         return Finding("remote", "missing", "no .dvc: run from the project's root")
     try:
-        listed = re.search(r"^(\S+)\s+(\S+).*\(default\)", provenance.run("dvc", "remote", "list"), re.MULTILINE)
+        lines = provenance.run("dvc", "config", "--list").splitlines()
     except BadInput as error:
         return Finding("remote", "missing", error.found)
-    if not listed:
-        return Finding("remote", "not yet", f"to share data: {REMOTES}")
-    name, url = listed.groups()
+    config = {key: value for key, _, value in (line.partition("=") for line in lines)}
+    name = config.get("core.remote", "")
+    if not (url := config.get(f"remote.{name}.url")):
+        return Finding("remote", "not yet", f"to share data: {ADDED}; {REMOTES}")
     scheme = url.split("://")[0] if "://" in url else ""
     plugin = PLUGINS.get(scheme)
     if plugin and not find_spec(plugin):
         return Finding("remote", "missing", f"{plugin} for {url}: pip install -c {CONSTRAINTS} -e '.[remotes]'")
+    if config.get(f"remote.{name}.verify", "").lower() not in ("true", "yes", "on", "1"):
+        set_it = f"`dvc remote modify {shlex.quote(name)} verify true`"
+        return Finding("remote", "note", f"{name}: {url}; `dvc pull` takes damaged files for good ones until {set_it}")
     return Finding("remote", "ok", f"{name}: {url}")
 
 

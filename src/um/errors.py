@@ -1,19 +1,21 @@
 """The one error that is meant for people: it becomes one line and exit code 2."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 LONGEST = 300  # characters of a file's content that a message quotes
-HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Text with what is not printable escaped: control characters, half surrogate pairs, marks that turn the line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def plain(text: str, longest: int = LONGEST) -> str:
-    """One line that is safe to print: white space folded, control characters escaped, the middle of long text cut."""
+    """One line that is safe to print: white space folded, the unprintable escaped, the middle of long text cut."""
     if len(text) > 4 * longest:
         text = f"{text[: 2 * longest]}{text[-2 * longest :]}"
-    text = " ".join(text.split())
-    text = HIDDEN.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+    text = printable(" ".join(text.split()))
     half = longest // 2
     return text if len(text) <= longest else f"{text[:half]} … {text[-half:]}"
 

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +27,11 @@ def temporary_name(path: Path) -> str:
     """Short whatever the target's name, and told apart from those of other targets and processes."""
     suffix = path.suffix if re.fullmatch(r"\.\w{1,15}", path.suffix) else ""
     return f".um-{_mark(path.name)}-{os.getpid()}.part{suffix}"
+
+
+def lasting_name(path: Path, kind: str) -> str:
+    """The same for every process: what a resumed download of `path` goes on with."""
+    return f".um-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}{kind}"
 
 
 def _mark(name: str) -> str:
@@ -47,24 +52,24 @@ def atomic(path: Path) -> Iterator[Path]:
     make_folder(path.parent)
     if path.is_dir():
         raise BadInput(path, "a folder", "the name of a file to write", "choose another name")
-    if path.exists() and (not path.is_file() or path.parent == Path("/dev")):
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder) / path.name
-            with (Path(folder) / path.name).open("rb") as written, path.open("ab") as device:
-                shutil.copyfileobj(written, device)
-        return
-    temporary = path.with_name(temporary_name(path))
-    try:
-        yield temporary
-        if not (path.is_file() and filecmp.cmp(temporary, path, shallow=False)):
-            temporary.replace(path)
-    except OSError as error:
-        if error.filename in (None, str(temporary)):  # a full disk does not say where
-            error.filename, error.filename2 = str(path), None
-        raise
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    device = path.exists() and (not path.is_file() or path.parent == Path("/dev"))
+    scratch = tempfile.TemporaryDirectory() if device else nullcontext(path.parent)
+    with scratch as folder:
+        temporary = Path(folder) / temporary_name(path)
+        try:
+            yield temporary
+            if device:
+                with temporary.open("rb") as written, path.open("ab") as into:
+                    shutil.copyfileobj(written, into)
+            elif not (path.is_file() and filecmp.cmp(temporary, path, shallow=False)):
+                temporary.replace(path)
+        except OSError as error:
+            if error.filename not in (None, str(temporary)):
+                raise
+            raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk does not say where
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -91,14 +96,12 @@ def held(folder: Path, verb: str, *, shared: bool = False) -> Iterator[None]:
     make_folder(folder)
     path = folder / LOCK
     try:
-        with _locked(path, folder, shared=shared) as file:
-            file.truncate(0)
-            file.write(f"`{verb}`, process {os.getpid()} on {platform.node()}")
-            file.flush()
+        with _locked(path, folder, shared=shared) as lock:
             try:
+                _say(lock, f"`{verb}` (process {os.getpid()} on {platform.node()})", path)
                 yield
             finally:
-                if not shared or _flock(file, shared=False):
+                if not shared or _flock(lock, shared=False):
                     path.unlink(missing_ok=True)
     finally:
         with suppress(OSError):  # folders that an error left empty
@@ -106,13 +109,21 @@ def held(folder: Path, verb: str, *, shared: bool = False) -> Iterator[None]:
                 place.rmdir()
 
 
+def _say(lock: IO[bytes], text: str, path: Path) -> None:
+    try:
+        lock.truncate(0)
+        lock.write(text.encode())
+    except OSError as error:  # a full disk does not say where
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 @contextmanager
-def _locked(path: Path, folder: Path, *, shared: bool) -> Iterator[IO[str]]:
+def _locked(path: Path, folder: Path, *, shared: bool) -> Iterator[IO[bytes]]:
     while True:
-        with path.open("a+", encoding="utf-8") as file:
+        with path.open("a+b", buffering=0) as file:
             if not _flock(file, shared=shared):
                 file.seek(0)
-                found = f"{file.read(300) or 'another command'} at work in it"
+                found = f"{file.read(300).decode(errors='replace') or 'another command'} at work in it"
                 hint = "wait until it has ended, or choose another folder"
                 raise BadInput(folder, found, "one command at a time in a folder", hint)
             with suppress(FileNotFoundError):
@@ -122,7 +133,7 @@ def _locked(path: Path, folder: Path, *, shared: bool) -> Iterator[IO[str]]:
         # its last holder deleted the file between the two lines above: lock the new one
 
 
-def _flock(file: IO[str], *, shared: bool) -> bool:
+def _flock(file: IO[bytes], *, shared: bool) -> bool:
     """Lock an open file if nobody else has; True too where the file system knows no locks."""
     try:
         import fcntl

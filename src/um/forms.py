@@ -8,6 +8,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -22,6 +23,7 @@ MARKS = {  # the longest first: UTF-32's begins with UTF-16's
     codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
 }  # fmt: skip
 LONGEST_YAML = 4_000_000  # bytes; the largest committed one has a few thousand
+DEEPEST_YAML = 100  # brackets in brackets
 MOST_NODES = 1_000_000  # of a YAML file once its aliases are written out
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -63,8 +65,11 @@ def check_file(path: Path, expected: str, hint: str = "check the path") -> None:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise BadInput(path, "no such file", expected, hint) from None
-    except ValueError:  # a NUL in the name
-        raise BadInput(str(path), "a name that no file can have", expected, hint) from None
+    except PermissionError:
+        raise
+    except (OSError, ValueError) as error:  # links in a circle, a name that is too long or holds a NUL
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadInput(path, f"nothing that can be opened ({reason})", expected, hint) from None
     if stat.S_ISDIR(mode):
         raise BadInput(path, "a folder", expected, "name the file inside it")
     if not stat.S_ISREG(mode):
@@ -130,7 +135,7 @@ def read_json(path: Path, expected: str = "a JSON file") -> Any:
 
 def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text; ValueError, RecursionError and the like if it has none."""
-    with _no_cycles():
+    with no_cycles():
         value = json.loads(text, object_pairs_hook=_unique_keys)
     if isinstance(text, str) and SURROGATE.search(text):
         json.dumps(value, ensure_ascii=False).encode()
@@ -138,7 +143,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 @contextmanager
-def _no_cycles() -> Iterator[None]:
+def no_cycles() -> Iterator[None]:
     """Do not search for reference cycles, which parsing never makes: that takes longer than parsing a large file."""
     enabled = gc.isenabled()
     gc.disable()
@@ -189,6 +194,8 @@ def read_yaml(path: Path, expected: str = "a YAML mapping", hint: str = "check t
     if len(text) > LONGEST_YAML:
         raise BadInput(path, f"{len(text):,} characters", f"at most {LONGEST_YAML:,}", "is this the right file?")
     try:
+        if _depth(text) > DEEPEST_YAML:  # PyYAML would take seconds to find out
+            raise RecursionError
         return parse_yaml(text, path, expected)
     except yaml.YAMLError as error:
         line = getattr(error, "problem_mark", None)
@@ -199,6 +206,11 @@ def read_yaml(path: Path, expected: str = "a YAML mapping", hint: str = "check t
         raise BadInput(path, "brackets nested too deep", expected, "is this the right file?") from None
     except (ValueError, TypeError, AttributeError, LookupError, OverflowError):  # dates, numbers and tags that are none
         raise BadInput(path, "a value that its tag does not fit", expected, "quote texts that are no numbers") from None
+
+
+def _depth(text: str) -> int:
+    """How deep brackets are nested, at most; those in quotes count, too."""
+    return max(accumulate((1 if sign in "[{" else -1 for sign in re.findall(r"[][{}]", text)), initial=0))
 
 
 def parse_yaml(text: str, path: Path, expected: str) -> dict[str, Any]:
@@ -257,13 +269,13 @@ def validate(form: type[F], values: Any, where: str | Path, prefix: str = "") ->
             known = _known_keys(form, first["loc"])
             raise BadInput(where, f"unknown key {key}", f"one of {', '.join(known)}", "check the spelling") from None
         expected = re.sub("^(Value error, )?(Input should be |expected )?", "", first["msg"])
-        found = f"no {key}" if first["type"] == "missing" else f"{key} = {_quoted(first['input'])}"
+        found = f"no {key}" if first["type"] == "missing" else f"{key} = {quoted(first['input'])}"
         raise BadInput(where, found.removeprefix(" = "), expected, getattr(form, "hint", Form.hint)) from None
     except (RecursionError, OverflowError):
         raise BadInput(where, "values beyond all bounds", form.__name__, getattr(form, "hint", Form.hint)) from None
 
 
-def _quoted(value: Any) -> str:
+def quoted(value: Any) -> str:
     """A value as a message shows it; of a container no more than its type, as it may be large."""
     if isinstance(value, str | bytes):
         return repr(value[:200])

@@ -1,11 +1,14 @@
 """UM's losses, in the official code's form and in the paper's."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy
 
+from um.errors import BadInput, some
 from um.model import Output
 from um.params import Train
 
@@ -62,6 +65,18 @@ def imbalance(settings: Train, C: int) -> str:
         f"loss_scale is {settings.loss_scale:g}, but {C} classes ask for {balanced:g} (C / 20, at least 1): far from "
         "it the classes or the magnitudes are not learnt; --dataset NAME takes a preset's"
     )
+
+
+def check_classes(where: Path, classes: Sequence[str]) -> None:
+    """Refuse a training with one class: the softmax over it is 1 whatever the features, and both losses on it are 0.
+
+    Raises:
+        BadInput: fewer than two classes.
+    """
+    if len(classes) < 2:
+        found = f"{some(classes, 'class', 'classes')}: UM compares classes, so its losses would be 0 and nothing learnt"
+        hint = "annotate a second one, such as videos without the action as a class 'other'"
+        raise BadInput(where, found, "at least 2 classes", hint)
 
 
 def _log(p: Tensor) -> Tensor:

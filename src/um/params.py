@@ -1,32 +1,46 @@
 """Every scientific choice, typed and validated; `params.yaml` holds the values."""
 
 import json
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 
 from um.errors import BadInput
 from um.forms import Section, read_yaml, validate
 
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)  # names become folders and words of command lines
+NAMED = "a name of letters, digits and . _ -, of at most 100, that begins with a letter, a digit or _"
+SEEDS = 2**32  # NumPy takes no larger seed
+MOST_THRESHOLDS = 1000
+
 
 def threshold_range(text: str) -> list[float]:
-    """Expand `start:stop:step` (stop included) to its values: `0.1:0.7:0.1` → 0.1, 0.2, …, 0.7."""
+    """Expand `start:stop:step` (stop included) to its values in [0, 1]: `0.1:0.7:0.1` → 0.1, 0.2, …, 0.7."""
     try:
         start, stop, step = (float(part) for part in text.split(":"))
     except ValueError:
-        raise ValueError(f"expected start:stop:step, got {text!r}") from None
-    if not (step > 0 and stop >= start and np.isfinite([start, stop, step]).all()):
-        raise ValueError(f"expected start <= stop and step > 0, got {text!r}")
+        raise ValueError(f"expected start:stop:step, got {text[:80]!r}") from None
+    if not (0 <= start <= stop <= 1 and 1e-6 <= step < float("inf")):
+        raise ValueError(f"expected 0 <= start <= stop <= 1 and step from 0.000001, got {text[:80]!r}")
     count = int((stop - start) / step + 1e-6) + 1
+    if count > MOST_THRESHOLDS:
+        raise ValueError(f"expected at most {MOST_THRESHOLDS:,} thresholds, got {count:,} of {text[:80]!r}")
     return [round(start + i * step, 10) for i in range(count)]
 
 
 def _check_range(text: str) -> str:
     threshold_range(text)
     return text
+
+
+def _check_text(value: Any) -> Any:
+    if not isinstance(value, str):  # YAML reads 0:1:0.1 as a number in base 60
+        raise ValueError('expected start:stop:step in quotes, "0.1:0.7:0.1"')
+    return value
 
 
 def _check_odd(value: int) -> int:
@@ -39,10 +53,68 @@ def _words(value: Any) -> Any:
     return value.split() if isinstance(value, str) else value
 
 
+def _check_name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"expected {NAMED}, in quotes if YAML could take it for a number, a date or true")
+    if not NAME.fullmatch(value):
+        raise ValueError(f"expected {NAMED}")
+    return value
+
+
+T = TypeVar("T")
+
+
+def _check_once(values: list[T]) -> list[T]:
+    if twice := [value for value in values if values.count(value) > 1]:
+        raise ValueError(f"expected every one once, not {twice[0]} again")
+    return values
+
+
+def check_name(name: Any, where: str) -> str:
+    """The name of a dataset or a variant, if it can be one.
+
+    Raises:
+        BadInput: it cannot: `../x`, `/x`, `-x`, `a b`, `$(x)`.
+    """
+    try:
+        return _check_name(name)
+    except ValueError as error:
+        expected = str(error).removeprefix("expected ")
+        raise BadInput(where, repr(name), expected, "docs/datasets.md adds a dataset, params.yaml a variant") from None
+
+
+def check_seed(text: str, where: str) -> int:
+    """A seed that is written in digits.
+
+    Raises:
+        BadInput: no whole number from 0 to 2**32 - 1.
+    """
+    if not re.fullmatch(r"\d{1,10}", text, re.ASCII) or int(text) >= SEEDS:
+        raise BadInput(where, repr(text), f"a whole number from 0 to {SEEDS - 1}", "seeds are listed in params.yaml")
+    return int(text)
+
+
+def check_words(words: Sequence[str]) -> list[str]:
+    """The words of a command line, if its datasets, variants and seeds can be some.
+
+    Raises:
+        BadInput: one cannot.
+    """
+    checks = {"--dataset": check_name, "--variant": check_name, "--seed": check_seed}
+    end = list(words).index("--") if "--" in words else len(words)
+    for word, following in zip(words[:end], [*words[1:end], None], strict=True):
+        option, equals, value = word.partition("=")
+        given = value if equals else following
+        if option in checks and given is not None:
+            checks[option](given, f"command line: {option}")
+    return list(words)
+
+
+Name = Annotated[str, BeforeValidator(_check_name)]
+Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 Mirrors = Annotated[list[str], BeforeValidator(_words)]  # one option on the command line
 Odd = Annotated[int, AfterValidator(_check_odd)]
-Range = Annotated[str, AfterValidator(_check_range)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy takes
+Range = Annotated[str, BeforeValidator(_check_text), AfterValidator(_check_range)]
 Streams = Literal["rgb", "flow", "rgb,flow"]
 
 
@@ -168,6 +240,17 @@ class Evaluate(Section):
         "error", description="annotated videos without features: an error, left out, or (test videos) counted as misses"
     )
 
+    @field_validator("tiou")
+    @classmethod
+    def _check_hits(cls, tiou: str, info: ValidationInfo) -> str:
+        """An overlap of 0 would make every segment of the right video a hit, and none is above 1."""
+        thresholds = threshold_range(tiou)
+        if info.data.get("protocol") == "activitynet" and thresholds[0] == 0:
+            raise ValueError("expected thresholds above 0 under activitynet, where an IoU equal to one is a hit")
+        if info.data.get("protocol") == "thumos14" and thresholds[-1] == 1:
+            raise ValueError("expected thresholds below 1 under thumos14, where a hit needs an IoU above one")
+        return tiou
+
 
 class Settings(Section):
     """The choices that hold for one dataset."""
@@ -181,6 +264,7 @@ class Settings(Section):
 
 STAGES = tuple(Settings.model_fields)
 OURS = "ours"  # the variant that is a dataset's own settings
+RESERVED = {OURS, "ablation", "videos", "features"}  # of results/<dataset>-<…>/, as --config names them
 
 
 Changes = dict[str, dict[str, Any]]  # stage → name → value
@@ -189,12 +273,16 @@ Changes = dict[str, dict[str, Any]]  # stage → name → value
 class Params(Settings):
     """`params.yaml`: settings of every dataset, and what single datasets change."""
 
-    datasets: list[str] = Field(default=["demo"], min_length=1, description="datasets that are built by default")
-    seeds: list[Seed] = Field(default=[0, 1, 2], min_length=1, description="training seeds")
-    variants: dict[str, Changes] = Field(
+    datasets: Annotated[list[Name], AfterValidator(_check_once)] = Field(
+        default=["demo"], min_length=1, description="datasets that are built by default"
+    )
+    seeds: Annotated[list[Seed], AfterValidator(_check_once)] = Field(
+        default=[0, 1, 2], min_length=1, description="training seeds"
+    )
+    variants: dict[Name, Changes] = Field(
         default={}, description="variant → stage → values that replace any dataset's; `ours` is what the dataset has"
     )
-    overrides: dict[str, Changes] = Field(
+    overrides: dict[Name, Changes] = Field(
         default={}, description="dataset → stage → values that replace the stage's; all of them for `datasets`"
     )
 
@@ -222,15 +310,39 @@ def run_name(dataset: str, variant: str = OURS) -> str:
     return dataset if variant == OURS else f"{dataset}-{variant}"
 
 
+def check_runs(datasets: Iterable[str], variants: Iterable[str], where: str | Path) -> None:
+    """Refuse names whose runs would share a folder: dataset `a-b`, and variant `b` of dataset `a`.
+
+    Raises:
+        BadInput: there are some, or names that the workflow uses itself.
+    """
+    runs: dict[str, str] = {}
+    variants = list(variants)
+    for variant in variants:
+        if variant in RESERVED or re.fullmatch(r"seed\d+", variant):
+            raise BadInput(where, f"a variant {variant}", "a name that the workflow does not use itself", "rename it")
+    for dataset in dict.fromkeys(datasets):
+        if dataset == "all" or dataset.startswith("benchmark."):
+            raise BadInput(where, f"a dataset {dataset}", "a name that the workflow does not use itself", "rename it")
+        for variant in [OURS, *variants]:
+            run, text = run_name(dataset, variant), f"variant {variant} of dataset {dataset}"
+            if run in runs:
+                found = f"{text} and {runs[run]}, both in models/{run}"
+                raise BadInput(where, found, "a folder for every one", "rename the dataset or the variant")
+            runs[run] = text
+
+
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read and validate a params file; every dataset's overrides are checked too.
 
     Raises:
-        BadInput: the file is missing, is not YAML, or holds an unknown key or a wrong value.
+        BadInput: the file is missing, is not YAML, or holds an unknown key or a wrong value, a name twice, or names
+            whose runs would share a folder.
     """
     expected = "the project's params.yaml, which holds the presets"
     values = read_yaml(path, expected, "run from the project's root")
     params = validate(Params, values, path)
+    check_runs([*params.datasets, *params.overrides], params.variants, path)
     for dataset in [*params.overrides, *params.datasets]:
         for variant in [OURS, *params.variants]:
             params.of(dataset, variant)

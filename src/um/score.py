@@ -5,15 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from um.datasets import annotations
-from um.errors import some
+from um.errors import BadInput, some
 from um.evaluation.metrics import evaluate, missing
+from um.fitting import NOTHING_LEFT, Unlisted, fitted
 from um.params import Evaluate
 from um.submission import read_submission
 
 log = logging.getLogger(__name__)
 
 
-def score(truth: Path, predictions: Path, subset: str | None, settings: Evaluate) -> dict[str, Any]:
+def score(
+    truth: Path, predictions: Path, subset: str | None, settings: Evaluate, unlisted: Unlisted = "count"
+) -> dict[str, Any]:
     """Score predictions against annotations.
 
     Args:
@@ -21,13 +24,15 @@ def score(truth: Path, predictions: Path, subset: str | None, settings: Evaluate
         predictions: a submission.
         subset: of the videos; the one that the layout tests on by default.
         settings: protocol, thresholds, and whether videos without an entry count.
+        unlisted: whether predictions for other videos count.
 
     Returns:
         The metrics, and what the submission says of its model and features.
     """
     listed = annotations.load(truth)
-    videos = listed.named(subset) if subset else listed.subset("test")
+    videos = listed.evaluated(subset)
     submitted = read_submission(predictions)
+    rows = fitted(predictions, submitted, listed, videos, unlisted)
     there = set(submitted.videos)
     absent = [video for video in videos if video.id not in there]
     if absent:
@@ -35,6 +40,8 @@ def score(truth: Path, predictions: Path, subset: str | None, settings: Evaluate
         log.warning("%s: no entry for %s, which %s", predictions, some([video.id for video in absent]), become)
     if settings.missing == "drop":
         videos = [video for video in videos if video.id in there]
-    metrics = evaluate(videos, submitted.predictions, settings) | missing(absent, settings.missing)
+    if not videos:
+        raise BadInput(predictions, *NOTHING_LEFT)
+    metrics = evaluate(videos, rows, settings) | missing(absent, settings.missing)
     stated = {"model": submitted.model} if submitted.model else {}
     return metrics | stated | {"simulated": submitted.simulated}

@@ -1,6 +1,8 @@
 """Tables of figures: one model of groups of columns and notes, from which every form of a table is written."""
 
+import html
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from um.errors import printable
 from um.evaluation import bootstrap
 from um.evaluation.metrics import name_of
 from um.files import atomic
@@ -108,17 +111,30 @@ def _render(form: str, groups: Sequence[Group], methods: list[str], caption: str
         autoescape=jinja2.select_autoescape(("html.j2",)),
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_visible,
     )
-    environment.filters["tex"] = _tex
+    environment.filters |= {"tex": _tex, "md": _md}
     libraries = ", ".join(f"{name} {version(name).split('+')[0]}" for name in LIBRARIES)
     caption = f"{caption} Written with python {platform.python_version()}, {libraries}."
     return environment.get_template(f"benchmark.{form}.j2").render(groups=groups, methods=methods, caption=caption)
 
 
+def _visible(value: Any) -> Any:
+    """Control characters of names as their codes; new lines stay."""
+    if not isinstance(value, str):
+        return value
+    lines = map(printable, value.split("\n"))
+    return "\n".join(lines)
+
+
+def _md(text: str) -> str:
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(text, quote=False))
+
+
 def _tex(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"}
     special |= {"±": r"$\pm$", "<": "$<$", ">": "$>$"}
-    return "".join(f"\\{c}" if c in "&%$#_{}" else special.get(c, c) for c in text)
+    return "".join(f"\\{c}" if c in "&%$#_{}" else special.get(c, c) for c in _visible(text))
 
 
 def show(metrics: dict[str, Any]) -> None:
@@ -138,7 +154,7 @@ def selection_of(model: dict[str, Any] | None) -> str:
     """How a model was chosen, as far as its results say it: `last (iteration 300, seed 0)`."""
     if model is None:
         return "selection unknown"
-    if "iteration" not in model:
+    if model.get("iteration") is None or model.get("seed") is None:
         return f"selection {model['selection']} (published checkpoint)"
     return f"{model['selection']} (iteration {model['iteration']}, seed {model['seed']})"
 
@@ -148,9 +164,9 @@ def print_table(title: str, heads: list[str], rows: list[list[str]]) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)  # a log is not folded
-    table = Table(title=Text(title), title_justify="left")  # as they are: [/red] in a name is no markup
+    table = Table(title=Text(_visible(title)), title_justify="left")  # as they are: [/red] in a name is no markup
     for position, head in enumerate(heads):
-        table.add_column(Text(head), justify="right" if position else "left")
+        table.add_column(Text(_visible(head)), justify="right" if position else "left")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(_visible(cell)) for cell in row))
     console.print(table)

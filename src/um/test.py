@@ -83,7 +83,7 @@ def _test(
     metrics |= missing(subset.missing, settings.evaluate.missing)
     metrics |= {"accuracy": accuracy(subset.population, labels), "model": used, "simulated": simulated}
     entries = [video.id for video in subset.population]
-    write_json(out / "predictions.json", submission(predictions, entries, used, simulated))
+    write_json(out / "predictions.json", submission(predictions, entries, used, simulated, labels))
     write_json(out / "metrics.json", metrics)
     return metrics
 

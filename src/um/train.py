@@ -22,7 +22,7 @@ from um.errors import BadInput, some
 from um.evaluation.metrics import accuracy, evaluate
 from um.files import atomic, held, sweep
 from um.forms import check_file, check_fits
-from um.loss import um_loss
+from um.loss import check_classes, um_loss
 from um.model import UM
 from um.params import Settings
 from um.predict import predict
@@ -67,6 +67,7 @@ class Run(NamedTuple):
 
 def open_run(folder: Folder, settings: Settings, seed: int) -> Run:
     """Load both subsets of a folder; training videos of fewer than `min_snippets` are left out."""
+    check_classes(folder.annotations.path, folder.classes)
     dtype = getattr(torch, settings.train.resident)
     train, test = load_subset(folder, "train", dtype), load_subset(folder, "test", dtype)
     if train.packed_NF.shape[1] != test.packed_NF.shape[1]:

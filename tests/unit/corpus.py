@@ -1,6 +1,7 @@
 """Videos as they are found in the world: every codec and container, whole and damaged."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,77 @@ def with_cover(source: Path, path: Path) -> Path:
         out.mux(cover.encode(still))
         out.mux(cover.encode(None))
         for packet in [packet for packet in file.demux(video=0) if packet.size]:
+            packet.stream = stream
+            out.mux(packet)
+    return path
+
+
+MS = Fraction(1, 1000)
+
+
+@dataclass
+class Track:
+    """What goes into a container: how its stream is added, and its packets, which have their own time stamps."""
+
+    add: Callable[[Any], Any]
+    packets: list[Any]
+    default: bool | None = None  # what the container says of it, unless that is left to the muxer
+
+
+def copied(source: Path, kind: str = "video", later: Fraction = Fraction(0), default: bool | None = None) -> Track:
+    """The first stream of a kind, shifted by seconds."""
+    file = av.open(str(source))  # stays open, as the stream is the template
+    (stream, *_) = getattr(file.streams, kind)
+    found = [packet for packet in file.demux(stream) if packet.size]
+    list(shifted(found, round(later / stream.time_base)))
+    return Track(lambda out: out.add_stream_from_template(stream), found, default)
+
+
+def timed(codec: str, payload: bytes, every: int = 500, seconds: Fraction = Fraction(2), start: int = 0) -> Track:
+    """Data or text of one content: a packet `every` so many milliseconds."""
+    made = []
+    for pts in range(start, round(seconds / MS), every):
+        packet = av.Packet(payload)
+        packet.pts = packet.dts = pts
+        packet.duration, packet.time_base, packet.is_keyframe = every, MS, True
+        made.append(packet)
+
+    def add(out: Any) -> Any:
+        text = codec in ("mov_text", "subrip", "ass", "webvtt", "dvb_subtitle")
+        stream = out.add_mux_stream(codec) if text else out.add_data_stream(codec)
+        stream.time_base = MS
+        return stream
+
+    return Track(add, made)
+
+
+def font() -> Track:
+    """A file that Matroska carries along."""
+    return Track(lambda out: out.add_attachment("letters.ttf", "application/x-truetype-font", bytes(500)), [])
+
+
+def sounding(path: Path, seconds: Fraction = Fraction(3), rate: int = 48000, codec: str = "aac") -> Path:
+    """A file of silence."""
+    with av.open(str(path), "w") as file:
+        audio = file.add_stream(codec, rate=rate, layout="mono")
+        for i in range(int(seconds * rate) // 1024):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            silence.sample_rate, silence.pts = rate, i * 1024
+            file.mux(audio.encode(silence))
+        file.mux(audio.encode(None))
+    return path
+
+
+def muxed(path: Path, *tracks: Track, metadata: dict[str, str] | None = None, **container: str) -> Path:
+    """A file of these tracks in this order, their packets by the time of decoding."""
+    with av.open(str(path), "w", options=container) as out:
+        out.metadata.update(metadata or {})
+        streams = [track.add(out) for track in tracks]
+        for stream, track in zip(streams, tracks, strict=True):
+            if track.default is not None:
+                stream.disposition = stream.disposition.default if track.default else stream.disposition & 0
+        pairs = [(packet, stream) for stream, track in zip(streams, tracks, strict=True) for packet in track.packets]
+        for packet, stream in sorted(pairs, key=lambda pair: pair[0].dts * pair[0].time_base):
             packet.stream = stream
             out.mux(packet)
     return path

@@ -8,6 +8,7 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -56,3 +57,15 @@ def first_picture(path: Path) -> np.ndarray:
     _, sides, _, pixels = ppm.split(b"\n", 3)
     width, height = map(int, sides.split())
     return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+
+
+def resampled(path: Path, fps: int = 25) -> list[np.ndarray]:
+    """Frames of `fps` from the file's start on, as the ffmpeg program shows them, its sides as they are."""
+    require()
+    command = ["ffmpeg", "-v", "error", "-threads", "1", "-i", path, "-map", "V:0", "-vf", f"fps={fps}:start_time=0"]
+    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    command += ["-map", "a?", "-map", "V", "-f", "null", "-"]  # its start is that of the streams that it uses
+    pixels = subprocess.run(command, capture_output=True, check=True).stdout
+    with av.open(str(path)) as file:
+        stream = file.streams.video[0]
+        return list(np.frombuffer(pixels, np.uint8).reshape(-1, stream.height, stream.width, 3))

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from um.download import archive
 from um.errors import BadInput
 from um.files import temporary_name
+from um.journal import Journal
 
 PASSWORD = "THUMOS14 pässword"  # noqa: S105
 LAYOUTS = {
@@ -204,7 +205,7 @@ def test_more_tar_members_than_allowed(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("form", ["stored", "tar"])
 def test_links_that_are_there_already(tmp_path: Path, form: str) -> None:
-    """Out of the folder: refused; inside it, or of the folder itself: followed; a file that is a link: replaced."""
+    """Out of the folder: refused; inside it, or of the folder itself: followed; a file that is a link: refused."""
     outside = tmp_path / "outside"
     outside.mkdir()
     canary = save(outside / "canary", b"alive")
@@ -222,8 +223,11 @@ def test_links_that_are_there_already(tmp_path: Path, form: str) -> None:
     (inside / "x/b").mkdir()
     (inside / "x/b/canary").symlink_to(canary)
     (tmp_path / "disk").symlink_to(inside)
+    with pytest.raises(BadInput, match="canary: found another file; expected none"):
+        archive.unpack(path, tmp_path / "disk")
+    assert (inside / "x/b/canary").is_symlink()
+    (inside / "x/b/canary").unlink()
     archive.unpack(path, tmp_path / "disk")
-    assert not (inside / "x/b/canary").is_symlink()
     assert (inside / "x/b/canary").read_bytes() == b"dead!"
     assert canary.read_bytes() == b"alive"
     assert listed(outside) == ["canary"]
@@ -252,7 +256,7 @@ def test_the_disk_must_hold_what_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["stored", "tar", "gz"])
-def test_a_file_of_equal_size_but_other_content_is_replaced(tmp_path: Path, form: str) -> None:
+def test_a_file_of_other_content_is_refused_and_one_of_ours_is_replaced(tmp_path: Path, form: str) -> None:
     files = {f"{number}.npy": noise(2 * archive.BLOCK + 9) for number in range(3)}
     path = save(tmp_path / "archive", build(files, form))
     for change in (0, archive.BLOCK, 2 * archive.BLOCK + 8):
@@ -262,9 +266,16 @@ def test_a_file_of_equal_size_but_other_content_is_replaced(tmp_path: Path, form
         save(tmp_path / "out/1.npy", bytes(content))
         save(tmp_path / "out/2.npy", b"short")
         kept = (tmp_path / "out/0.npy").stat().st_mtime_ns
-        archive.unpack(path, tmp_path / "out")
+        with pytest.raises(BadInput, match=r"1\.npy: found another file; .*; hint: move it away, then run again"):
+            archive.unpack(path, tmp_path / "out")
+        assert (tmp_path / "out/1.npy").read_bytes() == bytes(content)
+        (tmp_path / "out/1.npy").unlink()
+        ours = Journal(tmp_path, tmp_path / "journal.jsonl", "um download")
+        ours.note(tmp_path / "out/2.npy")
+        archive.extract(path, lambda name: tmp_path / "out" / name, kept=ours)
         assert found(tmp_path / "out") == files
         assert (tmp_path / "out/0.npy").stat().st_mtime_ns == kept
+        assert ours.owns("out/2.npy")
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -190,3 +190,13 @@ def test_rank_and_not_the_value_of_the_score_counts(truth, predictions):
     for ambiguous in (None, NONE):
         ours, theirs = (ap(truth_frame, f, [0.3, 0.5], ambiguous)["a"] for f in (frame, squashed))
         assert ours == theirs
+
+
+@given(truths, found, st.booleans())
+def test_other_videos_have_no_truth_and_need_not_be_listed(truth, predictions, kit):
+    """What is predicted for them is wrong, however often the listed ones are repeated."""
+    truth_frame, frame = frames(truth, predictions)
+    listed = sorted(set(truth_frame["video"]))
+    rankings = match(listed, truth_frame, frame, np.array([0.1, 0.5]), ambiguous=NONE if kit else None)
+    (ours,) = (average_precision(r, np.ones((1, len(listed)), int), interpolated=not kit) for r in rankings.values())
+    assert ours[0].tolist() == ap(truth_frame, frame, [0.1, 0.5], NONE if kit else None)["a"]

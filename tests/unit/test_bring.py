@@ -1,5 +1,6 @@
 """A dataset of sources.yaml on its way to data/: annotations, published features, and videos."""
 
+import hashlib
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import time
 import zipfile
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ from um.download.http import Patience
 from um.download.obtain import Ways, mirrors
 from um.errors import BadInput
 from um.features.shard import Shard
-from um.files import sha256, write_json
+from um.files import held, sha256, write_json
 from um.params import Download
 
 ROOT = Path(__file__).parents[2]
@@ -156,7 +158,7 @@ def test_a_video_that_no_archive_has_is_missing_and_so_are_cut_and_short_ones(pr
     rows = missing.read(project / "datasets/thumos14/missing.tsv")
     assert sorted(rows) == ["video_test_0000006", "video_validation_0000051", "video_validation_0000052"]
     assert rows["video_test_0000006"].reason == "not in TH14_Test_set_mp4.zip"
-    assert "cannot be read" in rows["video_validation_0000051"].reason
+    assert "cannot be decoded" in rows["video_validation_0000051"].reason
     assert rows["video_validation_0000052"].reason.startswith("too short: 0.2 s of 8.0 s")
     assert {row.date for row in rows.values()} == {"2026-11-26"}
     listed = index(out / "videos/index.json")
@@ -330,7 +332,8 @@ def test_features_of_one_s_own_go_before(project, monkeypatch):
 
 def test_annotations_alone(project):
     out = download(machine(mirror(project / "lab")), what="annotations")
-    assert sorted(path.name for path in out.iterdir()) == ["annotations.json", "downloads"]
+    assert sorted(path.name for path in out.iterdir()) == ["annotations.json", "downloads", "videos"]
+    assert [path.name for path in (out / "videos").iterdir()] == ["journal.jsonl"]
 
 
 @pytest.fixture
@@ -445,7 +448,7 @@ def test_a_half_copied_archive_is_not_what_is_expected_from_then_on(project):
     assert len(index(Path("datasets/thumos14/sources.lock.json"))["files"]) == 2
 
 
-def test_annotations_are_those_that_were_taken_first(project, web):
+def test_annotations_are_those_that_were_taken_first(project, web, caplog):
     """Another version would be another population: it is taken only if somebody says so."""
     each_from(web, project, {"t1": 1.6, "v1": 1.6})
     annotated(project / "lab/net/other.json", t1=1.6, v2=1.6)
@@ -462,7 +465,8 @@ def test_annotations_are_those_that_were_taken_first(project, web):
     download(machine(project / "lab"), "net", what="annotations", source="second")
     out = download(machine(project / "lab"), "net", what="videos")
     assert sorted(source.downloaded(out)) == ["train/t1", "val/v2"]
-    assert (out / "downloads/unlisted/val/v1.mp4").is_file(), "nothing is thrown away"
+    assert (out / "videos/val/v1.mp4").is_file(), "nothing is thrown away"
+    assert "1 file (val/v1.mp4) that are not annotated stay as they are" in caplog.text
 
 
 def test_what_is_only_linked_into_the_data_stays_as_it_is(project):
@@ -686,7 +690,7 @@ def test_what_only_a_person_can_fetch_says_where_and_how(project):
     [
         ("{", "invalid YAML"),
         ("train: val\ntest: test\nvideo: []\n", "unknown key video"),
-        ("train: val\n", "test = "),
+        ("train: val\n", "no test"),
         ("train: a\ntest: b\nvideos: [{name: x, about: a, terms: t, files: []}]\n", "files = "),
         ("train: a\ntest: b\nvideos: [{name: x, about: a, terms: t, files: [{file: ../x}]}]\n", "file = '../x'"),
         ("train: a\ntest: b\nvideos: [{name: x, about: a, terms: t, files: [{file: x, sha256: 12}]}]\n", "sha256 = "),
@@ -747,3 +751,251 @@ def test_a_wrong_command_is_one_line(project, um, words, found):
     assert len(lines) == 1
     assert found in lines[0]
     assert not list(project.glob("data/*/videos/index.json"))
+
+
+# --- nothing of a user's is lost
+
+
+def lost(before: dict[Path, bytes]) -> list[Path]:
+    return [path for path, content in before.items() if not path.is_file() or path.read_bytes() != content]
+
+
+def test_what_a_user_has_in_the_folder_stays(project, caplog):
+    copy = mirror(project / "lab")
+    mine = [
+        "notes.txt", "videos/val/mine.mp4", "videos/2019/holiday.mp4", "videos/notes.txt", "downloads/notes.txt",
+        "downloads/coming/mine.mp4", "downloads/coming/val/mine.mp4", "downloads/packed/mine.zip",
+        "downloads/packed/official/mine.zip", "downloads/annotations/official/mine.zip", "downloads/shards/1-of-2",
+        "downloads/shards/notes.txt", "downloads/features/mine/x.npy", "downloads/unlisted/val/x.mp4",
+    ]  # fmt: skip
+    for name in mine:
+        (OUT / name).parent.mkdir(parents=True, exist_ok=True)
+        (OUT / name).write_text("mine")
+    linked = project / "linked"
+    linked.mkdir()
+    (linked / "a.mp4").write_text("mine")
+    (OUT / "downloads/coming/linked").symlink_to(linked)
+    (OUT / "downloads/packed/linked").symlink_to(linked)
+    before = {path: path.read_bytes() for path in [*(OUT / name for name in mine), linked / "a.mp4"]}
+    for what in ("videos", "annotations", "videos"):
+        download(machine(copy), what=what)
+        assert lost(before) == []
+    assert (OUT / "downloads/coming/linked").is_symlink()
+    assert "2 files (2019/holiday.mp4, val/mine.mp4) that are not annotated stay as they are" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_an_archive_that_somebody_put_there_is_used_and_stays(project, web, kind):
+    """The hint of an error says to fetch it by hand; some put it where they see ours."""
+    each_from(web, project, {"t1": 1.6, "v1": 1.6})
+    values = yaml.safe_load(Path("datasets/net/sources.yaml").read_text())
+    values["videos"] = [version("zips", {"file": "all.zip", "urls": [f"{web.url}/all.zip"]})]
+    Path("datasets/net/sources.yaml").write_text(yaml.safe_dump(values))
+    packed, hand = Path("data/net/downloads/packed/zips/all.zip"), project / "all.zip"
+    packed.parent.mkdir(parents=True)
+    video_zip(hand, "x", dict.fromkeys(["t1", "v1"], video(project / "any.mp4")))
+    content = hand.read_bytes()
+    hand.rename(packed) if kind == "file" else packed.symlink_to(hand)
+    assert len(source.downloaded(download(machine(project / "lab"), "net", what="videos"))) == 2
+    assert packed.read_bytes() == content
+    assert packed.is_symlink() == (kind == "link")
+
+
+def test_a_folder_that_is_its_own_mirror_is_used_in_place(project):
+    download(machine(mirror(project / "lab"), keep=True), what="annotations")
+    folder = OUT / "downloads/annotations/official"
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    download(machine(project / "data"), what="annotations")
+    assert lost(before) == []
+    assert not any(path.is_symlink() for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "dangling", "folder"])
+@pytest.mark.parametrize("place", ["videos/val/v1.mp4", "downloads/coming/val/v1.mp4"])
+def test_a_video_is_not_put_over_what_is_there(project, web, kind, place):
+    each_from(web, project, {"t1": 1.6, "v1": 1.6})
+    whole = video(project / "any.mp4")
+    for name in ("train/t1", "val/v1"):
+        web.serve(f"/{name}.mp4", Answer(whole))
+    path, mine = Path("data/net") / place, project / "mine"
+    path.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    {
+        "file": lambda: path.write_bytes(b"mine"),
+        "link": lambda: path.symlink_to(mine),
+        "dangling": lambda: path.symlink_to(project / "absent"),
+        "folder": path.mkdir,
+    }[kind]()
+    with suppress(BadInput):
+        download(machine(project / "lab"), "net", what="videos")
+    assert path.is_symlink() == (kind in ("link", "dangling"))
+    assert path.is_dir() == (kind == "folder")
+    assert mine.read_bytes() == b"mine"
+    assert kind != "file" or path.read_bytes() == b"mine"
+    assert not (project / "absent").exists()
+
+
+def test_annotations_of_one_s_own_stay(project):
+    copy = mirror(project / "lab")
+    OUT.mkdir(parents=True)
+    (OUT / "annotations.json").write_text('{"database": {}}')
+    with pytest.raises(BadInput, match=r"annotations\.json: found a file that `um download` did not write"):
+        download(machine(copy), what="annotations")
+    assert (OUT / "annotations.json").read_text() == '{"database": {}}'
+    (OUT / "annotations.json").rename(project / "away.json")
+    download(machine(copy), what="annotations")
+
+
+@pytest.mark.parametrize("linked", ["videos", "downloads"])
+def test_a_link_to_another_dataset_s_folder_is_refused(project, linked):
+    copy = mirror(project / "lab")
+    download(machine(copy), what="videos")
+    other = Path("data/other")
+    OUT.rename(other)
+    OUT.mkdir()
+    (OUT / linked).symlink_to((other / linked).resolve())
+    before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
+    with pytest.raises(BadInput, match=rf"{linked}: found a link; .*; hint: link data/thumos14 as a whole"):
+        download(machine(copy), what="videos")
+    assert lost(before) == []
+    (OUT / linked).unlink()
+    OUT.rmdir()
+    OUT.symlink_to(other.resolve())  # the hint
+    assert len(source.downloaded(download(machine(copy), what="videos"))) == 6
+
+
+def test_features_of_one_s_own_are_not_written_over(project):
+    copy = mirror(project / "lab")
+    features_zip(copy / "thumos14/thumos14-i3d.zip", COUNTED)
+    values = yaml.safe_load(without_links())
+    values["features"] = [version("um", {"file": "thumos14-i3d.zip"})]
+    Path("datasets/thumos14/sources.yaml").write_text(yaml.safe_dump(values))
+    out = download(machine(copy), what="features")
+    changed = next((out / "downloads/features/um").rglob("*.npy"))
+    changed.write_bytes(b"mine")
+    with pytest.raises(BadInput, match=r"found another file; .*; hint: move it away, then run again"):
+        download(machine(copy), what="features")
+    assert changed.read_bytes() == b"mine"
+    changed.unlink()
+    download(machine(copy), what="features")
+    assert changed.stat().st_size > 4
+
+
+def test_two_downloads_at_once_and_a_shard_beside_a_whole_one(project):
+    copy = mirror(project / "lab")
+    with held(OUT, "um download --dataset thumos14"):
+        for shard in (None, "1-of-2"):
+            with pytest.raises(BadInput, match=r"`um download --dataset thumos14` .process .* at work in it"):
+                download(machine(copy, shard=shard), what="videos")
+    with held(OUT, "um download --dataset thumos14 --shard 2-of-2", shared=True):
+        download(machine(copy, shard="1-of-2"), what="videos")
+        with pytest.raises(BadInput, match="at work in it"):
+            download(machine(copy), what="videos")
+
+
+# --- names and forms
+
+ODD = ["漢" * 80, "a b#1?%20", "e\u0301", "'\"&;$", "a" * 251]
+
+
+@pytest.mark.parametrize("where", ["folder", "server", "link", "archive"])
+def test_odd_names_come_from_everywhere(project, web, where):
+    each_from(web, project, {"t" + name[1:]: 1.6 for name in ODD} | {"v1": 1.6})
+    names = ["t" + name[1:] for name in ODD] + ["v1"]
+    whole = video(project / "any.mp4")
+    files = {f"{'val' if name == 'v1' else 'train'}/{name}.mp4": whole for name in names}
+    if where == "folder":
+        for name in files:
+            (project / "lab/net/videos" / name).parent.mkdir(parents=True, exist_ok=True)
+            (project / "lab/net/videos" / name).write_bytes(whole)
+    elif where == "archive":
+        values = yaml.safe_load(Path("datasets/net/sources.yaml").read_text())
+        values["videos"] = [version("zips", {"file": "all.zip"})]
+        Path("datasets/net/sources.yaml").write_text(yaml.safe_dump(values))
+        video_zip(project / "lab/net/all.zip", "x", dict.fromkeys(names, whole))
+    else:
+        prefix = "/mirror/net/videos" if where == "server" else ""
+        listed = {name: {"sha256": hashlib.sha256(whole).hexdigest()} for name in files}
+        web.serve("/mirror/net/videos/index.json", Answer(json.dumps({"files": listed}).encode()))
+        for name in files:
+            web.serve(f"{prefix}/{quote(name, safe='/')}", Answer(whole))
+    places = [f"{web.url}/mirror"] * (where == "server")
+    out = download(machine(project / "lab", *places), "net", what="videos")
+    assert {path.relative_to(out / "videos").as_posix() for path in source.downloaded(out).values()} == set(files)
+
+
+@pytest.mark.parametrize("name", ["../../x", "a\nb", "/etc/x", "a" * 300, ".x", "\u202e"])
+def test_ids_that_are_no_file_names_are_one_line(project, name):
+    path = annotated(project / "lab/net/net.json", t1=1.6, v1=1.6)
+    values = json.loads(path.read_text())
+    values["database"][name] = values["database"]["t1"]
+    path.write_text(json.dumps(values))
+    table("net", annotations=[version("official", {"file": "net.json"})])
+    with pytest.raises(BadInput, match="net annotations: found"):
+        download(machine(project / "lab"), "net", what="annotations")
+    assert not Path("data/net/annotations.json").exists()
+
+
+NAMES = [
+    "datasets/net/sources.lock.json",
+    "datasets/net/missing.tsv",
+    "datasets/net/sources.yaml",
+    "data/net/videos/index.json",
+    "data/net/videos/journal.jsonl",
+    "data/net/downloads/journal.jsonl",
+    "data/net/downloads/features/folder.json",
+]
+BAD = [
+    b"", b"{", b"[]", b"null", b"[" * 100_000, b"1" * 6000, b"\xff\xfe", b'{"files": NaN}', b'{"files": {"x": null}}',
+    b'{"files": {"x": {"sha256": 1}}}', b'{"versions": {"features": 3}, "x": {"../x": {"a": -1}}}',
+    b'{"x": {"a": "1"}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", BAD)
+@pytest.mark.parametrize("name", NAMES)
+def test_files_of_wrong_form_are_one_line(project, name, content):
+    annotated(project / "lab/net/net.json", t1=1.6, v1=1.6)
+    (project / "lab/net/shared").mkdir()
+    for video_name in ("t1", "v1"):
+        np.save(project / f"lab/net/shared/{video_name}.npy", np.ones((3, 8), np.float32))
+    table(
+        "net",
+        annotations=[version("official", {"file": "net.json"})],
+        features=[version("folder", {"file": "shared"})],
+        videos=[version("zips", {"file": "all.zip"})],
+    )
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Path(name).write_bytes(content)
+    began = time.monotonic()
+    with suppress(BadInput):
+        download(machine(project / "lab"), "net", what="features")
+    with suppress(BadInput):
+        download(machine(project / "lab"), "net", what="videos")
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pipes_are_one_line(project, name):
+    test_files_of_wrong_form_are_one_line(project, "aside/x", b"")
+    shutil.rmtree("data")
+    Path(name).unlink(missing_ok=True)
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(name)
+    what = "videos" if name.endswith("tsv") else "features"
+    with pytest.raises(BadInput, match=Path(name).name):
+        download(machine(project / "lab"), "net", what=what)
+
+
+def test_an_index_of_a_mirror_that_leads_out_is_passed_over(project, web, caplog):
+    each_from(web, project, {"t1": 1.6, "v1": 1.6})
+    for name in ("train/t1", "val/v1"):
+        web.serve(f"/{name}.mp4", Answer(video(project / "any.mp4")))
+    listed = {"../../../t1.mp4": {"sha256": "0" * 64}}
+    web.serve("/odd/net/videos/index.json", Answer(json.dumps({"files": listed}).encode()))
+    assert len(source.downloaded(download(machine(f"{web.url}/odd", project / "lab"), "net", what="videos"))) == 2
+    assert "a path below the file's own folder" in caplog.text

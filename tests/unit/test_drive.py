@@ -148,7 +148,7 @@ def test_a_cut_download_goes_on_with_a_new_link(internet, tmp_path):
     with pytest.raises(BadInput, match=r"uuid-0: .*\(3 tries"):
         fetch(target, expected=SUM)
     assert not target.exists()
-    had = sum(path.stat().st_size for path in tmp_path.glob(".data.zip.partial"))
+    had = sum(path.stat().st_size for path in tmp_path.glob(".um-*.partial"))
     assert had >= 60_000
     before = len(internet.requests)
     large(internet, file(CONTENT))

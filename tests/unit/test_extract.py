@@ -19,7 +19,7 @@ from um.features import network, store
 from um.features.extract import _decoded, extract, relative_path
 from um.features.prefetch import prefetch
 from um.features.shard import Shard
-from um.files import sha256
+from um.files import held, sha256
 from um.params import Features
 from um.video import flow
 
@@ -209,6 +209,9 @@ def test_only_what_changed_is_extracted_again(
     first = content(tmp_path)
     forwards.clear()
     (tmp_path / "rgb/a.npy").write_bytes(b"damaged")
+    with pytest.raises(BadInput, match=r"rgb/a\.npy: found a file that `um extract` did not write, or that changed"):
+        extract(chosen, tmp_path, TINY, weights, "cpu")
+    (tmp_path / "rgb/a.npy").unlink()
     extract(chosen, tmp_path, TINY, weights, "cpu")
     assert forwards == [2, 2]  # three snippets
     assert content(tmp_path) == first
@@ -265,7 +268,7 @@ def test_settings_and_names_that_cannot_be(tmp_path: Path, videos: dict[str, Pat
     assert relative_path("val/x.y") == "val/rgb/x.y.npy"
     one = {"a": videos["val/c"]}
     cases = [
-        ({"../a": videos["val/c"]}, TINY, weights, "cpu", "'../a'"),
+        ({"../a": videos["val/c"]}, TINY, weights, "cpu", r"'\.\.'"),
         ({"a/b/c": videos["val/c"]}, TINY, weights, "cpu", "'a/b/c'"),
         (one, TINY.model_copy(update={"streams": "flow"}), {"rgb": weights["rgb"]}, "cpu", "found none for flow"),
         (one, TINY, {"rgb": tmp_path / "absent"}, "cpu", "absent: found no such file"),
@@ -403,3 +406,41 @@ def test_prefetch_keeps_order_and_passes_errors() -> None:
     with prefetch([numbers(10**9), numbers(10**9)], 2, 2) as items:
         assert next(items) == 0
     assert len(produced) < 10  # left early: the threads have ended
+
+
+def test_two_extractions_into_one_folder_at_once_are_refused(
+    tmp_path: Path, videos: dict[str, Path], weights: dict[str, Path]
+) -> None:
+    """Whatever their settings; shards of one kind share the folder, but not with a whole run."""
+    other, c = TINY.model_copy(update={"fps": 12.5}), {"c": videos["val/c"]}
+    for settings, shard in ((TINY, None), (other, None), (other, Shard(1, 2))):
+        with (
+            held(tmp_path, "um extract"),
+            pytest.raises(BadInput, match=r"found `um extract`, process .* at work in it"),
+        ):
+            extract(c, tmp_path, settings, weights, "cpu", shard=shard)
+    assert content(tmp_path) == {}
+    with held(tmp_path, "um extract --shard 1-of-2", shared=True):
+        extract(c, tmp_path, TINY, weights, "cpu", shard=Shard(2, 2))
+        with pytest.raises(BadInput, match=r"`um extract --shard .-of-2` .process"):
+            extract(c, tmp_path, TINY, weights, "cpu")
+
+
+def test_features_of_one_s_own_are_refused_before_anything_is_extracted(
+    tmp_path: Path, videos: dict[str, Path], weights: dict[str, Path], forwards: list[int]
+) -> None:
+    mine = tmp_path / "train/rgb/a.npy"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(BadInput, match=r"a\.npy: found a file that `um extract` did not write.*move it away"):
+        extract(videos, tmp_path, TINY, weights, "cpu")
+    assert mine.read_bytes() == b"mine"
+    assert forwards == []
+
+
+def test_the_longest_name_of_a_video(tmp_path: Path, videos: dict[str, Path], weights: dict[str, Path]) -> None:
+    for name in ("漢" * 80, "a" * 251):
+        extract({name: videos["val/c"]}, tmp_path, TINY, weights, "cpu")
+        assert len(store.read(tmp_path / f"rgb/{name}.npy")) == 2
+    with pytest.raises(BadInput, match="256 bytes long; expected at most 255 bytes"):
+        extract({"a" * 252: videos["val/c"]}, tmp_path, TINY, weights, "cpu")

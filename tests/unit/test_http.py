@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import multiprocessing
+import os
 import random
 import resource
 import ssl
@@ -22,6 +23,7 @@ from serving import Answer, Server, nginx, noise, redirect, serving
 
 from um.download.http import BLOCK, Patience, fetch
 from um.errors import BadInput, Gone
+from um.files import lasting_name
 
 HASTY = Patience(connect=2, silence=0.4, slowest=1024, window=0.3, tries=4, first_wait=0.01, longest_wait=3)
 CONTENT = noise(300_007)
@@ -49,7 +51,7 @@ def target(tmp_path) -> Iterator[Path]:
 
 
 def partial(target: Path) -> Path:
-    return target.with_name(f".{target.name}.partial")
+    return target.with_name(lasting_name(target, ".partial"))
 
 
 def names(target: Path) -> list[str]:
@@ -584,6 +586,24 @@ def test_the_system_refuses_to_write_on(server, target):
     child.join(20)
     assert child.exitcode == 0
     assert partial(target).read_bytes() == CONTENT[:100_000]
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_working_files_are_no_links_and_no_pipes(server, target, tmp_path, kind):
+    target.parent.mkdir()
+    mine = tmp_path / "mine"
+    mine.write_bytes(b"mine")
+    partial(target).symlink_to(mine) if kind == "link" else os.mkfifo(partial(target))
+    with pytest.raises(OSError, match=r"symbolic links|No such device"):
+        fetch(server.serve("/file", Answer(CONTENT)), target)
+    assert mine.read_bytes() == b"mine"
+    partial(target).unlink()
+
+
+def test_a_name_as_long_as_names_may_be(server, tmp_path):
+    for name in ("漢" * 83 + ".mp4", "a" * 255):
+        fetch(server.serve("/file", Answer(CONTENT, cut=100_000), Answer(CONTENT)), tmp_path / name, patience=HASTY)
+        assert (tmp_path / name).read_bytes() == CONTENT
 
 
 # --- several at once

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from um.datasets import annotations, check
-from um.datasets.annotations import AMBIGUOUS
+from um.datasets.annotations import AMBIGUOUS, SUBSETS
 
 FRAMES = {30.0: 379, 29.97: 18, 25.0: 11, 24.0: 2}  # frames per second → videos of gt.json
 
@@ -64,7 +64,7 @@ def findings(path):
 def by_subset(path, what):
     """In which subsets a finding is."""
     entries, classes = check.read(path)
-    subsets = {entry.name: entry.subset for entry in entries}
+    subsets = {entry.video.id: SUBSETS[entry.video.subset] for entry in entries}
     found = next(finding for finding in check.examine(entries, classes) if finding.what == what)
     return dict(Counter(subsets[name] for name in found.where))
 
@@ -155,7 +155,7 @@ def test_activitynet12(reference_data):
     errors, notes = findings(path)
     assert errors == {}
     assert notes == {
-        "behind the end by 1 s or less": (172, 172),
+        "past the end by 1 s or less": (172, 172),
         "without length": (9, 9),
         "the same instance again": (31, 19),
         "without a label elsewhere": (2_268, 2_268),
@@ -165,14 +165,14 @@ def test_activitynet12(reference_data):
     assert by_subset(path, "without a label elsewhere") == {"test": 2_268}  # withheld
     entries, classes = check.read(path)
     assert len(classes) == 100  # leaves of 151 nodes: what is above them is no label
-    assert Counter(entry.subset for entry in entries) == {"train": 4_441, "val": 2_198, "test": 2_268}
+    assert Counter(SUBSETS[entry.video.subset] for entry in entries) == {"train": 4_441, "val": 2_198, "test": 2_268}
 
 
 def test_activitynet13(activitynet13):
     errors, notes = findings(activitynet13)
     assert errors == {}
     assert notes == {
-        "behind the end by 1 s or less": (215, 215),
+        "past the end by 1 s or less": (215, 215),
         "without length": (12, 12),
         "the same instance again": (45, 22),
         "without a label elsewhere": (4_851, 4_851),
@@ -180,13 +180,13 @@ def test_activitynet13(activitynet13):
     assert by_subset(activitynet13, "without length") == {"train": 9, "val": 3}
     assert by_subset(activitynet13, "the same instance again") == {"train": 28, "val": 17}
     entries, _ = check.read(activitynet13)
-    assert Counter(entry.subset for entry in entries) == {"train": 9_649, "val": 4_728, "test": 4_851}
+    assert Counter(SUBSETS[entry.video.subset] for entry in entries) == {"train": 9_649, "val": 4_728, "test": 4_851}
 
 
 def test_ends_behind_the_end_are_known_no_further_than_the_slack(activitynet13, reference_data):
     """The slack of 1 s is that of these files: 0.85 s is the furthest in 1.3."""
     paths = (activitynet13, reference_data / "data/activitynet/activity_net.v1-2.missing-removed.json")
-    over = [max(s.end - entry.duration for entry in check.read(path)[0] for s in entry.segments) for path in paths]
+    over = [max(map(annotations.past_end, annotations.load(path).videos.values())) for path in paths]
     assert max(over) < annotations.SLACK
     assert over[0] == pytest.approx(0.85, abs=0.005)
 

@@ -15,16 +15,20 @@ from um.params import STAGES, Evaluate, Localize, Params, Train, threshold_range
 steps = st.sampled_from(["0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "1"])
 
 
-@given(st.integers(0, 400), st.integers(0, 60), steps)
-def test_a_range_holds_both_ends_and_every_step_between(first, count, step):
+@given(st.data(), steps)
+def test_a_range_holds_both_ends_and_every_step_between(data, step):
+    most = round(1 / float(step))
+    first = data.draw(st.integers(0, most))
+    count = data.draw(st.integers(0, min(most - first, 999)))
     start, stop = first * float(step), (first + count) * float(step)
-    values = threshold_range(f"{start}:{stop}:{step}")
+    values = threshold_range(f"{start}:{min(stop, 1.0)}:{step}")
     assert len(values) == count + 1
     assert values == pytest.approx([start + i * float(step) for i in range(count + 1)], abs=1e-9)
 
 
-@given(st.integers(0, 9), st.integers(0, 60), st.floats(0.01, 0.99))
-def test_a_range_whose_step_misses_the_stop_ends_before_it(first, count, part):
+@given(st.integers(0, 9), st.data(), st.floats(0.01, 0.99))
+def test_a_range_whose_step_misses_the_stop_ends_before_it(first, data, part):
+    count = data.draw(st.integers(0, 9 - first))
     values = threshold_range(f"{first / 10}:{first / 10 + (count + part) / 10}:0.1")
     assert len(values) == count + 1
     assert values[-1] <= first / 10 + (count + part) / 10
@@ -49,8 +53,11 @@ def test_what_is_no_range_is_refused(text):
         threshold_range(text)
 
 
-@pytest.mark.parametrize("text", ["nan:1:0.1", "0:inf:0.1", "0:1:nan", "0:1:inf"])
-def test_ranges_are_finite(text):
+@pytest.mark.parametrize(
+    "text",
+    ["nan:1:0.1", "0:inf:0.1", "0:1:nan", "0:1:inf", "-0.1:1:0.1", "0:1.1:0.1", "0:1:1e-320", "0:1:0.0001", "0:1:1e-7"],
+)
+def test_ranges_are_finite_within_0_and_1_and_of_a_thousand_thresholds_at_most(text):
     with pytest.raises(ValueError, match="expected"):
         threshold_range(text)
 
@@ -61,6 +68,12 @@ def test_ranges_are_finite(text):
         ("seeds: [0]\ntrain:\n  lr: 1.0e-3\n  lr: 1.0e-4\n", "found key lr twice at line 4; expected the project"),
         ("seeds: [0\n", "found invalid YAML at line 2"),
         ("features: {crop: 300}\n", r"features = .*; expected crop \(300\) to be at most short_side \(256\)"),
+        (
+            "evaluate: {tiou: '0:0.5:0.1'}\n",
+            "'0:0.5:0.1'; expected thresholds above 0 under activitynet",
+        ),
+        ("evaluate: {protocol: thumos14, tiou: '0.5:1:0.1'}\n", "thresholds below 1 under thumos14"),
+        ("evaluate: {tiou: 0:1:0.1}\n", "evaluate.tiou = 60.1; expected start:stop:step in quotes"),
         ("evaluate: {tiou: '1'}\n", "evaluate.tiou = '1'; expected start:stop:step"),
     ],
 )
@@ -179,3 +192,60 @@ def test_a_variant_changes_the_method_only(tmp_path):
     path.write_text("overrides: {a: {train: {lr: 0.5}}}\nvariants: {strict: {evaluate: {tiou: '0.5:0.9:0.1'}}}")
     with pytest.raises(BadInput, match=r"variants\.strict\.evaluate.*train and localize"):
         params.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("datasets: [demo, demo]", "datasets = a list; expected every one once, not demo again"),
+        ("seeds: [3, 0, 3]", "seeds = a list; expected every one once, not 3 again"),
+        ("seeds: [4294967296]", "seeds.0 = 4294967296; expected less than 4294967296"),
+        ("seeds: [-1]", "seeds.0 = -1; expected greater than or equal to 0"),
+        ("seeds: [true]", "seeds.0 = True; expected a valid integer"),
+        ("datasets: [2024_05]", "datasets.0 = 202405; expected a name .* in quotes"),
+        ("datasets: [null]", "datasets.0 = None; expected a name .* in quotes"),
+        ("overrides: {2024-05-01: {}}", "a date; expected a name .* in quotes"),
+        ("datasets: ['$(touch X)']", "expected a name of letters, digits"),
+        ("overrides: {../x: {}}", "expected a name of letters, digits"),
+        ("variants: {a b: {}}", "expected a name of letters, digits"),
+        ("variants: {ours: {}}", "a variant ours; expected a name that the workflow does not use itself"),
+        ("variants: {seed1: {}}", "a variant seed1; expected"),
+        ("overrides: {all: {}}", "a dataset all; expected"),
+        ("overrides: {a: {}, a-b: {}}\nvariants: {b: {}}", "both in models/a-b; expected a folder for every one"),
+        ("overrides: {a: {}}\nvariants: {b-c: {}, b: {}}\ndatasets: [a-b]", None),
+        ("overrides: {a-b: {}, a: {}}\nvariants: {b-c: {}, c: {}}", "both in models/a-b-c"),
+    ],
+)
+def test_names_and_seeds_are_checked_once(tmp_path, text, message):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=message or "both in models/a-b"):
+        params.load(path)
+
+
+GOOD = ["demo", "2024_05", "1e5", "a-b", "activitynet1.3", "_x", "x" * 100]
+BAD = ["", "-x", ".x", "..", "../x", "/x", "a/b", "a b", "$(x)", "a;b", "a\nb", "é", "x" * 101, "a'b", "{x}", "*"]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_names_that_can_be_used(name):
+    assert params.check_name(name, "here") == name
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("option", ["--dataset", "--variant"])
+def test_names_that_cannot_be_used_reach_no_verb(um, tmp_path, name, option):
+    for words in (["train", option, name], ["table", f"{option}={name}"], ["data", "status", option, name]):
+        code, _, shown = um(*words)
+        assert (code, shown.count("\n")) == (2, 1)
+        assert shown.startswith(f"um: command line: {option}: found ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("seed", ["4294967296", "-1", "1.0", "x", "", "1e3", "9" * 5000])
+def test_seeds_that_cannot_be_used_reach_no_verb(um, seed):
+    for words in (["simulate", "--dataset", "thumos14", f"--seed={seed}"], ["table", "--seed", seed]):
+        code, _, shown = um(*words)
+        assert (code, shown.count("\n")) == (2, 1)
+        assert "command line: --seed: found" in shown
+        assert len(shown) < 1000

@@ -81,11 +81,13 @@ def test_an_id_with_and_without_prefix_is_one_video_twice(tmp_path):
         read_submission(path)
 
 
-def test_only_the_videos_of_the_subset_count():
-    rows = [("v", "a", 1.0, 0.0, 1.0), ("train video", "a", 2.0, 0.0, 1.0)]
-    metrics = evaluate([video()], pd.DataFrame(rows, columns=COLUMNS), Evaluate())
-    assert metrics["average_mAP"] == 1
-    assert (metrics["num_videos"], metrics["num_instances"], metrics["num_predictions"]) == (1, 1, 1)
+@pytest.mark.parametrize("protocol", ["activitynet", "thumos14"])
+def test_predictions_for_other_videos_are_false_positives(protocol):
+    """As in ANETdetection, which finds no ground truth for them, and in the kit, which takes the videos of both."""
+    rows = [("v", "a", 1.0, 0.0, 1.0), ("train video", "a", 2.0, 0.0, 1.0), ("train video", "zebra", 3.0, 0.0, 1.0)]
+    metrics = evaluate([video()], pd.DataFrame(rows, columns=COLUMNS), Evaluate(protocol=protocol))
+    assert metrics["average_mAP"] == 0.5
+    assert (metrics["num_videos"], metrics["num_predictions"], metrics["num_unlisted"]) == (1, 1, 2)
 
 
 def test_a_predicted_class_that_the_truth_lacks_changes_no_score():
@@ -156,6 +158,74 @@ def test_ambiguous_segments_beside_the_instances_are_no_class_to_activitynet():
     rows = pd.DataFrame([("v", "a", 0.9, 20.0, 30.0), ("v", "a", 0.8, 0.0, 10.0)], columns=COLUMNS)
     assert evaluate(listed, rows, Evaluate())["ap"] == {"a": [0.5] * 7}
     assert evaluate(listed, rows, Evaluate(protocol="thumos14"))["ap"] == {"a": [1.0] * 7}
+
+
+ROW = {"label": "a", "score": 1.0, "segment": [0.0, 1.0]}
+ODD_RESULTS = {  # results → what is said; None: they are read
+    "numbers as texts": ({"v": [ROW | {"score": "0.5", "segment": ["0", "1.5"]}]}, None),
+    "integers": ({"v": [ROW | {"score": 1, "segment": [0, 1]}]}, None),
+    "other keys": ({"v": [ROW | {"label_id": 3}]}, None),
+    "empty segments": ({"v": [ROW | {"segment": [1.0, 1.0]}]}, None),
+    "none at all": ({}, None),
+    "list": ([], "no 'results' by video"),
+    "null": (None, "no 'results' by video"),
+    "null video": ({"v": None}, "v: found a NoneType|v: found None"),
+    "one row": ({"v": ROW}, "v: found a dict; expected a valid list"),
+    "text": ({"v": "none"}, "v: found 'none'; expected a valid list"),
+    "null row": ({"v": [None]}, "v: found 0 = None"),
+    "no label": ({"v": [{"score": 1.0, "segment": [0.0, 1.0]}]}, "v: found no 0.label"),
+    "integer label": ({"v": [ROW, ROW | {"label": 7}]}, "v: found 1.label = 7; expected a valid string"),
+    "null label": ({"v": [ROW | {"label": None}]}, "v: found 0.label = None; expected a valid string"),
+    "blank label": ({"v": [ROW | {"label": " "}]}, "v: found label ' '"),
+    "long label": ({"v": [ROW | {"label": "x" * 10**6}]}, "v: found label 'xxx"),
+    "nan": ({"v": [ROW | {"score": float("nan")}]}, "v: found a number that is not finite"),
+    "infinite": ({"v": [ROW | {"segment": [0.0, float("inf")]}]}, "v: found a number that is not finite"),
+    "nan text": ({"v": [ROW | {"score": "nan"}]}, "v: found 0.score = nan; expected a finite number"),
+    "true": ({"v": [ROW | {"score": True}]}, "v: found 0.score = True; expected a valid number"),
+    "null score": ({"v": [ROW | {"score": None}]}, "v: found 0.score = None; expected a valid number"),
+    "absurd integer": ({"v": [ROW | {"score": 10**4000}]}, "v: found 0.score = a number of more than a hundred"),
+    "absurd time": ({"v": [ROW | {"segment": [0.0, 1e300]}]}, "v: found a time beyond 1e9"),
+    "reversed": ({"v": [ROW | {"segment": [2.0, 1.0]}]}, "v: found a segment that ends before it starts"),
+    "three times": ({"v": [ROW | {"segment": [0.0, 1.0, 2.0]}]}, "v: found 0.segment = a list"),
+    "no id": ({"": [ROW]}, "found the id ''"),
+    "path": ({"../x": [ROW]}, "found the id '../x'"),
+    "absolute": ({"/data/v.mp4": [ROW]}, "found the id '/data/v.mp4'"),
+    "blanks": ({"v ": [ROW]}, "found the id 'v '"),
+    "long id": ({"v" * 300: [ROW]}, "found the id 'vvv"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_RESULTS)
+def test_odd_submissions_are_read_or_refused_in_one_line(tmp_path, name):
+    results, message = ODD_RESULTS[name]
+    path = tmp_path / "predictions.json"
+    path.write_text(json.dumps({"results": results}))
+    if message is None:
+        assert read_submission(path).videos == list(results)
+        return
+    with pytest.raises(BadInput, match=message) as error:
+        read_submission(path)
+    assert str(error.value).startswith(str(path))
+    assert len(str(error.value)) < 800
+
+
+@pytest.mark.parametrize(
+    "remarks",
+    [
+        None,
+        [],
+        "text",
+        {"model": []},
+        {"model": {"selection": 3}},
+        {"model": {"selection": "last", "seed": -1}},
+        {"x": 1},
+    ],
+)
+def test_what_others_write_to_external_data_does_not_matter(tmp_path, remarks):
+    path = tmp_path / "predictions.json"
+    path.write_text(json.dumps({"results": {"v": [ROW]}, "external_data": remarks}))
+    found = read_submission(path)
+    assert (found.model, found.simulated, found.labels) == (None, False, None)
 
 
 def test_a_submission_names_its_videos_with_or_without_predictions(tmp_path):

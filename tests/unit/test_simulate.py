@@ -14,7 +14,7 @@ from um.datasets.simulate import STREAMS, Model, World, fit, snippets
 from um.datasets.subset import load_subset
 from um.errors import BadInput
 from um.evaluation.metrics import evaluate, whole_video
-from um.files import sha256
+from um.files import held, sha256
 from um.params import Settings
 
 DIMS = 64
@@ -187,6 +187,36 @@ def test_the_command_line(um, gt, tmp_path, monkeypatch):
         assert code == 2
         assert printed.count("\n") == 1
         assert not (tmp_path / "there").exists()
+
+
+def test_a_simulation_replaces_nothing(gt, tmp_path):
+    out = tmp_path / "out"
+    simulate.simulate("thumos14", gt, out, dims=DIMS, count=4)
+    one = sorted(out.glob("features/*/*/*.npy"))[0]
+    for path in (out / "annotations.json", one):
+        content = path.read_bytes()
+        path.write_bytes(b"mine")
+        if path == one:  # of the two streams of a video, the other one is missing
+            other = path.parents[1] / ("flow" if path.parent.name == "rgb" else "rgb") / path.name
+            other.unlink()
+        with pytest.raises(
+            BadInput, match=rf"{path.name}: found a file that `um simulate` did not write.*move it away"
+        ):
+            simulate.simulate("thumos14", gt, out, dims=DIMS, count=4)
+        assert path.read_bytes() == b"mine"
+        path.unlink()
+        simulate.simulate("thumos14", gt, out, dims=DIMS, count=4)
+        assert path.read_bytes() == content
+    for kind in ("file", "link"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        (folder / "mine").write_text("mine") if kind == "file" else (folder / "features").symlink_to(out)
+        before = sorted(out.rglob("*"))
+        with pytest.raises(BadInput, match="something else"):
+            simulate.simulate("thumos14", gt, folder, dims=DIMS, count=4)
+        assert sorted(out.rglob("*")) == before
+    with held(out, "um simulate --dataset other"), pytest.raises(BadInput, match="`um simulate --dataset other`"):
+        simulate.simulate("thumos14", gt, out, dims=DIMS, count=4)
 
 
 # What follows needs the reference data.

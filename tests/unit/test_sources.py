@@ -163,6 +163,6 @@ def test_the_first_file_to_come_is_the_one_that_is_expected(tmp_path):
     came.write_bytes(b"second")
     Lock(path).pin({"f": came})
     assert Lock(path).expected("f") == pinned
-    assert Lock(path).files["f"]["bytes"] == len(b"first")
+    assert Lock(path).files["f"].bytes == len(b"first")
     assert Lock(path).expected("g") is None
     assert Lock(path).expected("f", "0" * 64) == "0" * 64, "a published checksum goes before"

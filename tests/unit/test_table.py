@@ -302,6 +302,133 @@ def test_metrics_of_another_model_or_evaluation_are_refused(project, change):
         write(project)
 
 
+def edited(change) -> Path:
+    path = metrics_file("clips", 1, "last")
+    metrics = json.loads(path.read_text())
+    change(metrics)
+    path.write_text(json.dumps(metrics))
+    return path
+
+
+def put(*keys):
+    *outer, last, value = keys
+
+    def change(metrics):
+        for key in outer:
+            metrics = metrics[key]
+        metrics[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (put("average_mAP", 0.5), "found average_mAP = 0"),
+        (put("mAP", "0.50", 0.25), "found mAP.0.50 = 0"),
+        (put("mAP", "0.10", 0.25), "found mAP.0.10 = None; expected 0.25"),
+        (put("ap", "a", 3, 0.125), "found ap.a.3 = 0"),
+        (put("ap", "a", [0.5]), "found ap.a = [0"),
+        (put("ap", "zebra", [0.5] * 10), "found ap.zebra = None"),
+        (put("num_predictions", 3), "found num_predictions = 15; expected 3"),
+        (put("num_unlisted", 3), "found num_unlisted = 0; expected 3"),
+        (put("missing", ["clip8"]), "found missing.0 = |found missing = []; expected ['clip8']"),
+        (put("num_missing", 2), "found num_missing = 0; expected 2"),
+        (put("missing_policy", "drop"), "found missing_policy = 'error'; expected 'drop'"),
+        (put("accuracy", 0.75), "found accuracy = 0.6; expected 0.75"),
+        (put("accuracy", 0.0), "found accuracy = 0.6; expected 0"),
+    ],
+)
+def test_every_number_of_the_metrics_is_that_of_the_predictions(project, change, told):
+    for seed in SEEDS:  # what um test writes: the labels, of which three in five are right
+        path = metrics_file("clips", seed, "last")
+        label(path, 0.6)
+    path = edited(change)
+    with pytest.raises(BadInput) as error:
+        write(project)
+    line = str(error.value)
+    assert line.startswith(f"{path.with_name('predictions.json')}: ")
+    assert any(part in line for part in told.split("|"))
+    assert ", as metrics.json beside it; hint: run again: um test --dataset clips --model-file " in line
+
+
+def label(path: Path, accuracy: float) -> None:
+    """Add the labels of every video to predictions, and the accuracy that they have to the metrics."""
+    file = path.with_name("predictions.json")
+    content = json.loads(file.read_text())
+    names = sorted(content["results"])
+    right = round(accuracy * len(names))
+    truth = annotations.load(Path("data/clips/annotations.json")).videos
+    content["external_data"]["labels"] = {n: truth[n].labels if i < right else [] for i, n in enumerate(names)}
+    write_json(file, content)
+    write_json(path, json.loads(path.read_text()) | {"accuracy": accuracy})
+
+
+def test_an_accuracy_is_bounded_by_the_segments_where_the_labels_are_not_stored(project):
+    """Another class than its own was found in one video of five, which was not labelled right."""
+    path = metrics_file("clips", 1, "last")
+    file = path.with_name("predictions.json")
+    content = json.loads(file.read_text())
+    for row in content["results"]["clip5"]:
+        row["label"] = "a"  # it has b
+    write_json(file, content)
+    rows = read_submission(file).predictions
+    videos = annotations.load(Path("data/clips/annotations.json")).subset("test")
+    metrics = evaluate(videos, rows, project.of("clips").evaluate)
+    write_json(path, json.loads(path.read_text()) | metrics | {"accuracy": 0.8})
+    write(project)
+    edited(put("accuracy", 1.0))
+    with pytest.raises(BadInput, match=r"found accuracy of at most = 0\.8; expected 1, as metrics\.json beside it"):
+        write(project)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (put("average_mAP", float("nan")), "average_mAP = nan; expected a finite number"),
+        (put("average_mAP", "0.5"), "average_mAP = '0.5'; expected a valid number"),
+        (put("average_mAP", 1.5), "average_mAP = 1.5; expected less than or equal to 1"),
+        (put("accuracy", -0.5), "accuracy = -0.5; expected greater than or equal to 0"),
+        (put("accuracy", None), "accuracy = None; expected a valid number"),
+        (put("mAP", []), "mAP = a list; expected a valid dict"),
+        (put("mAP", "0.50", None), "mAP.0.50 = None; expected a valid number"),
+        (put("ap", {"a": 1.0}), "ap.a = 1.0; expected a valid list"),
+        (put("num_videos", 10**1000), "num_videos = a number of more than a hundred digits"),
+        (put("num_videos", True), "num_videos = True; expected a valid integer"),
+        (put("num_instances", -1), "num_instances = -1; expected greater than or equal to 0"),
+        (put("tiou", None), "tiou = None; expected a valid list"),
+        (put("model", []), "model = a list"),
+        (put("model", {"selection": "last", "seed": "1"}), "model.seed = '1'; expected a valid integer"),
+        (lambda metrics: metrics.pop("ap"), "found no ap"),
+    ],
+)
+def test_metrics_have_their_types_and_bounds(project, change, told):
+    path = edited(change)
+    with pytest.raises(BadInput) as error:
+        write(project)
+    assert told in str(error.value)
+    assert str(error.value).startswith(f"{path}: found ")
+    assert "hint: run again: um test --dataset clips" in str(error.value)
+
+
+def test_names_are_no_markup_in_any_form(project, capsys):
+    title = "[/red] <b>x</b> & | `a` *b* $c$ \\d \x1b[31m\u202e"
+    (Path("datasets/clips") / "dataset.yaml").write_text(
+        json.dumps({"title": title, "provider": "local", "source": "/nowhere"})
+    )
+    forms = write(project)
+    for form, text in forms.items():
+        assert "\x1b" not in text, form
+        assert "\u202e" not in text, form
+    assert "<b>x</b>" not in forms["html"]
+    assert "<b>x</b>" not in forms["md"]
+    assert r"\textbackslash{}d" in forms["tex"]
+    assert r"\textbackslash{}x1b" in forms["tex"]
+    printed = capsys.readouterr().out
+    assert r"[/red] <b>x</b> & | `a` *b* $c$ \d \x1b[31m\u202e" in printed
+    assert "\x1b" not in printed
+
+
 def test_metrics_that_are_no_object_are_refused(project):
     write_json(metrics_file("thumos14", 0, "last"), [1])
     with pytest.raises(BadInput, match="found list; expected metrics"):

@@ -404,3 +404,26 @@ def test_a_run_without_held_out_leaves_no_selected_model_of_another(root, select
         (tmp_path / name).write_bytes(content)
     fit(open_run(Folder(root), settings(iterations=4), 0), tmp_path, CPU)
     assert list(products(tmp_path)) == PRODUCTS
+
+
+def test_one_class_teaches_nothing_and_is_refused(um, tmp_path):
+    """The softmax over one class is 1, so that both losses on it are 0 whatever the network says."""
+    from um.loss import um_loss
+    from um.model import UM
+    from um.params import Train as Settings
+
+    for form in ("mean_bce", "summed_ce"):
+        settings = Settings(embedding_dim=5, num_segments=12, loss=form)
+        loss = um_loss(UM(4, 1, settings)(torch.randn(2, 12, 4)), torch.ones(2, 1), settings)
+        assert loss.classification == loss.background_entropy == 0
+    root = make_dataset(tmp_path / "one")
+    path = root / "annotations.json"
+    content = json.loads(path.read_text())
+    for entry in content["database"].values():
+        entry["annotations"] = [item | {"label": "run"} for item in entry["annotations"]]
+    path.write_text(json.dumps(content))
+    code, _, error = um("train", "--data-dir", root, "--out", tmp_path / "models", "--device", "cpu")
+    assert code == 2
+    assert f"{path}: found 1 class (run): UM compares classes, so its losses would be 0" in error
+    assert "hint: annotate a second one" in error
+    assert not (tmp_path / "models").exists()

@@ -16,6 +16,9 @@ from rendering import constant
 
 from um.download import http, youtube
 from um.errors import BadInput, Gone
+from um.files import lasting_name
+
+HIDDEN = lasting_name(Path("v_1"), ".download")
 
 HASTY = http.Patience(connect=2, silence=5, tries=3, first_wait=0.01, longest_wait=0.05)
 SITE = "https://videos.example"
@@ -124,7 +127,7 @@ def test_it_goes_on_after_it_has_given_up(internet, folder):
     with pytest.raises(BadInput, match="Giving up after 3 retries") as caught:
         fetch(url, folder)
     assert not isinstance(caught.value, Gone)
-    assert names(folder) == [".v_1.download/mp4.mp4.part"]
+    assert names(folder) == [f"{HIDDEN}/mp4.mp4.part"]
     had = (folder / names(folder)[0]).stat().st_size
     before = len(internet.requests)
     internet.at(url, file(BYTES, "video/mp4"))
@@ -136,7 +139,7 @@ def test_it_goes_on_after_it_has_given_up(internet, folder):
 @pytest.mark.parametrize("had", [1, 100_000, len(BYTES) - 1, len(BYTES), len(BYTES) + 1])
 def test_what_a_kill_leaves_behind_is_used_if_it_can_be(internet, folder, had):
     url = internet.at(f"{SITE}/a.mp4", file(BYTES, "video/mp4"))
-    part = folder / ".v_1.download/mp4.mp4.part"
+    part = folder / f"{HIDDEN}/mp4.mp4.part"
     part.parent.mkdir(parents=True)
     part.write_bytes((BYTES + b"?")[:had])
     assert fetch(url, folder).read_bytes() == BYTES
@@ -226,8 +229,8 @@ def test_wrong_cookies(internet, folder, tmp_path):
     for name, found in (
         ("none", "no such file"),
         ("not.txt", "something else"),
-        ("binary", "utf-8"),
-        ("", "directory"),
+        ("binary", "damaged UTF-16"),
+        ("", "a folder"),
     ):
         with pytest.raises(BadInput, match=found) as caught:
             fetch(f"{SITE}/page", folder, cookies=tmp_path / name)
@@ -273,7 +276,7 @@ def test_a_video_of_youtube_goes_on_after_a_cut(internet, folder):
     imitated(internet, {ID: {240: file(BYTES, "video/mp4", cut=20_000)}})
     with pytest.raises(BadInput, match="Giving up"):
         fetch(WATCH + ID, folder)
-    assert names(folder) == [".v_1.download/133.mp4.part"]
+    assert names(folder) == [f"{HIDDEN}/133.mp4.part"]
     imitated(internet, {ID: {240: file(BYTES, "video/mp4")}})
     assert fetch(WATCH + ID, folder).read_bytes() == BYTES
     assert int(internet.requests[-1].headers["Range"].split("=")[1].split("-")[0]) >= 60_000

@@ -55,21 +55,24 @@ def test_a_folder_of_real_videos_goes_through_the_whole_chain(workspace, folder)
 
 
 def test_a_folder_of_features_needs_no_video_and_no_weights(workspace, tmp_path):
-    """Features in the official layout become a dataset: brought, trained on, scored and in a table."""
+    """Features in the official layout become a dataset: brought, trained on, scored and in a table.
+
+    Its name is one that Snakemake takes for a number.
+    """
     source = make_dataset(tmp_path / "mine", official=True, streams=("rgb", "flow"))
-    (workspace / "datasets/mine").mkdir()
-    (workspace / "datasets/mine/dataset.yaml").write_text(f"provider: features\nsource: {source}\n")
-    workspace.change("overrides.mine", {"train": TINY, "evaluate": {"missing": "miss"}})
+    (workspace / "datasets/2024_05").mkdir()
+    (workspace / "datasets/2024_05/dataset.yaml").write_text(f"provider: features\nsource: {source}\n")
+    workspace.change("overrides.2024_05", {"train": TINY, "evaluate": {"missing": "miss"}})
     for path in source.glob("features/test/*/video_07.npy"):
         path.unlink()
     (workspace / "data/weights/i3d-inception-rgb.safetensors").unlink()
-    build = ("snakemake", "--cores", "all", "--config", "dataset=mine", "seed=1")
+    build = ("snakemake", "--cores", "all", "--config", "dataset=2024_05", "seed=1")
     workspace.done(*build, "--", "evaluate")
-    metrics = json.loads((workspace / "results/mine/seed1/metrics.json").read_text())
+    metrics = json.loads((workspace / "results/2024_05/seed1/metrics.json").read_text())
     assert (metrics["num_videos"], metrics["num_missing"]) == (4, 1)
     assert "Nothing to be done" in workspace.done(*build, "-n", "--", "evaluate")
     assert not (workspace / "data/weights/i3d-inception-rgb.safetensors").exists()
     changed = source / "features/test/rgb/video_08.npy"
     np.save(changed, np.load(changed)[::-1])
-    workspace.done("um", "extract", "--dataset", "mine")
+    workspace.done("um", "extract", "--dataset", "2024_05")
     assert "test_last" in workspace.done(*build, "-n", "--", "evaluate")

@@ -9,10 +9,17 @@ import pytest
     ("settings", "expected"),
     [
         (["only=train"], "data/demo/annotations.json: found no such file"),
-        (["only=features"], "run `dvc pull`, or the stage before"),
+        (["only=features"], "`snakemake -- data/demo/videos/index.json` builds it; `dvc pull` brings it"),
         (["only=trian"], "found only = 'trian'; expected one of weights, download"),
         (["num_segments=3"], "unknown key num_segments"),
         (["dataset=thumos15"], "um: datasets: found no thumos15; expected one of "),
+        (["dataset=../demo"], "um: --config: dataset: found '../demo'; expected a name of letters"),
+        (["dataset=2024_05"], "um: datasets: found no 2024_05; expected one of "),
+        (["dataset=1e5"], "um: datasets: found no 1e5; expected one of "),
+        (["dataset=null"], "um: datasets: found no null; expected one of "),
+        (["dataset=$(touch X)"], "um: --config: dataset: found '$(touch X)'; expected a name of letters"),
+        (["variant=0x10"], "um: params.yaml: found no variant '0x10'"),
+        (["seed=1e0"], "um: --config: seed: found '1e0'; expected a whole number"),
         (["only=train", "seed=9"], "found seed = 9; expected a seed of params.yaml"),
     ],
 )

@@ -25,7 +25,7 @@ MODULES = {  # the module behind each stage's verb
     "evaluate": "um.test",
     "table": "um.benchmark",
 }
-PLUMBING = {"um.errors", "um.files", "um.params", "um.progress"}  # carry values, and make none
+PLUMBING = {"um.errors", "um.files", "um.forms", "um.journal", "um.params", "um.progress"}  # make no values
 ASIDE = {  # imports for other verbs: `um localize`; a dataset's title; annotations of datasets that come as features;
     # and what a download finds its way by
     ("um.download.bring", "um.datasets.folder"),

@@ -6,13 +6,16 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from um import provenance
 from um.errors import BadInput
+from um.files import held
 
 from .conftest import Workspace
+from .test_faults import follow
 
 
 def digests(workspace: Workspace) -> dict[str, str]:
@@ -40,6 +43,39 @@ def test_round_trip_through_a_remote(workspace, tmp_path):
     assert digests(other) == digests(workspace)
     other.change("overrides.demo.train.iterations", 5)
     assert "train_model" in other.done("snakemake", "-n")
+
+
+def test_damage_in_a_remote_is_not_blessed(workspace, tmp_path, monkeypatch):
+    """Without `verify`, DVC itself pulls it and says nothing."""
+    remote, model = tmp_path / "remote", "models/demo/seed0/last.safetensors"
+    workspace.done("dvc", "remote", "add", "--quiet", "-d", "storage", str(remote))
+    workspace.commit()
+    workspace.done("dvc", "push")
+    md5 = hashlib.md5((workspace / model).read_bytes(), usedforsecurity=False).hexdigest()
+    damaged = remote / "files/md5" / md5[:2] / md5[2:]
+    damaged.chmod(0o644)
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"X")
+    subprocess.run(["git", "clone", "--quiet", str(workspace.root), str(tmp_path / "other")], check=True)
+    other = Workspace(tmp_path / "other")
+    other.done("dvc", "pull")
+    monkeypatch.chdir(other.root)
+    with pytest.raises(BadInput, match=f"{model}: found other bytes; expected what dvc.lock records"):
+        provenance.restore()
+    assert not (other / ".snakemake/metadata").exists()
+    assert len(follow(other, "um restore")) == 3  # not here, not in the remote, but it can be built
+    assert (other / model).read_bytes() == (workspace / model).read_bytes()
+
+
+def test_one_command_at_a_time(workspace, monkeypatch):
+    monkeypatch.chdir(workspace.root)
+    for verb in (provenance.record, provenance.restore):
+        with held(Path(), "um record"), pytest.raises(BadInput, match=r"found `um record`, process .* at work"):
+            verb()
+    (workspace / ".snakemake/locks").mkdir(exist_ok=True)
+    (workspace / ".snakemake/locks/0.output.lock").touch()
+    for verb in (provenance.record, provenance.restore):
+        with pytest.raises(BadInput, match="snakemake: found its lock on this folder"):
+            verb()
 
 
 def test_features_alone_are_enough_to_train(workspace, tmp_path):
@@ -134,7 +170,7 @@ def test_the_table_may_be_printed_before_the_record(workspace):
 def test_restore_refuses_what_dvc_did_not_record(workspace, monkeypatch):
     monkeypatch.chdir(workspace.root)
     (workspace / "results/demo/seed0/metrics.json").write_text("{}")
-    with pytest.raises(BadInput, match="dvc: found work for evaluate@demo-0, table"):
+    with pytest.raises(BadInput, match=r"results/demo/seed0/metrics\.json: found other bytes; expected what dvc\.lock"):
         provenance.restore()
 
 

@@ -37,9 +37,9 @@ rule ablation_table:
         "../envs/um.yaml"
     params:
         out=subpath(output.html, parent=True),
-        variants=expand("--variant {variant}", variant=ABLATION),
+        variants=words("--variant", ABLATION),
         settings=[settings(run, "train", "evaluate") for run in RUNS],
-        seeds=expand("--seed {seed}", seed=SEEDS),
+        seeds=words("--seed", SEEDS),
         code=code("table"),
     shell:
         r"""
@@ -47,7 +47,7 @@ rule ablation_table:
             --results results \
             --out {params.out:q} \
             --dataset {wildcards.dataset:q} \
-            {params.variants} \
-            {params.seeds} \
+            {params.variants:q} \
+            {params.seeds:q} \
             2>&1 | tee {log:q}
         """

@@ -44,15 +44,26 @@ def stop(error):
 
 
 def configured():
-    """The values of --config, as text."""
-    if unknown := sorted(set(config) - {"only", "dataset", "variant", "seed", "what"}):
-        hint = "scientific choices go to params.yaml"
-        stop(BadInput("--config", f"unknown key {unknown[0]}", "only, dataset, variant, seed or what", hint))
-    only = config.get("only")
-    if only and only not in STAGES:
-        stop(BadInput("--config", f"only = {only!r}", f"one of {', '.join(STAGES)}", "stages are those of dvc.yaml"))
-    values = [None if config.get(key) is None else str(config[key]) for key in ("only", "dataset", "seed", "what")]
-    return *values, str(config.get("variant", choices.OURS))
+    """The values of --config as they were given: Snakemake itself takes the dataset 2024_05 for the number 202405."""
+    entries = [entry.partition("=") for entry in workflow.config_settings.config_args or ()]
+    given = config | {key: value.strip("'\"") for key, _, value in entries}
+    given = {key: value for key, value in given.items() if value not in (None, "")}
+    try:
+        if unknown := sorted(set(given) - {"only", "dataset", "variant", "seed", "what"}):
+            hint = "scientific choices go to params.yaml"
+            raise BadInput("--config", f"unknown key {unknown[0]}", "only, dataset, variant, seed or what", hint)
+        only, dataset, variant, what = (given.get(key) for key in ("only", "dataset", "variant", "what"))
+        if only and only not in STAGES:
+            raise BadInput(
+                "--config", f"only = {only!r}", f"one of {', '.join(STAGES)}", "stages are those of dvc.yaml"
+            )
+        for key in ("dataset", "variant"):
+            if key in given:
+                choices.check_name(given[key], f"--config: {key}")
+        seed = str(choices.check_seed(str(given["seed"]), "--config: seed")) if "seed" in given else None
+    except BadInput as error:
+        stop(error)
+    return only, dataset, seed, what, variant or choices.OURS
 
 
 def of_what(settings):
@@ -72,6 +83,7 @@ def chosen():
         seeds = [seed for seed in values.seeds if SEED in (None, str(seed))]
         if not seeds:
             raise BadInput("--config", f"seed = {SEED}", "a seed of params.yaml", "add it to `seeds` there")
+        choices.check_runs([*values.datasets, *values.overrides, *datasets], values.variants, "params.yaml")
         known = sorted(path.parent.name for path in Path("datasets").glob("*/dataset.yaml"))
         if unknown := [dataset for dataset in datasets if dataset not in known]:
             raise BadInput("datasets", f"no {unknown[0]}", f"one of {', '.join(known)}", "docs/datasets.md adds one")
@@ -113,7 +125,8 @@ def earlier(pattern):
     """The pattern of an earlier stage's files, which must be there when that stage's rules are not."""
     for path in expand(pattern, dataset=DATASETS, run=BUILT, seed=SEEDS) if ONLY else []:
         if not Path(path).exists():
-            hint = "run `dvc pull`, or the stage before"
+            part = [f"dataset={DATASET}"] * bool(DATASET) + [f"variant={VARIANT}"] * (VARIANT != choices.OURS)
+            hint = f"`snakemake {' '.join(['--config', *part, '']) if part else ''}-- {path}` builds it; `dvc pull` brings it"
             stop(BadInput(path, "no such file", f"what stage {ONLY} starts from", hint))
     return pattern
 
@@ -156,6 +169,11 @@ def shards_of(wildcards):
     if SHARDS < 2 or not has_videos(wildcards.dataset):
         return []
     return gather.shards("data/{dataset}/features/shards/{scatteritem}", dataset=wildcards.dataset)
+
+
+def words(option, values):
+    """An option for each of the values, as the words of a command line."""
+    return [word for value in values for word in (option, str(value))]
 
 
 def rows_of(wildcards):

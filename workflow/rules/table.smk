@@ -32,18 +32,18 @@ rule table:
         "../envs/um.yaml"
     params:
         out=subpath(output.html, parent=True),
-        datasets=expand("--dataset {dataset}", dataset=DATASETS),
+        datasets=words("--dataset", DATASETS),
         variant=VARIANT,
         settings=[settings(run, "train", "evaluate") for run in BUILT],
-        seeds=expand("--seed {seed}", seed=SEEDS),
+        seeds=words("--seed", SEEDS),
         code=code("table"),
     shell:
         r"""
         um table \
             --results results \
             --out {params.out:q} \
-            {params.datasets} \
+            {params.datasets:q} \
             --variant {params.variant:q} \
-            {params.seeds} \
+            {params.seeds:q} \
             2>&1 | tee {log:q}
         """

@@ -1,20 +1,36 @@
 """ActivityNet-style annotations: one form for every dataset, ids and subset names normalised."""
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Annotated, Any, NamedTuple
 
 import pandas as pd
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
 
-from um.errors import BadInput
-from um.forms import read_json
+from um.errors import BadInput, some
+from um.forms import Form, no_cycles, quoted, read_json, read_text
 
-SLACK = 1.0  # seconds: how far public annotations reach behind the end of their video (0.85 s in ActivityNet 1.3)
+log = logging.getLogger(__name__)
+
+SLACK = 1.0  # seconds: how far public annotations reach past the end of their video (0.85 s in ActivityNet 1.3)
 SUBSETS = {"train": "train", "training": "train", "val": "val", "validation": "val", "test": "test", "testing": "test"}
-VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v"}
+VIDEO_SUFFIXES = {
+    ".mp4", ".m4v", ".mov", ".qt", ".avi", ".divx", ".mkv", ".webm", ".mts", ".m2ts", ".m2t", ".ts", ".mpg", ".mpeg",
+    ".mpe", ".m1v", ".m2v", ".mp2v", ".vob", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3gpp", ".3g2", ".ogv", ".ogm",
+    ".mxf", ".dv", ".rm", ".rmvb", ".y4m",
+}  # fmt: skip
 AMBIGUOUS = "Ambiguous"  # THUMOS'14's name for segments that may or may not be an action
+FORM = '{"subset": text, "annotations": [{"label": text, "segment": [start, end]}]}'
+COMPARE = "compare the entry with docs/datasets.md"
+SECONDS = "segments are seconds from the start of the video"
+NOT_SECONDS = 5  # times of which the median is this many durations are not seconds
+LONGEST_ID, LONGEST_LABEL = 250, 500  # bytes, for names of files; characters
+PREFIXED = re.compile(r"v_[\w-]{11}")
+UNFIT = re.compile(r"[/\\\x00-\x1f\x7f]|^\.{0,2}$|^\s|\s$")
 
 
 @dataclass(frozen=True)
@@ -31,7 +47,7 @@ class Video:
     """One entry of the annotations."""
 
     id: str
-    subset: str  # as the file calls it
+    subset: str  # as the file calls it, in lower case: a key of SUBSETS
     duration: float | None
     instances: tuple[Instance, ...]
     ambiguous: tuple[Instance, ...] = ()  # neither an instance nor background, as THUMOS'14 knows them
@@ -40,6 +56,11 @@ class Video:
     def labels(self) -> list[str]:
         """Video-level labels, sorted."""
         return sorted({instance.label for instance in self.instances})
+
+    @property
+    def last(self) -> float:
+        """End of the last segment, in seconds; 0 without any."""
+        return max((segment.end for segment in (*self.instances, *self.ambiguous)), default=0.0)
 
 
 @dataclass(frozen=True)
@@ -58,93 +79,240 @@ class Annotations:
         names = {SUBSETS.get(video.subset, video.subset) for video in self.videos.values()}
         train = "train" if "train" in names else "val"
         test = "val" if "val" in names and train != "val" else "test"
-        name = {"train": train, "test": test}[role]
-        videos = [video for video in self.videos.values() if SUBSETS.get(video.subset, video.subset) == name]
+        videos = self._of({"train": train, "test": test}[role])
         if not videos:
-            known = ", ".join(sorted({video.subset for video in self.videos.values()}))
-            raise BadInput(self.path, f"no {role} videos among {known}", "at least one", "check the subset names")
+            raise BadInput(
+                self.path, f"no {role} videos among {self._known()}", "at least one", "check the subset names"
+            )
         return videos
 
     def named(self, subset: str) -> list[Video]:
         """The videos of a subset by its name in any spelling."""
-        name = SUBSETS.get(subset, subset)
-        videos = [video for video in self.videos.values() if SUBSETS.get(video.subset, video.subset) == name]
+        name = subset.strip().casefold()
+        videos = self._of(SUBSETS.get(name, name))
         if not videos:
-            known = ", ".join(sorted({video.subset for video in self.videos.values()}))
-            raise BadInput(self.path, f"no video of subset {subset!r}", f"one of {known}", "choose with --subset")
+            found = f"no video of subset {subset!r}"
+            raise BadInput(self.path, found, f"one of {self._known()}", "choose with --subset")
         return videos
+
+    def evaluated(self, subset: str | None) -> list[Video]:
+        """The videos of a subset by its name; of the one that the layout tests on without a name."""
+        return self.subset("test") if subset is None else self.named(subset)
+
+    def _of(self, name: str) -> list[Video]:
+        return [video for video in self.videos.values() if SUBSETS.get(video.subset, video.subset) == name]
+
+    def _known(self) -> str:
+        return ", ".join(sorted({video.subset for video in self.videos.values()}))
+
+
+class Flaw(NamedTuple):
+    """Why an entry cannot be used: its kind, as `um data check` counts it, and what `load` says of it."""
+
+    kind: str
+    found: str
+    expected: str
+    hint: str
+
+
+class Entry(NamedTuple):
+    """A video as its file has it.
+
+    Attributes:
+        name: its id in the file; `video_id` of it is the same with and without `v_`.
+        where: file and name, or file and line.
+        video: without the segments that are flawed; None where nothing can be read.
+        flaws: reasons to refuse the file.
+    """
+
+    name: str
+    where: str
+    video: Video | None
+    flaws: list[Flaw]
 
 
 def video_id(name: str) -> str:
     """A video's id without the `v_` that derived files put before YouTube's 11 characters."""
-    return name[2:] if re.fullmatch(r"v_[\w-]{11}", name) else name
+    return name[2:] if len(name) == 13 and PREFIXED.fullmatch(name) else name
+
+
+def unfit(name: str) -> bool:
+    """Whether a text is no id: empty, a path, or with blanks around it; files are named by ids."""
+    return bool(UNFIT.search(name)) or len(name.encode()) > LONGEST_ID
 
 
 def load(path: Path) -> Annotations:
     """Read `{"database": {id: {"subset", "duration"?, "annotations": [{"label", "segment": [start, end]}]}}}`.
 
-    A video may also have `"ambiguous": [[start, end]]`: segments that are neither an instance nor background.
+    A video may also have `"ambiguous": [[start, end]]`: segments that are neither an instance nor background. Keys that
+    are not named here are ignored. Instances past the end of their video stay as they are, as the official evaluators
+    have them, with a warning.
 
     A folder is read as that of THUMOS'14's own files: `<class>_<subset>.txt` with lines of video, start and end.
 
     Raises:
-        BadInput: not that form, an id twice, or a segment that is reversed or outside its video.
+        BadInput: not that form, a subset that is none of `SUBSETS`, an id twice or that is a path, a segment that is
+            reversed or before the start, or times that are not seconds.
     """
-    if path.is_dir():
-        return _official(path)
-    return parse(path, read_json(path))
+    return _accepted(path, entries(path))
 
 
 def parse(path: Path, content: Any) -> Annotations:
     """The annotations that `content`, read from `path`, holds in the form of `load`."""
-    database = content.get("database") if isinstance(content, dict) else None
-    if not isinstance(database, dict) or not database:
-        raise BadInput(path, "no 'database' of videos", "an ActivityNet-style JSON", "see docs/datasets.md")
+    return _accepted(path, entries_of(path, content))
+
+
+def entries(path: Path) -> list[Entry]:
+    """Everything that `load` reads, with all that is wrong with it, in the file's order.
+
+    Raises:
+        BadInput: neither a JSON file with a `database` of videos, nor a folder of THUMOS'14's text files.
+    """
+    return _official(path) if path.is_dir() else entries_of(path, read_json(path))
+
+
+def _accepted(path: Path, listed: list[Entry]) -> Annotations:
     videos: dict[str, Video] = {}
-    for name, entry in database.items():
-        video = _video(path, name, entry)
-        if video.id in videos:
-            raise BadInput(path, f"video {video.id} twice, with and without v_", "every id once", "remove one")
-        videos[video.id] = video
+    for entry in listed:
+        if entry.flaws or not entry.video:
+            _, found, expected, hint = entry.flaws[0]
+            raise BadInput(entry.where, found, expected, hint)
+        videos[entry.video.id] = entry.video
+    if found := not_seconds(videos.values()):
+        raise BadInput(path, found, "seconds", "divide frames by the frame rate, milliseconds by 1000")
+    if past := [video.id for video in videos.values() if past_end(video) > SLACK]:
+        log.warning("%s: instances past the end of %s, which are kept as they are", path, some(past))
     return Annotations(path, videos)
 
 
-def _video(path: Path, name: str, entry: Any) -> Video:
-    where = f"{path}: {name}"
-    form = '{"subset": text, "annotations": [{"label": text, "segment": [start, end]}]}'
+def past_end(video: Video) -> float:
+    """Seconds from a video's end to that of its last instance; 0 without a duration."""
+    if video.duration is None:
+        return 0.0
+    return max([0.0, *(instance.end - video.duration for instance in video.instances)])
+
+
+def not_seconds(videos: Iterable[Video]) -> str:
+    """What shows that times are frames or milliseconds; empty where nothing does.
+
+    Single instances past the end are known from public files. More than half of all, and far past it, are not.
+    """
+    pairs = [(i, video.duration) for video in videos if video.duration for i in video.instances]
+    after = sum(instance.start > duration for instance, duration in pairs)
+    if 2 * after <= len(pairs):
+        return ""
+    ratio = median(instance.end / duration for instance, duration in pairs)
+    if ratio < NOT_SECONDS:
+        return ""
+    return f"{after:,} of {len(pairs):,} instances after the end of their video: times are {ratio:.3g} times durations"
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, str) and len(value) < 100:
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _subset(name: str) -> str:
+    name = name.strip().casefold()
+    if name not in SUBSETS:
+        raise ValueError(f"one of {', '.join(SUBSETS)}")
+    return name
+
+
+def _label(name: str) -> str:
+    if not name.strip():
+        raise ValueError("a text that is not empty")
+    return name
+
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False), BeforeValidator(_number)]
+Seconds = Annotated[Number, Field(ge=-1e9, le=1e9)]
+Label = Annotated[str, Field(max_length=LONGEST_LABEL), AfterValidator(_label)]
+
+
+class _Item(Form):
+    model_config = ConfigDict(strict=False)  # lists and tuples
+
+    label: Label
+    segment: tuple[Seconds, Seconds]
+
+
+class _Values(Form):
+    model_config = ConfigDict(strict=False)
+
+    subset: Annotated[str, AfterValidator(_subset)]
+    annotations: list[_Item]
+    duration: Annotated[Seconds, Field(gt=0)] | None = None
+    ambiguous: tuple[tuple[Seconds, Seconds], ...] = ()
+
+
+def entries_of(path: Path, content: Any) -> list[Entry]:
+    """Those of a JSON file's content."""
+    database = content.get("database") if isinstance(content, dict) else None
+    if not isinstance(database, dict) or not database:
+        raise BadInput(path, "no 'database' of videos", "an ActivityNet-style JSON", "see docs/datasets.md")
+    where = str(path)
+    with no_cycles():
+        listed = [_entry(f"{where}: {name[:LONGEST_ID]}", name, values) for name, values in database.items()]
+    seen: set[str] = set()
+    for entry in listed:
+        known = video_id(entry.name)
+        if known in seen:
+            found = f"video {known} twice, with and without v_"
+            entry.flaws.append(Flaw("twice, with and without v_", found, "every id once", "remove one of the two"))
+        seen.add(known)
+    return listed
+
+
+def _entry(where: str, name: str, values: Any) -> Entry:
+    if unfit(name):
+        expected = f"a name without slashes and without blanks around it, at most {LONGEST_ID} bytes"
+        return Entry(name, where, None, [Flaw("ids that are no names", f"the id {name[:80]!r}", expected, COMPARE)])
     try:
-        duration = float(entry["duration"]) if "duration" in entry else None
-        instances = tuple(
-            Instance(str(item["label"]), *(float(second) for second in item["segment"]))
-            for item in entry["annotations"]
-        )
-        ambiguous = tuple(Instance(AMBIGUOUS, float(start), float(end)) for start, end in entry.get("ambiguous", []))
-        video = Video(video_id(name), str(entry["subset"]), duration, instances, ambiguous)
-    except (KeyError, TypeError, ValueError) as error:
-        found = f"{type(error).__name__} {error}"
-        raise BadInput(where, found, form, "compare the entry with docs/datasets.md") from None
-    end = float("inf") if duration is None else duration + SLACK
-    for instance in instances:
-        if not 0 <= instance.start <= instance.end <= end:
-            found = f"segment [{instance.start:g}, {instance.end:g}] of {instance.label}"
-            within = f"0 <= start <= end <= {'the end' if duration is None else f'{duration:g} s'}"
-            raise BadInput(where, found, within, "segments are seconds from the start of the video")
-    if reversed_ := [segment for segment in ambiguous if not 0 <= segment.start <= segment.end < float("inf")]:
-        found = f"ambiguous segment [{reversed_[0].start:g}, {reversed_[0].end:g}]"
-        raise BadInput(where, found, "0 <= start <= end", "segments are seconds from the start of the video")
-    return video
+        read = _Values.model_validate(values)
+    except ValidationError as error:
+        return Entry(name, where, None, [Flaw("unreadable", *unread(error), COMPARE)])
+    segments = [Instance(item.label, *item.segment) for item in read.annotations]
+    doubtful = [Instance(AMBIGUOUS, *segment) for segment in read.ambiguous]
+    flaws = [flaw for segment in segments + doubtful if (flaw := _misplaced(segment))]
+    if flaws:
+        segments, doubtful = ([s for s in both if not _misplaced(s)] for both in (segments, doubtful))
+    video = Video(video_id(name), read.subset, read.duration, tuple(segments), tuple(doubtful))
+    return Entry(name, where, video, flaws)
+
+
+def unread(error: ValidationError, form: str = FORM) -> tuple[str, str]:
+    """What was found and expected where a value first does not fit its form."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"no {key}", form
+    expected = re.sub("^(Value error, )?(Input should be )?", "", first["msg"])
+    return f"{key} = {quoted(first['input'])}".removeprefix(" = "), expected
+
+
+def _misplaced(segment: Instance) -> Flaw | None:
+    if 0 <= segment.start <= segment.end:
+        return None
+    kind = "reversed" if segment.end < segment.start else "before the start"
+    found = f"segment [{segment.start:g}, {segment.end:g}] of {segment.label}"
+    return Flaw(kind, found, "0 <= start <= end", SECONDS)
 
 
 def database(videos: Iterable[Video]) -> dict[str, Any]:
     """The form of `load`, ids and subset names normalised."""
-    entries: dict[str, Any] = {}
+    written: dict[str, Any] = {}
     for video in videos:
         listed = [{"label": i.label, "segment": [i.start, i.end]} for i in video.instances]
         known = {} if video.duration is None else {"duration": video.duration}
         doubtful = {"ambiguous": [[i.start, i.end] for i in video.ambiguous]} if video.ambiguous else {}
         subset = SUBSETS.get(video.subset, video.subset)
-        entries[video.id] = {"subset": subset} | known | {"annotations": listed} | doubtful
-    return {"database": entries}
+        written[video.id] = {"subset": subset} | known | {"annotations": listed} | doubtful
+    return {"database": written}
 
 
 def frame(videos: Iterable[Video]) -> pd.DataFrame:
@@ -159,39 +327,78 @@ def ambiguous_frame(videos: Iterable[Video]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["video", "label", "start", "end"])
 
 
-def _official(folder: Path) -> Annotations:
+def text_files(folder: Path) -> dict[Path, tuple[str, str]]:
+    """THUMOS'14's per-class files in a folder → class and subset; macOS' `._` doubles are none."""
+    found = {}
+    for path in sorted(folder.glob("*_*.txt")):
+        label, _, subset = path.stem.rpartition("_")
+        if label and subset.casefold() in SUBSETS and not path.name.startswith("."):
+            found[path] = label, subset.casefold()
+    return found
+
+
+def _official(folder: Path) -> list[Entry]:
     """THUMOS'14's per-class files; a video that has ambiguous segments alone is one of the videos too."""
-    found: dict[tuple[str, str], list[Instance]] = {}
-    files = sorted(path for path in folder.glob("*_*.txt") if path.stem.rpartition("_")[2] in SUBSETS)
-    for path in files:
-        for name, segment in official_file(path):
-            found.setdefault((name, path.stem.rpartition("_")[2]), []).append(segment)
-    if not found:
+    lines: dict[str, list[tuple[str, _Line]]] = {}  # video → subset and line
+    for path, (label, subset) in text_files(folder).items():
+        for line in _lines(path, label):
+            lines.setdefault(line.name, []).append((subset, line))
+    if not lines:
         hint = "name the folder of THUMOS'14's per-class files, or a JSON file"
         raise BadInput(folder, "no file <class>_test.txt or <class>_val.txt", "annotations", hint)
-    videos: dict[str, Video] = {}
-    for (name, subset), listed in sorted(found.items()):
-        if name in videos:
-            raise BadInput(folder, f"video {name} in {videos[name].subset} and {subset}", "one subset", "remove one")
-        kept, doubtful = (tuple(i for i in listed if (i.label == AMBIGUOUS) == wanted) for wanted in (False, True))
-        videos[name] = Video(name, subset, None, kept, doubtful)
-    return Annotations(folder, videos)
+    return [_official_entry(folder, name, found) for name, found in sorted(lines.items())]
 
 
-def official_file(path: Path) -> Iterator[tuple[str, Instance]]:
-    """Video ids and segments of one of THUMOS'14's files, `<class>_<subset>.txt`."""
-    label = path.stem.rpartition("_")[0]
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        if words := line.split():
-            yield words[0], _official_segment(path, number, label, words)
+def _official_entry(folder: Path, name: str, found: list[tuple[str, "_Line"]]) -> Entry:
+    flawed = [line for _, line in found if line.flaw]
+    flaws, where = [line.flaw for line in flawed if line.flaw], f"{folder}: {name}"
+    subsets = list(dict.fromkeys(subset for subset, _ in found))
+    if len({SUBSETS[subset] for subset in subsets}) > 1:
+        flaws.append(Flaw("in two subsets", f"video {name} in {' and '.join(subsets)}", "one subset", "remove one"))
+    segments = [line.segment for _, line in found if line.segment]
+    kept, doubtful = (tuple(i for i in segments if (i.label == AMBIGUOUS) == wanted) for wanted in (False, True))
+    return Entry(name, flawed[0].where if flawed else where, Video(name, subsets[0], None, kept, doubtful), flaws)
 
 
-def _official_segment(path: Path, number: int, label: str, words: list[str]) -> Instance:
+class _Line(NamedTuple):
+    where: str
+    name: str
+    segment: Instance | None
+    flaw: Flaw | None
+
+
+def _lines(path: Path, label: str) -> Iterator[_Line]:
+    text = read_text(path, "lines of video, start and end")
+    for number, words in enumerate(map(str.split, text.splitlines()), 1):
+        if words:
+            segment, flaw = _line(label, words)
+            yield _Line(f"{path}:{number}", words[0], segment, flaw)
+
+
+def _line(label: str, words: list[str]) -> tuple[Instance | None, Flaw | None]:
+    found, expected = repr(" ".join(words)), "video, start and end in seconds, 0 <= start <= end"
+    hint = "compare with the official files"
     try:
         start, end = (float(word) for word in words[1:])
     except ValueError:
-        start, end = 1.0, 0.0
-    if not 0 <= start <= end < float("inf"):
-        expected = "video, start and end in seconds, 0 <= start <= end"
-        raise BadInput(f"{path}:{number}", repr(" ".join(words)), expected, "compare with the official files")
-    return Instance(label, start, end)
+        return None, Flaw("unreadable", found, expected, hint)
+    if unfit(words[0]):
+        return None, Flaw("ids that are no names", found, expected, hint)
+    if not (abs(start) <= 1e9 and abs(end) <= 1e9):
+        return None, Flaw("unreadable", found, expected, hint)
+    if flaw := _misplaced(Instance(label, start, end)):
+        return None, flaw._replace(found=found, expected=expected, hint=hint)
+    return Instance(label, start, end), None
+
+
+def official_file(path: Path) -> Iterator[tuple[str, Instance]]:
+    """Video ids and segments of one of THUMOS'14's files, `<class>_<subset>.txt`.
+
+    Raises:
+        BadInput: a line that is not video, start and end.
+    """
+    for line in _lines(path, path.stem.rpartition("_")[0]):
+        if line.flaw or not line.segment:
+            _, found, expected, hint = line.flaw or Flaw("", "", "", "")
+            raise BadInput(line.where, found, expected, hint)
+        yield line.name, line.segment

@@ -12,8 +12,8 @@ from um.datasets.annotations import SUBSETS, Annotations
 from um.datasets.folder import Folder
 from um.errors import some
 from um.features import store
-from um.features.ledger import Ledger
-from um.files import sha256
+from um.features.ledger import VERB, Ledger
+from um.files import held, sha256
 
 log = logging.getLogger(__name__)
 
@@ -48,21 +48,25 @@ def bring(
         for video in videos
         for stream in folder.streams
     }
-    ledger = Ledger(out, specification(folder), set(paths.values()))
-    digest = lru_cache(sha256)
-    for video in videos:
-        arrays: dict[str, store.Features] = {}  # a file that holds both streams is read once
-        for stream in folder.streams:
-            path, stored = paths[video.id, stream], folder.files[stream][video.id]
-            origin = digest(stored.file)
-            if ledger.holds(path, origin):
-                continue
-            if stored.where not in arrays:
-                arrays[stored.where] = stored.read()
-            features_TD = stored.columns(arrays[stored.where], stream)
-            ledger.save(path, features_TD, origin, np.float16 if features_TD.dtype == np.float16 else np.float32)
-        report(video.id)
-    ledger.close()
+    with held(out, VERB):
+        ledger = Ledger(out, specification(folder), set(paths.values()))
+        digest = lru_cache(sha256)
+        origins = {path: digest(folder.files[stream][name].file) for (name, stream), path in paths.items()}
+        todo = {path for path, origin in origins.items() if not ledger.holds(path, origin)}
+        ledger.drop(todo, todo)
+        for video in videos:
+            arrays: dict[str, store.Features] = {}  # a file that holds both streams is read once
+            for stream in folder.streams:
+                path, stored = paths[video.id, stream], folder.files[stream][video.id]
+                if path not in todo:
+                    continue
+                if stored.where not in arrays:
+                    arrays[stored.where] = stored.read()
+                features_TD = stored.columns(arrays[stored.where], stream)
+                half = features_TD.dtype == np.float16
+                ledger.save(path, features_TD, origins[path], np.float16 if half else np.float32)
+            report(video.id)
+        ledger.close()
 
 
 def specification(folder: Folder) -> dict[str, Any]:

@@ -12,7 +12,10 @@ Shape legend: T snippets, D dimensions of both streams, K noise components, J si
 """
 
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from filecmp import cmp
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +26,9 @@ from pydantic import Field
 from um.datasets import benchmarks
 from um.errors import BadInput
 from um.features import store
-from um.files import sweep, write_json
+from um.files import atomic, held, sweep, write_json
 from um.forms import Section, read_json
+from um.journal import AWAY, NotOurs, check_name
 
 Floats = NDArray[np.float32]
 
@@ -252,7 +256,7 @@ def simulate(
         report: called with every video's id when it is done.
 
     Raises:
-        BadInput: an unknown dataset, another annotation file, or a folder that holds anything else.
+        BadInput: an unknown dataset, another annotation file, or a folder that holds anything else, or is at work.
     """
     about, model = benchmarks.benchmark(dataset), model or Model()
     if dims < 2 or dims % 2:
@@ -275,15 +279,20 @@ def simulate(
         "model": model.model_dump(),
         "streams": {name: stream._asdict() for name, stream in STREAMS.items()},
     }
-    _open(out, spec)
-    write_json(out / "annotations.json", {"version": f"{about.title}; features are simulated", "database": database})
-    world = World(seed, dims, model, labels)
-    for name, entry in database.items():
-        files = [out / "features" / entry["subset"] / stream / f"{name}.npy" for stream in STREAMS]
-        if not all(file.exists() for file in files):
-            for file, features_TD in zip(files, np.split(world.video(name, entry), 2, axis=1), strict=True):
-                store.write(file, features_TD, dtype)
-        report(name)
+    for name in database:
+        check_name(source, f"{name}.npy")
+    with held(out, f"um simulate --dataset {dataset}"):
+        _open(out, spec)
+        with _new(out / "annotations.json") as temporary:
+            write_json(temporary, {"version": f"{about.title}; features are simulated", "database": database})
+        world = World(seed, dims, model, labels)
+        for name, entry in database.items():
+            files = [out / "features" / entry["subset"] / stream / f"{name}.npy" for stream in STREAMS]
+            if not all(file.exists() for file in files):
+                for file, features_TD in zip(files, np.split(world.video(name, entry), 2, axis=1), strict=True):
+                    with _new(file) as temporary:
+                        store.write(temporary, features_TD, dtype)
+            report(name)
 
 
 def _open(out: Path, spec: dict[str, Any]) -> None:
@@ -291,7 +300,19 @@ def _open(out: Path, spec: dict[str, Any]) -> None:
     stamp = out / "features" / "spec.json"
     if stamp.is_file() and read_json(stamp) != spec:
         raise BadInput(out, "another simulation, or other features", "an empty folder", "delete it, or choose another")
-    if not stamp.is_file() and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not stamp.is_file() and any(not path.name.startswith(".um") for path in out.iterdir()):
         raise BadInput(out, "something else", "an empty folder or one of the same simulation", "choose another --out")
-    sweep(out.rglob(".*"))
-    write_json(stamp, spec)
+    for folder in (out, out / "features", *out.glob("features/*/*")):
+        if folder.is_dir() and not folder.is_symlink():
+            sweep(list(folder.glob(".um-*")))
+    with _new(stamp) as temporary:
+        write_json(temporary, spec)
+
+
+@contextmanager
+def _new(path: Path) -> Iterator[Path]:
+    """Yield a temporary name for a file, in whose place none but an equal one may be: a simulation replaces nothing."""
+    with atomic(path) as temporary:
+        yield temporary
+        if os.path.lexists(path) and not (path.is_file() and cmp(temporary, path, shallow=False)):
+            raise NotOurs(path, "a file that `um simulate` did not write, or that changed since", "none", AWAY)

@@ -1,7 +1,8 @@
 """Archives of the outside world (zip, and tar plain or compressed), unpacked without trusting them.
 
 The list of members is checked as a whole before a byte is written: a name that leaves its folder, a link, a device or
-two members in one place refuse the archive. What is written is whole or absent; what is there already stays.
+two members in one place refuse the archive. What is written is whole or absent; what is there already stays, and is an
+error if it differs.
 """
 
 import copy
@@ -30,6 +31,7 @@ from typing import IO, Any, Literal, Self
 
 from um.errors import BadInput
 from um.files import LEFTOVER, atomic, sweep
+from um.journal import AWAY, Journal
 
 MEMBERS = 200_000  # in one archive; those of THUMOS14 and ActivityNet have at most some 20,000
 MARGIN = 100_000_000  # bytes of the disk that stay free
@@ -98,6 +100,7 @@ def extract(
     report: Callable[[str], None] = lambda _: None,
     margin: int = MARGIN,
     processes: int | None = None,
+    kept: Journal | None = None,
 ) -> dict[str, Path]:
     """Unpack members of an archive. One that is there already with the same content is not written again.
 
@@ -109,26 +112,33 @@ def extract(
         report: called with every wanted member's name when it is there.
         margin: bytes that must stay free on the disk.
         processes: for encrypted members, whose decryption is slow; by default one per CPU that may be used.
+        kept: journal of what is written; files that it knows are replaced if they differ.
 
     Returns:
         Every wanted member's name → its file.
 
     Raises:
         BadInput: no archive, a damaged or hostile one, another password, too little space. Nothing has been written
-            then, unless what is wrong are the bytes of a member: those before it are there and whole.
+            then, unless what is wrong are the bytes of a member, or another file is in its place: those before it are
+            there and whole.
     """
     with opened(path) as (file, members):
         jobs = [(member, target) for member in members if (target := place(member.name)) is not None]
         _check_targets(path, jobs, below)
-        kept = {job for job in jobs if _is_there(*job)}
-        missing = [job for job in jobs if job not in kept]
+        there = {job for job in jobs if _is_there(*job)}
+        missing = [job for job in jobs if job not in there]
         if isinstance(file, zipfile.ZipFile):
             _check_zip(path, file, [member for member, _ in missing], password)
         _check_space(path, missing, margin)
         _sweep(target for _, target in missing)
-        for member, _ in (job for job in jobs if job in kept):
+        for member, _ in (job for job in jobs if job in there):
             report(member.name)
-        for member in _write_all(file, path, missing, password, processes or len(os.sched_getaffinity(0))):
+        if kept:
+            kept.delete(target.relative_to(kept.root).as_posix() for _, target in missing)
+        written = _write_all(file, path, missing, password, processes or len(os.sched_getaffinity(0)))
+        for member, (_, target) in zip(written, missing, strict=True):
+            if kept:
+                kept.note(target)
             report(member.name)
     return {member.name: target for member, target in jobs}
 
@@ -417,6 +427,8 @@ def _write(file: Opened, archive: Path, member: Member, target: Path, password: 
         blocks = _blocks(stream, archive, member)
         new = _unless_equal(blocks, target) if _has_size(target, member.size) else blocks
         if new is not None:
+            if os.path.lexists(target):
+                raise BadInput(target, "another file", f"none, or {_short(member.name)} of {archive.name}", AWAY)
             with atomic(target) as temporary, temporary.open("wb") as out:
                 out.writelines(new)
 

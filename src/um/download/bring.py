@@ -3,36 +3,45 @@
 downloads/annotations/<version>/…      the files as they came, archives included: they are small
 downloads/packed/<version>/…           archives of features and videos, until they are unpacked
 downloads/features/<version>/…         features in their public layout; <version>.json beside it says what came
+downloads/journal.jsonl                which of these files are ours, so that they may be deleted
 """
 
 import logging
 import os
-import shutil
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from filecmp import cmp
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import ConfigDict, Field, RootModel
 
 from um.datasets import annotations as form
 from um.datasets.annotations import Annotations, Video
 from um.datasets.folder import listed
 from um.datasets.layouts import recognise
+from um.datasets.source import ANNOTATIONS, VERB, at_work, describe_in, index_in
 from um.download import archive, sources
 from um.download.obtain import Ways, obtain, parts
 from um.download.sources import Alternative, File, Lock, Table
-from um.errors import BadInput, Gone
-from um.features.shard import Shard
+from um.errors import BadInput, Gone, some
+from um.features.shard import NAME, Shard
 from um.files import make_folder, sha256, write_json
-from um.forms import read_json
+from um.forms import Inside, Listed, load
+from um.journal import AWAY, Journal, NotOurs, check_name
 from um.params import Download
 from um.progress import transfers
 
 log = logging.getLogger(__name__)
 
 CONNECTIONS = 4
+JOURNAL, SHARDS = "downloads/journal.jsonl", "downloads/shards"
+SHARD_FILE = re.compile(rf"{NAME.pattern}(\.jsonl|\.tsv)?")
 
 T = TypeVar("T")
 
@@ -73,6 +82,7 @@ class Site:
     settings: Download
     out: Path
     machine: Machine
+    kept: Journal  # of what is in downloads/
 
     def chosen(self, kind: str, source: str) -> list[Alternative]:
         """The versions of that kind that may be taken."""
@@ -94,6 +104,8 @@ class Site:
         for version in chosen:
             try:
                 made = get(version)
+            except NotOurs:
+                raise
             except Gone as error:
                 if len(chosen) > 1:
                     log.warning("%s %s of %s: %s", self.dataset, kind, version.name, error)
@@ -128,7 +140,9 @@ class Site:
             def one(file: File) -> Path:
                 with begin(file.file) as report:
                     beside = folder.relative_to(self.out).as_posix()
-                    obtain(self.dataset, file, folder / file.file, beside, self.lock, self.machine.ways, report)
+                    obtain(
+                        self.dataset, file, folder / file.file, beside, self.lock, self.machine.ways, report, self.kept
+                    )
                 return folder / file.file
 
             return in_parallel(one, wanted, self.machine.connections or CONNECTIONS)
@@ -159,25 +173,46 @@ def bring(dataset: str, folder: Path, settings: Download, out: Path, machine: Ma
     Raises:
         BadInput: nothing that was asked for is to be had.
     """
-    from um.download.videos import bring_videos  # it builds on this module
-
     if machine.shard and settings.what != "videos":
         raise BadInput("--shard", f"--what {settings.what}", "--what videos, which are many", "leave it out")
     table = sources.read(folder / "sources.yaml")
-    site = Site(dataset, table, Lock(folder / "sources.lock.json"), settings, out, machine)
+    kept = Journal(out, out / (f"downloads/shards/{machine.shard}.jsonl" if machine.shard else JOURNAL), VERB)
+    site = Site(dataset, table, Lock(folder / "sources.lock.json"), settings, out, machine, kept)
     site.chosen(settings.what, settings.source)
+    with at_work(dataset, out, machine.shard) as journal:
+        for file in [out / JOURNAL, *sorted((out / SHARDS).glob("*-of-*.jsonl"))]:
+            kept.read(file)
+        _bring(site, journal, folder)
+        if not machine.shard:
+            kept.settle([path for path in kept.known if os.path.lexists(out / path)])
+            clear_shards(out / SHARDS)
+
+
+def _bring(site: Site, journal: Journal, folder: Path) -> None:
+    from um.download.videos import bring_videos  # it builds on this module
+
+    settings, machine = site.settings, site.machine
     only = settings.what == "annotations"
     annotated = site.first(
         "annotations", lambda version: _annotations(site, version), settings.source if only else "auto"
     )
     if not machine.shard:
-        write_json(out / "annotations.json", annotated)
+        describe_in(journal, annotated)
     if settings.what == "features":
         version = site.first("features", lambda version: _features(site, version), settings.source)
-        write_json(out / "videos/index.json", {"files": {}, "features": version})
+        index_in(journal, {"files": {}, "features": version})
     if settings.what == "videos":
-        videos = form.parse(out / "annotations.json", annotated).videos.values()
-        bring_videos(site, list(videos), folder / "missing.tsv")
+        videos = form.parse(site.out / ANNOTATIONS, annotated).videos.values()
+        bring_videos(site, list(videos), folder / "missing.tsv", journal)
+
+
+def clear_shards(folder: Path) -> None:
+    """Delete the journals of shards, their lists of missing videos, and the workflow's marks that they are done."""
+    for file in folder.glob("*-of-*"):
+        if SHARD_FILE.fullmatch(file.name) and not file.is_symlink() and (file.suffix or not file.stat().st_size):
+            file.unlink()
+    with suppress(OSError):  # not there, or with a user's file in it
+        folder.rmdir()
 
 
 def _annotations(site: Site, version: Alternative) -> dict[str, Any]:
@@ -189,6 +224,8 @@ def _annotations(site: Site, version: Alternative) -> dict[str, Any]:
         for role, subset in (("train", site.table.train), ("test", site.table.test)):
             counted = [video for video in listed(files[0].parent, read, role) if video.id not in site.table.exclude]
             videos += [_named(video, subset) for video in counted]
+    for video in videos:
+        check_name(f"{site.dataset} annotations", f"{video.id}.mp4")
     for file, path in zip(version.files, files, strict=True):
         site.pin(file, path)
     origin = {file.name: sha256(file) for file in sorted(files)}
@@ -203,7 +240,7 @@ def _named(video: Video, subset: str) -> Video:
 
 def _read_annotations(files: Sequence[Path], scratch: Path) -> Annotations:
     """A JSON file among these, or the text files of archives, whatever folders they are in."""
-    if found := [file for file in files if file.suffix == ".json"]:
+    if found := [file for file in files if file.suffix.lower() == ".json"]:
         return form.load(found[0])
 
     def place(name: str) -> Path | None:
@@ -215,11 +252,21 @@ def _read_annotations(files: Sequence[Path], scratch: Path) -> Annotations:
     return form.load(scratch)
 
 
+class _Came(RootModel[dict[str, dict[Inside, Annotated[int, Field(ge=0)]]]]):
+    """`<version>.json`: what is listed in sources.yaml → what came of it, file → bytes."""
+
+    model_config = ConfigDict(strict=True)
+    hint: ClassVar[str] = AWAY
+
+
 def _features(site: Site, version: Alternative) -> str:
     """Bring features in their public layout; return the version's name."""
-    folder = features_folder(site.out, version.name)
-    state = folder.with_name(f"{version.name}.json")
-    done: dict[str, dict[str, int]] = read_json(state) if state.is_file() else {}
+    kept, folder = site.kept, features_folder(site.out, version.name)
+    state = f"downloads/features/{version.name}.json"
+    done: dict[str, dict[str, int]] = {}
+    if os.path.lexists(site.out / state):
+        done = load(_Came, site.out / state).root
+        kept.learn(state, Listed(sha256=sha256(site.out / state)))
     wanted = [file for file in version.files if not _there(folder, done.get(file.file))]
     for file, path in zip(wanted, site.fetch(wanted, site.out / "downloads/packed" / version.name), strict=True):
         inside = list(parts(file.file, path).values())
@@ -231,23 +278,29 @@ def _features(site: Site, version: Alternative) -> str:
         if not (path.is_symlink() and path.is_dir()):  # a mirror's folder may get more files
             brought = {target.relative_to(folder).as_posix(): size for target, size in sizes.items()}
             done[file.file] = done.get(file.file, {}) | brought
-            write_json(state, done)
+            with kept.write(state) as temporary:
+                write_json(temporary, done)
         for target, part in loose.items():
             make_folder(target.parent)
-            _move(part, target, link=path.is_symlink())
+            _move(kept, part, target, link=path.is_symlink())
         if path.is_symlink() or not site.machine.keep:
-            remove(path)
+            remove(kept, path)
     recognise(inner(folder))
     return version.name
 
 
-def _move(part: Path, target: Path, *, link: bool) -> None:
-    """Give a file its place; one of a mirror is linked there."""
-    if not link:
-        part.replace(target)
-        return
-    target.unlink(missing_ok=True)
-    target.symlink_to(part.resolve())
+def _move(kept: Journal, part: Path, target: Path, *, link: bool) -> None:
+    """Give a file its place, where none may be but an equal one; one of a mirror is linked there."""
+    if os.path.lexists(target) and (link or not target.is_file() or not cmp(part, target, shallow=False)):
+        if target.exists() and target.resolve() == part.resolve():
+            return
+        kept.refuse([target.relative_to(kept.root).as_posix()])
+    if link:
+        kept.link(part.resolve(), target)
+    elif os.path.lexists(target):
+        kept.delete([part.relative_to(kept.root).as_posix()])
+    else:
+        part.rename(target)
 
 
 def _there(folder: Path, brought: dict[str, int] | None) -> bool:
@@ -256,12 +309,10 @@ def _there(folder: Path, brought: dict[str, int] | None) -> bool:
     return bool(files) and all(path.is_file() and path.stat().st_size == size for path, size in files)
 
 
-def remove(path: Path) -> None:
-    """Delete a file or folder of ours if it is there, or the link to a mirror's."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def remove(kept: Journal, path: Path) -> None:
+    """Delete what is ours of a file or a folder, or the link to a mirror's."""
+    if left := kept.remove(path):
+        log.warning("%s: %s that um download did not write stay there", path.parent, some(left, "file", "files"))
 
 
 def features_folder(out: Path, version: str) -> Path:

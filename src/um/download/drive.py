@@ -54,6 +54,7 @@ def fetch(
     web: requests.Session | None = None,
     patience: http.Patience = http.PATIENCE,
     report: Callable[[int, int | None], None] = lambda _done, _total: None,
+    enter: Callable[[Path, Path], None] = lambda _temporary, _target: None,
 ) -> None:
     """Bring a shared file; what `um.download.http.fetch` says about its arguments holds here.
 
@@ -65,7 +66,7 @@ def fetch(
         return
     with nullcontext(web) if web else http.session() as web:
         link = _resolved(url, web, patience)
-        http.fetch(link, target, expected=expected, web=web, patience=patience, report=report)
+        http.fetch(link, target, expected=expected, web=web, patience=patience, report=report, enter=enter)
 
 
 def listing(url: str, *, patience: http.Patience = http.PATIENCE) -> list[tuple[str, str]]:

@@ -1,11 +1,11 @@
 """Files from web servers: cut downloads go on where they stopped, and only whole, checked files get their name.
 
-While `video.zip` is on its way, `.video.zip.partial` holds what has come, written block by block and locked against
-other processes, and `.video.zip.partial.json` says which version of the file that is (RFC 9110, sections 8.8 and 14).
+While `video.zip` is on its way, `.um-….partial` holds what has come, written block by block and locked against other
+processes, and `.um-….partial.json` says which version of the file that is (RFC 9110, sections 8.8 and 14). Their names
+are short, however long the file's is.
 """
 
 import fcntl
-import json
 import logging
 import os
 import re
@@ -15,20 +15,22 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from threading import Timer
-from typing import Any
+from typing import Annotated, Any
 
 import requests
+from pydantic import Field
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, NewConnectionError
 
 import um
 from um.errors import BadInput, Gone
-from um.files import make_folder, sha256
+from um.files import lasting_name, make_folder, sha256, write_json
+from um.forms import Form, load
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,7 @@ def fetch(
     patience: Patience = PATIENCE,
     report: Callable[[int, int | None], None] = lambda _done, _total: None,
     margin: int = MARGIN,
+    enter: Callable[[Path, Path], None] = lambda _temporary, _target: None,
 ) -> None:
     """Bring a file, or what is missing of it; one that is there already, with the expected sum, stays as it is.
 
@@ -86,6 +89,7 @@ def fetch(
         patience: with the server.
         report: called with the bytes so far, and the bytes in all if known, after every block.
         margin: bytes that must stay free on the disk, where the length is announced.
+        enter: called with the whole file's temporary name and `target` before it gets that name.
 
     Raises:
         Gone: the server says that it does not have the file.
@@ -102,6 +106,7 @@ def fetch(
             download.run()
             found = expected and sha256(partial.path)
             if found == expected:
+                enter(partial.path, target)
                 partial.finish()
                 return
             patched = partial.resumed
@@ -121,16 +126,26 @@ def _there(target: Path, expected: str | None) -> bool:
 
 
 def _notes(target: Path) -> Path:
-    return target.with_name(f".{target.name}.partial.json")
+    return target.with_name(lasting_name(target, ".partial.json"))
 
 
-@dataclass(frozen=True)
-class Version:
+Header = Annotated[str, Field(pattern=r"^[ -~]{1,500}$")]
+
+
+class Version(Form):
     """What tells one state of a file on a server from another."""
 
-    etag: str | None  # a strong one
-    modified: str | None
-    total: int | None  # bytes
+    etag: Header | None  # a strong one
+    modified: Header | None
+    total: int | None = Field(ge=0)  # bytes
+
+    @classmethod
+    def of(cls, response: requests.Response, total: int | None) -> "Version":
+        """That of an answer."""
+        etag, modified = (response.headers.get(name, "") for name in ("ETag", "Last-Modified"))
+        strong = "" if etag.startswith("W/") else etag
+        known = (text if re.fullmatch("[ -~]{1,500}", text) else None for text in (strong, modified))
+        return cls(total=total, **dict(zip(("etag", "modified"), known, strict=True)))
 
     @property
     def validator(self) -> str | None:
@@ -146,6 +161,9 @@ class Version:
         return not (self.modified and other.modified) or self.modified == other.modified
 
 
+UNKNOWN = Version(etag=None, modified=None, total=None)
+
+
 class _Partial:
     """The part of a file that has come, and the version of the file that it is part of."""
 
@@ -154,16 +172,16 @@ class _Partial:
         self.size: int = os.fstat(file.fileno()).st_size
         self.resumed = self.size > 0  # not all of it from one answer
         try:
-            self.version = Version(**json.loads(self.notes.read_text("utf-8")))
-        except (OSError, ValueError, TypeError):  # none, or killed while it was written
+            self.version = load(Version, self.notes)
+        except BadInput:  # none, or killed while it was written
             self.restart()
 
     def restart(self, version: Version | None = None) -> None:
         """Forget all bytes; those that come next are of `version`."""
         self.file.truncate(0)  # first, so that the notes never speak of other bytes
         if version:
-            self.notes.write_text(json.dumps(asdict(version)), "utf-8")
-        self.size, self.resumed, self.version = 0, False, version or Version(None, None, None)
+            write_json(self.notes, version.model_dump())
+        self.size, self.resumed, self.version = 0, False, version or UNKNOWN
 
     def append(self, piece: bytes) -> None:
         """Write through to the operating system, which a kill of this process does not harm."""
@@ -183,9 +201,9 @@ class _Partial:
 @contextmanager
 def _locked(target: Path) -> Iterator[_Partial]:
     """The partial file, for this process alone; an empty one does not stay."""
-    path = target.with_name(f".{target.name}.partial")
+    path = target.with_name(lasting_name(target, ".partial"))
     while True:
-        with path.open("ab", buffering=0) as file:
+        with open(path, "ab", buffering=0, opener=_no_link) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -201,6 +219,10 @@ def _locked(target: Path) -> Iterator[_Partial]:
                     partial.notes.unlink(missing_ok=True)
                     path.unlink()
             return
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)  # nor a pipe that nobody reads
 
 
 def _is(file: Any, path: Path) -> bool:
@@ -283,10 +305,9 @@ class _Download:
         Returns:
             Bytes of the whole file, if they are known.
         """
-        partial, headers = self.partial, response.headers
+        partial = self.partial
         start, total = extent(response)
-        etag = headers.get("ETag", "")
-        version = Version(None if etag.startswith("W/") else etag or None, headers.get("Last-Modified"), total)
+        version = Version.of(response, total)
         if start not in (0, partial.size) or (start and not version.agrees(partial.version)):
             partial.restart()
             raise Cut("another part, or another version, of the file than was asked for")

@@ -3,6 +3,7 @@
 A date of `-` stands for what others report and nobody here has tried.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from um.datasets.annotations import video_id
 from um.errors import BadInput
 from um.files import atomic
+from um.forms import read_text
 
 COLUMNS = ("id", "reason", "date", "source")
 
@@ -28,10 +30,10 @@ def read(path: Path) -> dict[str, Row]:
     Raises:
         BadInput: no header, another number of columns, no id, or an id twice.
     """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return {}
+    lines = read_text(path, f"columns {', '.join(COLUMNS)}").split("\n")
+    lines = lines[:-1] if lines[-1] == "" else lines
     hint = f"columns are parted by tabs: {', '.join(COLUMNS)}"
     if not lines or tuple(lines[0].split("\t")) != COLUMNS:
         raise BadInput(path, repr(lines[0]) if lines else "nothing", "a header", hint)

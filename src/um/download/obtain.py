@@ -1,26 +1,26 @@
 """One file of a sources table: from the first mirror or link that has it, checked, to its place."""
 
-import hashlib
 import logging
 import os
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from um.datasets.annotations import VIDEO_SUFFIXES, video_id
+from um.datasets.source import spelling, videos_below
 from um.download import drive, http, youtube
 from um.download.sources import File, Lock, is_page
 from um.errors import BadInput, Gone
-from um.files import atomic, make_folder, sha256
-from um.forms import read_json
+from um.files import lasting_name, make_folder, sha256
+from um.forms import Index, read_json, validate
+from um.journal import Journal, NotOurs
 
 log = logging.getLogger(__name__)
 
+LONGEST_INDEX = 100_000_000  # bytes that a mirror's index may have
 Report = Callable[[int, int | None], None]  # bytes so far, bytes in all
 
 
@@ -58,7 +58,9 @@ def mirrors(listed: Sequence[str]) -> list[str]:
     return found
 
 
-def obtain(dataset: str, file: File, target: Path, beside: str, lock: Lock, ways: Ways, report: Report) -> None:
+def obtain(
+    dataset: str, file: File, target: Path, beside: str, lock: Lock, ways: Ways, report: Report, kept: Journal
+) -> None:
     """Put a file, or a folder that is shared as one, at `target`; what a mirror's folder has is linked, not copied.
 
     Args:
@@ -69,9 +71,11 @@ def obtain(dataset: str, file: File, target: Path, beside: str, lock: Lock, ways
         lock: checksums that are known.
         ways: how.
         report: called with bytes so far, and in all.
+        kept: journal of what came.
 
     Raises:
         Gone: no place has it.
+        NotOurs: somebody else's file is at `target`.
         BadInput: no place gave it, and one may yet.
     """
     expected = lock.expected(file.file, file.sha256)
@@ -79,11 +83,13 @@ def obtain(dataset: str, file: File, target: Path, beside: str, lock: Lock, ways
     for place in places(dataset, file, ways, beside):
         try:
             if drive.is_folder(place):
-                _fetch_folder(place, target, file.file, lock, ways, report)
+                _fetch_folder(place, target, file.file, lock, ways, report, kept)
             elif is_page(place):
-                _fetch(place, target, expected, ways, report)
+                _fetch(place, target, expected, ways, report, kept)
             else:
-                _link(Path(place), target, file.file, expected, lock)
+                _link(Path(place), target, file.file, expected, lock, kept)
+        except NotOurs:
+            raise
         except BadInput as error:
             failures.append(error)
             continue
@@ -94,7 +100,8 @@ def obtain(dataset: str, file: File, target: Path, beside: str, lock: Lock, ways
 def places(dataset: str, file: File, ways: Ways, beside: str = "") -> list[str]:
     """Where a file may be: folders and links, in the order in which they are tried."""
     inside = [file.file, f"{beside}/{file.file}"] if beside else [file.file]
-    return [*(f"{mirror}/{dataset}/{name}" for mirror in ways.mirrors for name in inside), *file.urls]
+    found = [(mirror, f"{dataset}/{name}") for mirror in ways.mirrors for name in inside]
+    return [*(f"{m}/{quote(path) if is_page(m) else path}" for m, path in found), *file.urls]
 
 
 def parts(name: str, path: Path) -> dict[str, Path]:
@@ -105,37 +112,40 @@ def parts(name: str, path: Path) -> dict[str, Path]:
     return {(Path(name) / at).as_posix(): file for at, file in inside.items() if not any(p[0] == "." for p in at.parts)}
 
 
-def _fetch(url: str, target: Path, expected: str | None, ways: Ways, report: Report) -> None:
+def _fetch(url: str, target: Path, expected: str | None, ways: Ways, report: Report, kept: Journal) -> None:
     make_folder(target.parent)
-    if target.is_dir() and target.is_symlink():
-        target.unlink()
+    if not target.is_file() or (expected and sha256(target) != expected):
+        kept.refuse([target.relative_to(kept.root).as_posix()])  # before it is on its way
     fetch = drive.fetch if drive.is_drive(url) else http.fetch
-    fetch(url, target, expected=expected, patience=ways.patience, report=report)
+    fetch(url, target, expected=expected, patience=ways.patience, report=report, enter=kept.admit)
 
 
-def _fetch_folder(url: str, target: Path, name: str, lock: Lock, ways: Ways, report: Report) -> None:
+def _fetch_folder(url: str, target: Path, name: str, lock: Lock, ways: Ways, report: Report, kept: Journal) -> None:
     """Bring a shared folder, which gets its name when all of it is there; another link may be to another version."""
-    if target.is_symlink():
-        target.unlink()
-    if target.is_dir():
+    if target.is_dir() and not target.is_symlink():
         return
-    coming = target.with_name(f".{name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}")
+    at = target.relative_to(kept.root).as_posix()
+    kept.refuse([at])
+    coming = target.with_name(lasting_name(Path(f"{name} {url}"), ".folder"))
     for link, inside in drive.listing(url, patience=ways.patience):
-        _fetch(link, coming / inside, lock.expected(f"{name}/{inside}"), ways, report)
+        make_folder((coming / inside).parent)
+        expected = lock.expected(f"{name}/{inside}")
+        drive.fetch(link, coming / inside, expected=expected, patience=ways.patience, report=report)
+    kept.delete([at])
+    for file in sorted(path for path in coming.rglob("*") if path.is_file()):
+        kept.admit(file, target / file.relative_to(coming))
     coming.rename(target)
 
 
-def _link(source: Path, target: Path, name: str, expected: str | None, lock: Lock) -> None:
+def _link(source: Path, target: Path, name: str, expected: str | None, lock: Lock, kept: Journal) -> None:
     if not source.exists():
         raise Gone(source, "no such file", "a copy", "put one there")
     for part, path in parts(name, source).items():
         _check(path, expected or lock.expected(part))
-    if target.is_symlink() and target.resolve() == source.resolve():
+    if target.exists() and target.resolve() == source.resolve():
         return
     make_folder(target.parent)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
-    temporary.symlink_to(source.resolve())
-    temporary.replace(target)
+    kept.link(source.resolve(), target)
 
 
 def _check(path: Path, expected: str | None) -> None:
@@ -151,6 +161,7 @@ def obtain_video(
     ways: Ways,
     report: Report,
     check: Callable[[Path], None],
+    kept: Journal,
 ) -> Path:
     """Bring a video from the first place that gives a good one, and return it.
 
@@ -161,22 +172,26 @@ def obtain_video(
         ways: how.
         report: called with bytes so far, and in all.
         check: raises Gone for a file that is not the whole video, BadInput for another one.
+        kept: journal of what came.
 
     Raises:
+        NotOurs: somebody else's file is at `target`.
         Gone: no place has it.
         BadInput: no place gave it, and one may yet.
     """
     failures: list[BadInput] = []
     for place in places:
         try:
-            path = _video(place, target, ways, report)
+            path = _video(place, target, ways, report, kept)
+        except NotOurs:
+            raise
         except BadInput as error:
             failures.append(error)
             continue
         try:
             check(path)
         except BadInput as error:
-            path.unlink()
+            kept.refuse(kept.delete([path.relative_to(kept.root).as_posix()]))
             failures.append(error)
             continue
         return path
@@ -185,7 +200,7 @@ def obtain_video(
     raise kind(where, "; ".join(dict.fromkeys(e.found for e in failures)), "the whole video", failures[-1].hint)
 
 
-def _video(place: Place, target: Path, ways: Ways, report: Report) -> Path:
+def _video(place: Place, target: Path, ways: Ways, report: Report, kept: Journal) -> Path:
     make_folder(target.parent)
     if youtube.is_youtube(place.where):
         return youtube.fetch(
@@ -196,9 +211,10 @@ def _video(place: Place, target: Path, ways: Ways, report: Report) -> Path:
             sleep=ways.nap,
             patience=ways.patience,
             report=report,
+            enter=kept.admit,
         )
     if is_page(place.where):
-        http.fetch(place.where, target, expected=place.sha256, patience=ways.patience, report=report)
+        _fetch(place.where, target, place.sha256, ways, report, kept)
         return target
     source = Path(place.where)
     if not source.is_file():
@@ -206,7 +222,7 @@ def _video(place: Place, target: Path, ways: Ways, report: Report) -> Path:
     _check(source, place.sha256)
     target = target.with_suffix(source.suffix.lower())
     try:
-        with atomic(target) as temporary:
+        with kept.write(target.relative_to(kept.root).as_posix()) as temporary:
             shutil.copyfile(source, temporary)
     except OSError as error:
         raise BadInput(target, str(error.strerror), "room for a copy", "make room, then start again") from None
@@ -220,18 +236,24 @@ def copies(mirror: str, dataset: str, ways: Ways) -> dict[str, Place]:
     """
     where = f"{mirror}/{dataset}/videos"
     if not is_page(mirror):
-        files = [path for path in sorted(Path(where).rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES]
-        return {video_id(path.stem): Place(str(path), None) for path in files}
+        files = videos_below(Path(where)) if Path(where).is_dir() else ()
+        return {spelling(path.stem): Place(str(path), None) for path in files}
+
+    def bounded(done: int, _: int | None) -> None:
+        if done > LONGEST_INDEX:
+            raise BadInput(f"{where}/index.json", "a hundred megabytes", "an index of videos", "look into it")
+
     with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "index.json"
         try:
-            http.fetch(f"{where}/index.json", Path(scratch) / "index.json", patience=ways.patience)
-            listed = read_json(Path(scratch) / "index.json")["files"].items()
-            return {Path(name).stem: Place(f"{where}/{quote(name)}", entry["sha256"]) for name, entry in listed}
+            http.fetch(f"{where}/index.json", path, patience=ways.patience, report=bounded)
+            listed = validate(Index, read_json(path), f"{where}/index.json").files.items()
         except Gone:
             return {}
-        except (BadInput, KeyError, TypeError, AttributeError) as error:
-            log.warning("single videos of a mirror: %s", error if isinstance(error, BadInput) else "no index of videos")
+        except BadInput as error:
+            log.warning("single videos of a mirror: no index of videos: %s", error)
             return {}
+    return {spelling(Path(name).stem): Place(f"{where}/{quote(name)}", entry.sha256) for name, entry in listed}
 
 
 def _nowhere(what: str, pages: Sequence[str], failures: Sequence[BadInput]) -> BadInput:

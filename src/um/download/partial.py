@@ -11,7 +11,6 @@ import zipfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import asdict
 from pathlib import Path
 
 import requests
@@ -34,6 +33,7 @@ from um.download.http import (
 )
 from um.errors import BadInput
 from um.files import atomic, make_folder
+from um.forms import read_text, validate
 
 TAILS = (2**16, 2**20, 2**24, 2**28)  # bytes at the end, of which the least that holds the list of members is fetched
 AROUND = 30 + 2 * 2**16 + 24  # bytes beside a member's data, at most: name, extra field, sizes
@@ -158,17 +158,19 @@ class _Sparse:
         self.have: list[tuple[int, int]] = []
         self.came = 0  # bytes
         try:
-            head, *lines = _journal(path).read_text("utf-8").split("\n")[:-1]  # what follows the last \n was cut
-            version = Version(**json.loads(head))
-            if path.stat().st_size != version.total:
+            head, *lines = read_text(_journal(path)).split("\n")[:-1]  # what follows the last \n was cut
+            version = validate(Version, json.loads(head), _journal(path))
+            if path.is_symlink() or path.stat().st_size != version.total:
                 raise ValueError
             for line in lines:
-                start, stop = line.split()
-                self.add(int(start), int(stop))
+                start, stop = map(int, line.split())
+                if not 0 <= start < stop <= version.total:
+                    raise ValueError
+                self.add(start, stop)
             self.version = version
             with atomic(_journal(path)) as temporary:  # without the line that was cut
                 temporary.write_text("".join(f"{line}\n" for line in (head, *lines)), "utf-8")
-        except (OSError, ValueError, TypeError):  # none, or not ours
+        except (BadInput, OSError, ValueError, RecursionError):  # none, or killed while it was written
             self.have.clear()
             remove(path)
 
@@ -239,14 +241,13 @@ class _Sparse:
     def place(self, response: requests.Response, start: int) -> None:
         """Make sure that an answer is the part of the file that was asked for, and remember the first one's version."""
         first, total = extent(response)
-        etag = response.headers.get("ETag", "")
-        version = Version(None if etag.startswith("W/") else etag or None, response.headers.get("Last-Modified"), total)
+        version = Version.of(response, total)
         if response.status_code != 206 or first != start or total is None:
             raise _Other
         if self.version is None:
             with self.path.open("wb") as file:
                 file.truncate(total)
-            _journal(self.path).write_text(json.dumps(asdict(version)) + "\n", "utf-8")
+            _journal(self.path).write_text(json.dumps(version.model_dump()) + "\n", "utf-8")
             self.version = version
         elif not version.agrees(self.version):
             raise _Other

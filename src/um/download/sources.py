@@ -4,28 +4,27 @@ The table is written by hand and holds facts only. The lock is written by `um do
 every file that the table knows no checksum of, as it came first. From then on that one is expected.
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
-from um.errors import BadInput
 from um.files import exclusive, sha256, write_json
-from um.forms import Section, read_json, validate
+from um.forms import Form, Listed, Section, Sha256, load, read_yaml, validate
 
 KINDS = ("annotations", "features", "videos")
 Kind = Literal["annotations", "features", "videos"]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[^/\\.\x00-\x1f][^/\\\x00-\x1f]*$")]  # of a file or a folder
 
 
 class File(Section):
     """One file of the outside world, or one per video where its name has `{id}`."""
 
-    file: str = Field(pattern=r"^[^/\\.][^/\\]*$", description="its name below a mirror's folder of the dataset")
+    file: Name = Field(description="its name below a mirror's folder of the dataset")
     urls: list[str] = Field(
         [], description="where it is, the best place first: http(s), and shared links of Google Drive and YouTube"
     )
@@ -40,6 +39,7 @@ class File(Section):
         for url in urls:
             if other := set(re.findall(r"\{(.*?)\}", url)) - {"id", "subset"}:
                 raise ValueError(f"expected no {{{other.pop()}}} in a link, only {{id}} and {{subset}}")
+            url.format(id="", subset="")
         return urls
 
     @property
@@ -68,8 +68,10 @@ class Split(Section):
 class Table(Section):
     """`sources.yaml`: of each kind, alternatives that are tried in this order."""
 
-    train: str = Field(description="name of the subset that is trained on: folders and annotations.json have it")
-    test: str = Field(description="name of the subset that is tested on")
+    hint: ClassVar[str] = "docs/datasets.md explains sources.yaml"
+
+    train: Name = Field(description="name of the subset that is trained on: folders and annotations.json have it")
+    test: Name = Field(description="name of the subset that is tested on")
     annotations: list[Alternative] = Field([])
     features: list[Alternative] = Field([])
     videos: list[Alternative] = Field([])
@@ -99,14 +101,16 @@ def read(path: Path) -> Table:
     Raises:
         BadInput: no such file, or not of this form.
     """
-    try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise BadInput(path, "no such file", "where the dataset's files are", "docs/datasets.md explains it") from None
-    except yaml.YAMLError as error:
-        found = f"invalid YAML ({str(error).splitlines()[0]})"
-        raise BadInput(path, found, "a table of sources", "see docs/datasets.md") from None
-    return validate(Table, values, path)
+    return validate(Table, read_yaml(path, "a table of sources", "docs/datasets.md explains it"), path)
+
+
+class _Locked(Form):
+    """`sources.lock.json`."""
+
+    hint = "`git checkout` brings it back; without the file, what comes next is entered anew"
+
+    versions: dict[str, str] = Field({})
+    files: dict[str, Listed] = Field({})
 
 
 class Lock:
@@ -119,13 +123,12 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        values: Any = read_json(path) if path.is_file() else {}
-        self.versions: dict[str, str] = dict(values.get("versions", {}))
-        self.files: dict[str, dict[str, Any]] = dict(values.get("files", {}))
+        known = load(_Locked, path) if os.path.lexists(path) else _Locked()
+        self.versions, self.files = dict(known.versions), dict(known.files)
 
     def expected(self, name: str, published: str | None = None) -> str | None:
         """The checksum that a file must have, if one is known."""
-        return published or self.files.get(name, {}).get("sha256")
+        return published or (self.files[name].sha256 if name in self.files else None)
 
     def take(self, kind: str, version: str) -> None:
         """From now on that version is meant, unless another is asked for."""
@@ -135,16 +138,15 @@ class Lock:
     def pin(self, came: Mapping[str, Path]) -> None:
         """Enter files that have come, and been found good, for the first time."""
         if new := {name: path for name, path in came.items() if name not in self.files}:
-            self._write(
-                {}, {name: {"sha256": sha256(path), "bytes": path.stat().st_size} for name, path in new.items()}
-            )
+            self._write({}, {n: Listed(sha256=sha256(path), bytes=path.stat().st_size) for n, path in new.items()})
 
-    def _write(self, versions: dict[str, str], files: dict[str, dict[str, Any]]) -> None:
+    def _write(self, versions: dict[str, str], files: dict[str, Listed]) -> None:
         """Add to what the file has by now: other threads and processes write, too."""
         with exclusive(self.path):
             there = Lock(self.path)
             self.versions, self.files = there.versions | versions, files | there.files
-            ordered = {"versions": dict(sorted(self.versions.items())), "files": dict(sorted(self.files.items()))}
+            listed = {name: entry.model_dump(exclude_none=True) for name, entry in sorted(self.files.items())}
+            ordered = {"versions": dict(sorted(self.versions.items())), "files": listed}
             write_json(self.path, {name: values for name, values in ordered.items() if values})
 
 

@@ -1,5 +1,6 @@
 """What there is of a dataset, of what its table lists: `um data status`."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,7 +10,8 @@ from um.datasets import annotations as form
 from um.datasets import layouts, wtalc
 from um.datasets.annotations import SUBSETS, VIDEO_SUFFIXES, Annotations, Video
 from um.datasets.folder import listed
-from um.datasets.source import DATASETS
+from um.datasets.source import DATASETS, INDEX, Videos
+from um.datasets.source import index as read_index
 from um.download import missing
 from um.download.sources import KINDS, Alternative, File, Lock, Split, Table
 from um.errors import BadInput, some
@@ -109,17 +111,16 @@ def _population(counts: Counts, splits: list[Split], echo: Echo) -> None:
 
 
 def _videos(folder: Path, described: dict[str, list[Video]], splits: list[Split], echo: Echo) -> None:
-    path = folder / "videos/index.json"
-    index: dict[str, Any] = read_json(path) if path.is_file() else {}
-    files, absent = index.get("files", {}), index.get("missing", {})
+    index = read_index(folder) if os.path.lexists(folder / INDEX) else Videos(files={})
+    files, absent = index.files, index.missing
     if not files and not absent:
-        begun = sum(file.suffix in VIDEO_SUFFIXES for file in folder.glob("videos/*/*"))
+        begun = sum(file.suffix.lower() in VIDEO_SUFFIXES for file in folder.glob("videos/*/*"))
         unfinished = f"{begun:,} of a download that is not finished" if begun else "none"
         echo(f"videos       {unfinished}")
-        if "features" in index:
-            echo(f"             features of {index['features']} have been downloaded: um extract brings them here")
+        if index.features:
+            echo(f"             features of {index.features} have been downloaded: um extract brings them here")
         return
-    size = sum(entry["bytes"] for entry in files.values()) / 1e9
+    size = sum(entry.bytes or 0 for entry in files.values()) / 1e9
     echo(f"videos       {len(files):,} of {len(files) + len(absent):,} there, {len(absent):,} missing, {size:.1f} GB")
     for reason, count in Counter(absent.values()).most_common():
         echo(f"             {count:,} missing: {reason}")

@@ -8,19 +8,23 @@ asked for.
 
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
-from um.datasets.annotations import SLACK, VIDEO_SUFFIXES, Video, video_id
+from um.datasets.annotations import SLACK, VIDEO_SUFFIXES, Video
+from um.datasets.source import index_in, spelling
 from um.download import archive, missing, partial, youtube
-from um.download.bring import CONNECTIONS, Site, in_parallel, remove
+from um.download.bring import CONNECTIONS, SHARDS, Site, in_parallel, remove
 from um.download.http import shown
 from um.download.missing import Row
 from um.download.obtain import Place, copies, obtain_video, places
 from um.download.sources import Alternative, File, is_page
 from um.errors import BadInput, Gone, some
-from um.files import make_folder, sha256, write_json
+from um.files import lasting_name, make_folder, sha256
+from um.journal import AWAY, Journal, NotOurs
 from um.progress import transfers
 from um.video.probe import seconds
 
@@ -31,13 +35,14 @@ YOUTUBE = 1  # video at a time, unless the user wants more: it shuts out those w
 IN_A_ROW = 10  # videos that fail one after the other, for a reason that may pass, before the others are left for later
 
 
-def bring_videos(site: Site, videos: list[Video], listed_missing: Path) -> None:
+def bring_videos(site: Site, videos: list[Video], listed_missing: Path, journal: Journal) -> None:
     """Bring videos to `videos/<subset>/<id>.<suffix>`, and list them in `videos/index.json`.
 
     Args:
         site: the dataset.
         videos: all that are annotated.
         listed_missing: its `missing.tsv`.
+        journal: of the folder.
 
     Raises:
         BadInput: some could not be fetched for a reason that may pass, after all others; or there is none.
@@ -51,7 +56,7 @@ def bring_videos(site: Site, videos: list[Video], listed_missing: Path) -> None:
         missing.write(collection.shards / f"{shard}.tsv", collection.found_missing)
     collection.stop_if_unfinished()
     if not site.machine.shard:
-        collection.close(listed_missing)
+        collection.close(listed_missing, journal)
 
 
 class _Unasked(BadInput):
@@ -63,6 +68,7 @@ class _Collection:
 
     Attributes:
         folder: `data/<dataset>/videos`.
+        named: the videos by the one spelling of their ids.
         there: id → file.
         found_missing: id → row of missing.tsv, of videos that this run, or the shards before it, found missing.
         gone: the same, as long as another version of sources.yaml may still have them.
@@ -75,15 +81,20 @@ class _Collection:
         self.site, self.videos, self.known = site, {video.id: video for video in videos}, known
         self.versions = site.chosen("videos", site.settings.source)
         self.folder, self.coming = site.out / "videos", site.out / "downloads/coming"
-        self.shards = site.out / "downloads/shards"
-        placed = {video.id: self.folder / video.subset for video in videos}
-        files = [path for path in sorted(self.folder.glob("*/*")) if path.is_file()]
-        self.there = {p.stem: p for p in files if placed.get(p.stem) == p.parent and p.suffix in VIDEO_SUFFIXES}
+        self.shards = site.out / SHARDS
+        self.named = {spelling(video.id): video for video in videos}
+        files = [path for path in sorted(self.folder.glob("*/[!.]*")) if path.is_file()]
+        self.there = {
+            video.id: path
+            for path in files
+            if (video := self.named.get(spelling(path.stem))) and path.suffix.lower() in VIDEO_SUFFIXES
+            if path.parent == self.folder / video.subset
+        }
         self.found_missing: dict[str, Row] = {}
         if not site.machine.shard:
             for file in sorted(self.shards.glob("*-of-*.tsv")):
                 self.found_missing |= missing.read(file)
-        inside = {Path(name): entry["sha256"] for name, entry in site.lock.files.items() if "/" in name}
+        inside = {Path(name): entry.sha256 for name, entry in site.lock.files.items() if "/" in name}
         self.pinned = {path.stem: digest for path, digest in inside.items() if path.suffix in VIDEO_SUFFIXES}
         self.gone: dict[str, Row] = {}
         self.failed: dict[str, BadInput] = {}
@@ -97,7 +108,7 @@ class _Collection:
         if self.site.machine.retry or self.site.settings.source != "auto":
             return left
         tried = {name for name, row in self.known.items() if row.date != "-"}
-        return left - tried.difference(*self.mirrored)
+        return left - {name for name in tried if not any(spelling(name) in copy for copy in self.mirrored)}
 
     def single(self, version: Alternative) -> None:
         """Videos that mirrors have one by one, and those that have a link of their own."""
@@ -106,8 +117,8 @@ class _Collection:
         for name in machine.shard.of(self.videos) if machine.shard else sorted(self.videos):
             subset = self.videos[name].subset
             links = [u for file in version.files if file.each and file.subset in (None, subset) for u in file.urls]
-            found = [copy[name] for copy in self.mirrored if name in copy]
-            found += [Place(url.format(id=name, subset=subset)) for url in links]
+            found = [copy[spelling(name)] for copy in self.mirrored if spelling(name) in copy]
+            found += [Place(url.format(id=quote(name, safe=""), subset=quote(subset, safe=""))) for url in links]
             if found and name in left:
                 found_at[name] = found
         slow = any(youtube.is_youtube(place.where) for found in found_at.values() for place in found)
@@ -124,15 +135,17 @@ class _Collection:
                 try:
                     with begin(name) as report:
                         ways, check = machine.ways, lambda path: self.check(name, path)
-                        path = obtain_video(f"{self.site.dataset}/{name}", found_at[name], target, ways, report, check)
+                        what, places = f"{self.site.dataset}/{name}", found_at[name]
+                        path = obtain_video(what, places, target, ways, report, check, self.site.kept)
+                    self.enter(name, path)
+                except NotOurs as error:
+                    self.failed[name] = error
                 except Gone as error:
                     self.miss(name, error.found, *(place.where for place in found_at[name]))
                 except BadInput as error:
                     self.failed[name] = error
                     in_a_row += 1
                     return
-                else:
-                    self.enter(name, path)
                 in_a_row = 0
 
             in_parallel(one, list(found_at), machine.connections or (YOUTUBE if slow else CONNECTIONS))
@@ -156,16 +169,15 @@ class _Collection:
 
         def place(name: str) -> Path | None:
             path = Path(name)
-            found, suffix = video_id(path.stem), path.suffix.lower()
-            return self.coming / self.videos[found].subset / f"{found}{suffix}" if is_wanted(found, suffix) else None
-
-        def is_wanted(found: str, suffix: str) -> bool:
-            return found in wanted and suffix in VIDEO_SUFFIXES
+            video, suffix = self.named.get(spelling(path.stem)), path.suffix.lower()
+            if video is None or video.id not in wanted or suffix not in VIDEO_SUFFIXES or path.name.startswith("."):
+                return None
+            return self.coming / video.subset / f"{video.id}{suffix}"
 
         password, whole = os.environ.get(archive.PASSWORD), True
         try:
             packed, whole = self._packed(file, folder, lambda name: place(name) is not None, password)
-            made = archive.extract(packed, place, password=password).values()
+            made = archive.extract(packed, place, password=password, kept=self.site.kept).values()
         except archive.Locked as locked:
             where, hint = f"{self.site.dataset}/{file.file}", " ".join([locked.hint, *file.pages])
             raise BadInput(where, locked.found, locked.expected, hint) from None
@@ -181,26 +193,29 @@ class _Collection:
         if not whole:
             partial.remove(packed)
         elif packed.is_symlink() or not self.site.machine.keep:
-            remove(packed)
+            remove(self.site.kept, packed)
 
     def _take(self, file: File, path: Path) -> BadInput | None:
         """Check a video of an archive and take it, or say what is wrong."""
         try:
             self.check(path.stem, path)
         except BadInput as error:
-            path.unlink()
+            self.site.kept.delete([path.relative_to(self.site.out).as_posix()])
             if isinstance(error, Gone):
                 self.miss(path.stem, error.found, file.file)
             return error
         self.site.lock.pin({f"{file.file}/{path.name}": path})
-        self.enter(path.stem, path)
+        try:
+            self.enter(path.stem, path)
+        except NotOurs as error:
+            return error
         return None
 
     def _packed(
         self, file: File, folder: Path, wanted: Callable[[str], bool], password: str | None
     ) -> tuple[Path, bool]:
         """An archive; of a zip on a server that gives parts of it, and without a checksum, the wanted ones alone."""
-        sparse, ways = folder / f".{file.file}.sparse", self.site.machine.ways
+        sparse, ways = folder / lasting_name(Path(file.file), ".sparse"), self.site.machine.ways
         known = file.sha256 or (folder / file.file).is_file()
         for place in [] if known or self.site.machine.keep else places(self.site.dataset, file, ways):
             if Path(place).exists():
@@ -229,10 +244,13 @@ class _Collection:
             raise BadInput(f"{self.site.dataset}/{name}", f"sha256 {found}", f"sha256 {expected}", hint)
 
     def enter(self, name: str, path: Path) -> None:
-        """Give a video that is checked its place."""
-        self.there[name] = self.folder / self.videos[name].subset / path.name
-        make_folder(self.there[name].parent)
-        path.replace(self.there[name])
+        """Give a video that is checked its place, where nothing may be."""
+        target = self.folder / self.videos[name].subset / path.name
+        make_folder(target.parent)
+        if os.path.lexists(target):
+            raise NotOurs(target, "a folder, a broken link or another file", "nothing, or the video", AWAY)
+        path.rename(target)
+        self.there[name] = target
         self.failed.pop(name, None)
 
     def miss(self, name: str, reason: str, *where: str) -> None:
@@ -269,31 +287,27 @@ class _Collection:
             hint = f"{error.hint}; run again, or with --give-up"
             raise BadInput(self.site.dataset, found, "every file, or word that it is gone", hint)
 
-    def close(self, listed_missing: Path) -> None:
-        """Write the index and the list of missing videos; put aside what is not annotated."""
+    def close(self, listed_missing: Path, journal: Journal) -> None:
+        """Write the index and the list of missing videos; say how many files are not annotated."""
         absent = {i: self.found_missing.get(i) or self.known[i] for i in sorted(self.videos) if i not in self.there}
         if not self.there:
             first = next(iter(absent.values()))
             raise BadInput(self.site.dataset, f"no video at all ({first.reason})", "videos", "look into the links")
         kept = {n: row for n, row in self.known.items() if n not in self.there or row.date == "-"}
         missing.write(listed_missing, kept | absent)
-        self._put_aside()
+        others = sorted(set(self.folder.glob("[!.]*/[!.]*")) - set(self.there.values()))
+        if others:
+            names = [path.relative_to(self.folder).as_posix() for path in others]
+            log.warning("%s: %s that are not annotated stay as they are", self.folder, some(names, "file", "files"))
         if absent:
             log.warning("%s: %s missing, see %s", self.site.dataset, some(list(absent)), listed_missing)
         reasons = {f"{self.videos[name].subset}/{name}": row.reason for name, row in absent.items()}
         files = self._described(self.there.values())
-        write_json(self.folder / "index.json", {"files": files} | ({"missing": reasons} if reasons else {}))
-        for leftover in (self.shards, self.coming):
-            remove(leftover)
-
-    def _put_aside(self) -> None:
-        """Move what does not belong to the dataset out of its folder, except what is only linked into it."""
-        for path in sorted(set(self.folder.glob("*/*")) - set(self.there.values())):
-            if not path.parent.is_symlink():
-                aside = self.site.out / "downloads/unlisted" / path.parent.name / path.name
-                log.warning("%s is not annotated, and goes to %s", path, aside)
-                make_folder(aside.parent)
-                path.replace(aside)
+        index_in(journal, {"files": files} | ({"missing": reasons} if reasons else {}))
+        for path in self.coming.glob("*/.um-*"):  # parts of what came from elsewhere in the end
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        if self.coming.is_dir():
+            remove(self.site.kept, self.coming)
 
     def _described(self, paths: Iterable[Path]) -> dict[str, dict[str, str | int]]:
         listed = sorted(paths)

@@ -30,7 +30,8 @@ from yt_dlp.globals import plugin_dirs
 
 from um.download import http
 from um.errors import BadInput, Gone
-from um.files import make_folder
+from um.files import lasting_name, make_folder
+from um.forms import read_text
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +78,9 @@ def fetch(
     sleep: tuple[float, float] = (1, 5),
     patience: http.Patience = http.PATIENCE,
     report: Callable[[int, int | None], None] = lambda _done, _total: None,
+    enter: Callable[[Path, Path], None] = lambda _temporary, _target: None,
 ) -> Path:
-    """Bring one video, or what is missing of it; what has come of it waits in `<folder>/.<stem>.download`.
+    """Bring one video, or what is missing of it; what has come of it waits in a hidden folder, `.um-….download`.
 
     The pictures alone count: the best that has no more than `height` lines, or else the smallest; of that size rather
     H.264 in mp4 than others; with sound or without, so that nothing is to be merged and no ffmpeg is needed.
@@ -92,6 +94,7 @@ def fetch(
         sleep: seconds before the download begins, at least and at most.
         patience: with servers; `silence` is the limit for connecting, too.
         report: called with the bytes so far, and the bytes in all if known.
+        enter: called with the whole file's temporary name and its final one before it gets that.
 
     Returns:
         `<folder>/<stem>.<suffix>`.
@@ -101,13 +104,17 @@ def fetch(
         BadInput: it did not come; it may later, or with cookies, or with a newer yt-dlp.
     """
     voice = _Voice()
-    hidden = (folder / f".{stem}.download").absolute()
+    hidden = (folder / lasting_name(folder / stem, ".download")).absolute()
+    if hidden.is_symlink():
+        raise BadInput(hidden, "a link", "a folder of um", "remove the link")
     options = _options(url, hidden, height, sleep, patience, report) | {"logger": voice}
     jar = _read(cookies) if cookies else None
     make_folder(hidden)
     try:
         path = _patiently(url, hidden, options, jar, patience)
-        path = path.replace(folder / f"{stem}{path.suffix}")
+        target = folder / f"{stem}{path.suffix}"
+        enter(path, target)
+        path = path.replace(target)
         shutil.rmtree(hidden)
         return path
     except yt_dlp.utils.YoutubeDLError as error:
@@ -188,15 +195,11 @@ def _options(
 def _read(cookies: Path) -> str:
     expected, hint = "cookies in Netscape's format", "export them from a browser that is signed in"
     try:
-        text = cookies.read_text("utf-8")
+        text = read_text(cookies, expected, hint)
         YoutubeDLCookieJar(io.StringIO(text)).load()
         return text
-    except FileNotFoundError:
-        raise BadInput(cookies, "no such file", expected, hint) from None
     except LoadError:
         raise BadInput(cookies, "something else", expected, hint) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(cookies, str(error), expected, hint) from None
 
 
 def _patiently(url: str, hidden: Path, options: dict[str, Any], jar: str | None, patience: http.Patience) -> Path:

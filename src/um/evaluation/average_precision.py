@@ -16,14 +16,15 @@ def average_precision(ranking: Ranking, weight_BV: Ints, *, interpolated: bool) 
 
     Args:
         ranking: of the class: R predictions at H thresholds.
-        weight_BV: how often each of V videos occurs in each of B resamples; ones are the data as they are.
+        weight_BV: how often each of V videos occurs in each of B resamples; ones are the data as they are. What is
+            predicted for other videos counts once in each.
         interpolated: which of the two.
 
     Returns:
         AP (B, H) in [0, 1]; NaN for a resample without any instance of the class.
     """
-    weight_VB = np.ascontiguousarray(weight_BV.T)
-    instances_B = ranking.instances_V @ weight_VB
+    instances_B = weight_BV @ ranking.instances_V
+    weight_VB = np.vstack([weight_BV.T, np.ones((1, len(weight_BV)), weight_BV.dtype)])  # the last row: other videos
     rank_K = np.flatnonzero(ranking.hit_HR.any(axis=0))  # precision matters at these ranks alone
     counted_KB = _counted(ranking, rank_K, weight_VB)
     ap_BH = np.full((len(weight_BV), len(ranking.hit_HR)), np.nan)

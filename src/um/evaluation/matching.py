@@ -26,7 +26,7 @@ class Ranking(NamedTuple):
     """The predictions of one class, best first: R of them, in V videos, at H thresholds.
 
     Attributes:
-        video_R: index of each one's video.
+        video_R: index of each one's video; V of a video that is not among them, where there is nothing to find.
         hit_HR: it finds an instance.
         ignored_R: where it is no hit, it does not count as wrong either.
         instances_V: instances of the class in each video.
@@ -57,7 +57,8 @@ def match(
     """Match the predictions of every class of the ground truth at every threshold.
 
     Equal scores keep the order of the rows under `activitynet`; under `thumos14` they are in the order of their videos'
-    names first, as in the kit. Predictions for other videos and classes are left out.
+    names first, as in the kit. Predictions for other videos are wrong, as in both evaluators; those for other classes
+    are left out.
 
     Args:
         videos: ids of the V videos.
@@ -74,17 +75,17 @@ def match(
     segment_G2 = truth[["start", "end"]].to_numpy(np.float64)
 
     video_R, label_R = _codes(predictions["video"], videos), _codes(predictions["label"], labels)
+    video_R[video_R < 0] = len(videos)
     score_R = predictions["score"].to_numpy(np.float64)
-    known = np.flatnonzero((video_R >= 0) & (label_R >= 0))
+    known = np.flatnonzero(label_R >= 0)
     keys = [-score_R[known], label_R[known]]
     if ambiguous is not None:
-        by_name_V = np.argsort(np.argsort(videos))
-        keys.insert(0, by_name_V[video_R[known]])
+        keys.insert(0, pd.factorize(predictions["video"].iloc[known], sort=True)[0])
     order = known[np.lexsort(keys)]
     video_R, label_R = video_R[order], label_R[order]
     segment_R2 = predictions[["start", "end"]].to_numpy(np.float64)[order]
 
-    group_R, group_G = label_R * len(videos) + video_R, label_G * len(videos) + video_G
+    group_R, group_G = (label * (len(videos) + 1) + video for label, video in ((label_R, video_R), (label_G, video_G)))
     pair_P2, overlap_P = _pairs(group_R, segment_R2, group_G, segment_G2, tiou_H.min(), kit=ambiguous is not None)
     hit_HR = np.zeros((len(tiou_H), len(order)), dtype=bool)
     for h, threshold in enumerate(tiou_H):

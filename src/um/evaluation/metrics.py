@@ -26,6 +26,7 @@ class Matched:
         settings: protocol and H thresholds.
         rankings: class of the ground truth → its ranked predictions.
         num_predictions: for these videos, of any class.
+        num_unlisted: for other videos: false positives where their class is one of the ground truth's.
         num_ambiguous: segments that excuse predictions.
     """
 
@@ -33,6 +34,7 @@ class Matched:
     settings: Evaluate
     rankings: dict[str, Ranking]
     num_predictions: int
+    num_unlisted: int
     num_ambiguous: int
 
     def ap(self, weight_BV: Ints) -> dict[str, Floats]:
@@ -56,7 +58,7 @@ def match_predictions(videos: Sequence[Video], predictions: pd.DataFrame, settin
     ignores. Under `activitynet`, ambiguous segments do not matter, and Ambiguous is a label as any other.
 
     Args:
-        videos: ground truth; predictions for other videos are left out.
+        videos: ground truth; predictions for other videos are wrong, as in both evaluators.
         predictions: rows of video, label, score, start, end.
         settings: protocol and thresholds.
     """
@@ -71,14 +73,15 @@ def match_predictions(videos: Sequence[Video], predictions: pd.DataFrame, settin
     ids = [video.id for video in videos]
     rankings = match(ids, truth, predictions, np.array(threshold_range(settings.tiou)), ambiguous=ambiguous)
     known = int(predictions["video"].isin(ids).sum())
-    return Matched(videos, settings, rankings, known, 0 if ambiguous is None else len(ambiguous))
+    others = len(predictions) - known
+    return Matched(videos, settings, rankings, known, others, 0 if ambiguous is None else len(ambiguous))
 
 
 def evaluate(videos: Sequence[Video], predictions: pd.DataFrame, settings: Evaluate) -> dict[str, Any]:
     """Score predictions against the annotated videos of one subset.
 
     Args:
-        videos: ground truth; predictions for other videos are left out.
+        videos: ground truth; predictions for other videos are wrong, as in both evaluators.
         predictions: rows of video, label, score, start, end.
         settings: protocol and thresholds.
 
@@ -101,6 +104,7 @@ def metrics_of(matched: Matched) -> dict[str, Any]:
         "num_instances": matched.num_instances,
         **({"num_ambiguous": matched.num_ambiguous} if settings.protocol == "thumos14" else {}),
         "num_predictions": matched.num_predictions,
+        **({"num_unlisted": matched.num_unlisted} if matched.num_unlisted else {}),
         "tiou": thresholds,
         "mAP": {name_of(threshold): float(value) for threshold, value in zip(thresholds, mean_H, strict=True)},
         "average_mAP": float(mean_H.mean()),

@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from um.errors import BadInput
-from um.features.ledger import Ledger
+from um.features.ledger import VERB, Ledger, at_work
 from um.features.prefetch import prefetch
 from um.features.shard import Shard
-from um.files import sha256
+from um.files import held, sha256
+from um.journal import check_name
 from um.params import Features
 from um.progress import progress
 
@@ -74,14 +75,33 @@ def extract(
     Raises:
         BadInput: settings, weights or names that cannot be used; no video that can be decoded; or with
             `strict` one that cannot, after all others are done (then there is no index.json, and the
-            next run starts from what is done).
+            next run starts from what is done); another command at work in the folder, or files of somebody else's
+            where the features go.
     """
     streams = settings.streams.split(",")
     paths = {key: [relative_path(key, stream) for stream in streams] for key in sorted(videos)}
     if shard:
         paths = {key: paths[key] for key in shard.of(paths)}
     wanted = {path for files in paths.values() for path in files}
-    ledger = Ledger(out, specification(settings, weights), wanted, shard)
+    spec = specification(settings, weights)
+    with held(out, f"{VERB} --shard {shard}" if shard else VERB, shared=shard is not None):
+        ledger = Ledger(out, spec, wanted, shard)
+        with at_work(ledger):
+            return _extract(ledger, videos, paths, settings, weights, device, strict, decoders, missing or {})
+
+
+def _extract(
+    ledger: Ledger,
+    videos: Mapping[str, Path],
+    paths: Mapping[str, list[str]],
+    settings: Features,
+    weights: Mapping[str, Path],
+    device: str,
+    strict: bool | None,
+    decoders: int,
+    missing: Mapping[str, str],
+) -> dict[str, BadInput]:
+    streams, shard = settings.streams.split(","), ledger.shard
     todo: dict[str, tuple[Path, str]] = {}
     failures: dict[str, BadInput] = {}
     for key, files in paths.items():
@@ -96,8 +116,9 @@ def extract(
             failures[key] = known
         else:
             todo[key] = videos[key], source
-    for path in (path for key in [*todo, *failures] for path in paths[key]):
-        ledger.drop(path)
+    ledger.drop(
+        [path for key in [*todo, *failures] for path in paths[key]], [path for key in todo for path in paths[key]]
+    )
     log.info("%d of %d videos are to be extracted", len(todo), len(paths))
     if todo:
         from um.features.network import Network
@@ -119,15 +140,17 @@ def extract(
         raise BadInput(first.where, first.found + more, first.expected, first.hint)
     if not shard:
         unread = {key: error.found for key, error in failures.items()}
-        ledger.close(dict(sorted({**(missing or {}), **unread}.items())))
+        ledger.close(dict(sorted({**missing, **unread}.items())))
     return failures
 
 
 def relative_path(key: str, stream: str = "rgb") -> str:
     """`<subset>/<id>` → `<subset>/rgb/<id>.npy`; `<id>` → `rgb/<id>.npy`."""
     *subset, name = key.split("/")
-    if len(subset) > 1 or not all(part and not part.startswith(".") for part in (*subset, name)):
-        raise BadInput("videos", repr(key), "<subset>/<id> or <id>", "ids may not hold slashes or start with a dot")
+    if len(subset) > 1:
+        raise BadInput("videos", repr(key), "<subset>/<id> or <id>", "ids may not hold slashes")
+    for part in (*subset, name, f"{name}.npy"):
+        check_name("videos", part)
     return "/".join([*subset, stream, f"{name}.npy"])
 
 

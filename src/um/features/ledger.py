@@ -1,6 +1,6 @@
 """What a folder of features holds and what made it: spec.json, index.json and journal.jsonl.
 
-The journal has a line per file, appended as soon as the file is done. It stays when the index is written:
+The journal has a line per file, appended before the file gets its name. It stays when the index is written:
 Snakemake deletes a rule's outputs, the index among them, before it runs the rule again.
 
 Shards are processes that work on the folder at the same time. Each writes the features of its own videos and a
@@ -10,73 +10,97 @@ or an earlier list of videos left there stays known.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from um.errors import BadInput
+from um.errors import BadInput, some
 from um.features import store
 from um.features.shard import NAME, Shard
-from um.files import atomic, make_folder, sha256, sweep, write_json
-from um.forms import read_json
+from um.files import make_folder, sha256, sweep, write_json
+from um.forms import Index, Listed, load, read_json
+from um.journal import AWAY, Journal, check_name, lines
+
+log = logging.getLogger(__name__)
 
 OWN_FILE = re.compile(r"([^/.][^/]*/)?(rgb|flow)/[^/.][^/]*\.npy")
 SHARD_FILE = re.compile(rf"{NAME.pattern}(\.jsonl)?")  # a journal, or the workflow's mark that a shard is done
-ENTRY = {"sha256": str, "snippets": int, "source_sha256": str}
-
-Entry = dict[str, Any]
+SPEC, INDEX, MISSING = STATE = ("spec.json", "index.json", "missing.tsv")
+VERB = "um extract"
 
 
 class Ledger:
     """The files of one features folder, which one process at a time may open, or all shards.
 
-    Opening it empties a folder of another specification and prunes files that are not `wanted`. Only
-    files that the folder's own index or journals name are ever deleted. A shard does neither: it leaves that to
-    the process after it.
+    Opening it empties a folder of another specification and prunes files that are not `wanted`. Only files that the
+    folder's own journals name, and whose bytes are still those, are ever deleted or replaced. A shard does neither: it
+    leaves that to the process after it.
+
+    Raises:
+        BadInput: files of somebody else's are in the way, or links are.
     """
 
     def __init__(self, folder: Path, spec: dict[str, Any], wanted: set[str], shard: Shard | None = None) -> None:
         self.folder, self.shard = folder, shard
-        self.spec, self.index = folder / "spec.json", folder / "index.json"
-        self.missing, self.shards = folder / "missing.tsv", folder / "shards"
-        self.journal = self.shards / f"{shard}.jsonl" if shard else folder / "journal.jsonl"
-        if folder.exists() and not folder.is_dir():
-            raise BadInput(folder, "a file", "a folder for features", "choose another --out")
-        make_folder(self.journal.parent)
-        same = self.spec.is_file() and read_json(self.spec) == spec
-        stamp = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
+        self.spec, self.index, self.missing, self.shards = (folder / name for name in (*STATE, "shards"))
+        for path in sorted(wanted):
+            _check(path)
+        file = self.shards / f"{shard}.jsonl" if shard else folder / "journal.jsonl"
+        self.journal = Journal(folder, file, VERB)
+        _check_links(folder, {path.rpartition("/")[0] for path in wanted} | {"shards"})
+        make_folder(file.parent)
+        self.stamp = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
+        same = self._says(spec)
         self._failed: dict[tuple[str, str], BadInput] = {}
-        known = self._read(same, stamp)
-        self.entries = {path: entry for path, entry in known.items() if entry is not None and path in wanted}
+        self.entries = {path: entry for path, entry in self._read(same).items() if path in wanted}
+        self.journal.refuse([INDEX, MISSING] if same else STATE)
         if shard:
-            self._append({"spec": stamp}, before="\n")  # a kill may have torn the last line
-            self.index.unlink(missing_ok=True)
+            told = self.journal.lines_of(self.journal.known) if os.path.lexists(self.index) else []
+            self.journal.append(*told, {"spec": self.stamp}, before="\n")  # a kill may have torn the last line
+            self.journal.delete([INDEX])
             return
-        for path in known.keys() - self.entries.keys():
-            (folder / path).unlink(missing_ok=True)
-        sweep(folder.rglob(".*"))
+        files = set(self.journal.known) - set(STATE)
+        left = self.journal.delete(sorted(files - set(self.entries)))
+        _sweep(folder, files | wanted)
+        if others := [path for path in left if path in wanted]:
+            self.journal.refuse(others)
+        if left:
+            log.warning("%s: %s changed since `um extract` wrote them, and stay", folder, some(left, "file", "files"))
         if not same:
             # first, as the journal may take over what shards made: the old stamp must never stand over that. The new
             # one comes last: a kill before it leaves none, and the next run empties the folder again
-            self.spec.unlink(missing_ok=True)
-        self._write_journal()
-        self.index.unlink(missing_ok=True)
+            self.journal.delete([SPEC])
+        self.journal.entries = dict(self.entries) | {
+            name: entry for name, entry in self.journal.entries.items() if name in STATE
+        }
+        self.journal.rewrite([*self.entries, *STATE])
+        self.journal.delete([INDEX])
         if not same:
-            write_json(self.spec, spec)
+            with self.journal.write(SPEC) as temporary:
+                write_json(temporary, spec)
+
+    def _says(self, spec: dict[str, Any]) -> bool:
+        """Whether spec.json is that specification."""
+        try:
+            return bool(read_json(self.spec) == spec)
+        except BadInput:
+            return False
 
     def holds(self, path: str, source_sha256: str) -> bool:
         """Whether `path` is the product of that video, unchanged since."""
         entry, file = self.entries.get(path), self.folder / path
-        if entry is None or entry["source_sha256"] != source_sha256 or not file.is_file():
+        if entry is None or entry.source_sha256 != source_sha256 or not file.is_file():
             return False
-        return bool(sha256(file) == entry["sha256"])
+        return sha256(file) == entry.sha256
 
     def failure(self, key: str, source_sha256: str) -> BadInput | None:
         """Why a shard could not decode that video: nobody has to try it again after the shards."""
@@ -85,92 +109,146 @@ class Ledger:
     def save(
         self, path: str, features_TD: store.Features, source_sha256: str, dtype: npt.DTypeLike = np.float32
     ) -> None:
-        """Write a feature file and enter it; from here on a kill does not lose it."""
-        self._note(path, None)  # so that a kill between the two lines leaves no file that nobody owns
-        store.write(self.folder / path, features_TD, dtype)
-        self.entries[path] = {
-            "sha256": sha256(self.folder / path),
-            "snippets": len(features_TD),
-            "source_sha256": source_sha256,
-        }
-        self._note(path, self.entries[path])
+        """Enter a feature file and write it; from here on a kill does not lose it."""
+        with self.journal.write(path, snippets=len(features_TD), source_sha256=source_sha256) as temporary:
+            store.write(temporary, features_TD, dtype)
+        self.entries[path] = self.journal.entries[path]
 
-    def drop(self, path: str) -> None:
-        """Delete a file that is no longer true, if it is the folder's own."""
-        if self.entries.pop(path, None):
-            self._note(path, None)
-            (self.folder / path).unlink(missing_ok=True)
+    def drop(self, paths: Iterable[str], replaced: Iterable[str] = ()) -> None:
+        """Delete files that are no longer true, if they are the folder's own.
+
+        Raises:
+            BadInput: some of those that are to be `replaced` are not.
+        """
+        for path in paths:
+            self.entries.pop(path, None)
+            self.journal.delete([path])
+        self.journal.refuse(replaced)
 
     def fail(self, key: str, source_sha256: str, error: BadInput) -> None:
         """A video cannot be decoded: a shard tells those after it, any other process says so in `missing.tsv`."""
         if self.shard:
             told = [error.where, error.found, error.expected, error.hint]
-            self._append({"failed": key, "source_sha256": source_sha256, "error": told})
+            self.journal.append({"failed": key, "source_sha256": source_sha256, "error": told})
 
     def close(self, missing: Mapping[str, str] | None = None) -> None:
         """Everything is done: write the index, and `missing.tsv` of the videos that are not to be had, by reason.
 
         The journal stays: a workflow engine may delete the index, its output, before it runs the extraction again.
         """
-        self._write_journal()
-        self.missing.unlink(missing_ok=True)
         if missing:
-            lines = [f"{key}\t{' '.join(reason.split())}\n" for key, reason in missing.items()]
-            with atomic(self.missing) as temporary:
-                temporary.write_text("".join(["id\treason\n", *lines]), "utf-8")
+            rows = [f"{key}\t{' '.join(reason.split())}\n" for key, reason in missing.items()]
+            with self.journal.write(MISSING) as temporary:
+                temporary.write_text("".join(["id\treason\n", *rows]), "utf-8")
+        else:
+            self.journal.delete([MISSING])
         for file in [path for path in self.shards.glob("*") if SHARD_FILE.fullmatch(path.name)]:
-            file.unlink()
+            if file.suffix or not file.stat().st_size:
+                file.unlink()
         with contextlib.suppress(OSError):  # not there, or a user's file in it
             self.shards.rmdir()
-        files = {path: self.entries[path] for path in sorted(self.entries)}
-        write_json(self.index, {"spec": sha256(self.spec), "files": files})
+        files = {path: self.entries[path].model_dump(exclude_none=True) for path in sorted(self.entries)}
+        value = {"spec": sha256(self.spec), "files": files}
+        with self.journal.write(INDEX) as temporary:
+            write_json(temporary, value)
+        self.journal.settle([*self.entries, *STATE])
 
-    def _write_journal(self) -> None:
-        lines = [json.dumps([path, self.entries[path]]) + "\n" for path in sorted(self.entries)]
-        with atomic(self.journal) as temporary:
-            temporary.write_text("".join(lines), "utf-8")
-
-    def _note(self, path: str, entry: Entry | None) -> None:
-        self._append([path, entry])
-
-    def _append(self, value: Any, before: str = "") -> None:
-        with self.journal.open("a", encoding="utf-8") as file:
-            file.write(f"{before}{json.dumps(value)}\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _read(self, same: bool, stamp: str) -> dict[str, Entry | None]:
-        """Own files → entry; None for a file of another specification, or that was being written or deleted."""
-        told: list[tuple[Any, Any, bool]] = []  # path, entry, whether of this specification
-        if self.index.is_file() and not self.shard:  # another shard may be deleting it, and the journal knows all of it
-            index = read_json(self.index)
-            files = index.get("files") if isinstance(index, dict) else None
-            told += [(path, entry, same) for path, entry in (files if isinstance(files, dict) else {}).items()]
-        journals = [path for path in (self.folder / "journal.jsonl", *self.shards.glob("*.jsonl")) if path.is_file()]
+    def _read(self, same: bool) -> dict[str, Listed]:
+        """Own files of this specification → entry; the journal learns of all others as well."""
+        told: list[tuple[list[Any], bool]] = []  # path, entry, …; whether of this specification
+        main = self.folder / "journal.jsonl"
+        known = lines(main)
+        earlier = not any(
+            line[0] == SPEC for line in known if isinstance(line, list)
+        )  # of a version that had no line of it
+        if earlier and (known or not os.path.lexists(main)):
+            told += [([path, entry], same) for path, entry in self._listed().items()]
+        journals = [path for path in self.shards.glob("*.jsonl") if SHARD_FILE.fullmatch(path.name)]
         # of what two journals tell of a file the newer one counts; were that wrong, `holds` would find out
-        for journal in sorted(journals, key=lambda path: path.stat().st_mtime_ns):
-            true = same and journal.parent == self.folder
-            for line in _lines(journal):
+        for journal in sorted([main] * main.is_file() + journals, key=lambda path: path.stat().st_mtime_ns):
+            true = same and journal == main
+            for line in known if journal == main else lines(journal):
                 match line:
                     case {"spec": found}:
-                        true = found == stamp
-                    case {"failed": str(key), "source_sha256": str(source), "error": [_, _, _, _] as error}:
+                        true = found == self.stamp
+                    case {"failed": key, "source_sha256": source, "error": error}:
                         if true and not self.shard:
                             self._failed[key, source] = BadInput(*error)
-                    case [str(path), entry]:
-                        told.append((path, entry, true))
-        own = [(path, entry, true) for path, entry, true in told if OWN_FILE.fullmatch(path)]
-        known: dict[str, Entry | None] = dict.fromkeys(path for path, _, _ in own)
-        return known | {path: entry if _is_entry(entry) else None for path, entry, true in own if true}
+                    case list():
+                        told.append((line, true))
+        told = [(line, true) for line, true in told if line[0] in STATE or OWN_FILE.fullmatch(line[0])]
+        for line, _ in told:
+            self.journal.learn(*line)
+        if earlier and any(path not in STATE for path in self.journal.known):
+            for name in STATE:
+                with contextlib.suppress(FileNotFoundError):
+                    self.journal.learn(name, Listed(sha256=sha256(self.folder / name)))
+        entries = {line[0]: line[1] for line, true in told if true}
+        return {path: entry for path, entry in entries.items() if entry and entry.snippets and entry.source_sha256}
 
-
-def _lines(journal: Path) -> Iterator[Any]:
-    for line in journal.read_text("utf-8", errors="replace").splitlines():
+    def _listed(self) -> Mapping[str, Listed]:
+        """What the index of an earlier version lists; a shard may find that another one has just deleted it."""
         try:
-            yield json.loads(line)
-        except ValueError:
-            continue  # the line that a kill tore
+            return load(Index, self.index).files if os.path.lexists(self.index) else {}
+        except BadInput as error:
+            if os.path.lexists(self.index):
+                raise BadInput(error.where, error.found, error.expected, AWAY) from None
+            return {}
 
 
-def _is_entry(entry: Any) -> bool:
-    return isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in ENTRY.items())
+@contextlib.contextmanager
+def at_work(ledger: Ledger) -> Iterator[None]:
+    """Keep a shard's journal locked while it runs.
+
+    Raises:
+        BadInput: the same shard, or one that makes other features, is running.
+    """
+    with contextlib.ExitStack() as stack:
+        if ledger.shard:
+            own = stack.enter_context(ledger.journal.file.open("ab"))
+            if not _lock(own):
+                raise BadInput(ledger.folder, f"shard {ledger.shard} at work", "it once", "wait until it has ended")
+            for other in sorted(set(ledger.shards.glob("*.jsonl")) - {ledger.journal.file}):
+                specs = [line["spec"] for line in lines(other) if isinstance(line, dict) and "spec" in line]
+                if specs and specs[-1] != ledger.stamp:
+                    with other.open("ab") as file:
+                        if not _lock(file):
+                            found = f"shard {other.stem} at work with other settings"
+                            raise BadInput(ledger.folder, found, "one specification", "wait, or choose another folder")
+        yield
+
+
+def _lock(file: Any) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True
+
+
+def _check(path: str) -> None:
+    """Refuse a name that no feature file can have."""
+    for part in path.split("/"):
+        check_name("features", part)
+    if not OWN_FILE.fullmatch(path):
+        raise BadInput("features", repr(path), "<subset>/<stream>/<id>.npy", "ids may not hold slashes")
+
+
+def _check_links(folder: Path, below: Iterable[str]) -> None:
+    """Refuse links among the folders of features: what they lead to may be another dataset's."""
+    for path in sorted(below):
+        here = folder
+        for part in path.split("/"):
+            here = here / part
+            if here.is_symlink():
+                raise BadInput(here, "a link", "a folder of its own", f"link {folder} as a whole, or choose another")
+
+
+def _sweep(folder: Path, files: Iterable[str]) -> None:
+    """Delete what a kill left unnamed: in the folder itself what is of its own files, in those of features all."""
+    sweep(list(folder.glob(".um-*")), [*STATE, "journal.jsonl"])
+    for path in {(folder / file).parent for file in files}:
+        if path.is_dir() and not path.is_symlink():
+            sweep(list(path.glob(".um-*")))

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import av
 
 from um.errors import BadInput
+from um.video.container import LONGEST_STILL, REFETCH, packets, reading
 
 TOLERANCE = Fraction(1)
 """Seconds that a container may declare beyond its last frame (sound that ends later, dropped frames).
@@ -20,16 +22,11 @@ TOLERANCE = Fraction(1)
 A file that lost less than this at its end may pass, where its container has no other sign of the loss.
 """
 
-LONGEST_STILL = Fraction(3600)
-"""Seconds that one frame may stand: a damaged time stamp can ask for years."""
-
 JITTER = Fraction(1, 4)
 """Seconds that time stamps may run back, or that B-frames put off what is shown."""
 
 HEADER_BYTES, HOLE_BYTES = 64, 256
 """What Matroska has before a packet; what lies between two packets and is more than padding."""
-
-REFETCH = "fetch it again, or play it to see what is wrong"
 
 
 @dataclass
@@ -38,21 +35,29 @@ class Reached:
 
     any_time: Fraction = Fraction(0)  # of all streams
     time: Fraction | None = None  # of the pictures
-    position: int | None = None  # in bytes
+    delay: Fraction | None = None  # from the decoding of the first picture to its presentation
+    block: int | None = None  # of bytes, where the last packet was
+    position: int = 0  # in bytes, its end
     skipped: int = 0  # bytes in no packet since the last one of pictures
 
-    def add(self, packet: Any, stream: Any) -> None:
+    def add(self, packet: Any, pictures: bool) -> None:
         """Go on by a packet of any stream."""
-        pictures = packet.stream_index == stream.index
-        if packet.pts is not None:
-            end = Fraction((packet.pts + (packet.duration or 0)) * packet.time_base)
+        base = packet.time_base
+        if packet.pts is not None and base:
+            end = Fraction((packet.pts + (packet.duration or 0)) * base)
             self.any_time = max(self.any_time, end)
             if pictures:
                 self.time = max(self.time or end, end)
-        if packet.pos is not None and packet.size:
-            if self.position is not None:
-                self.skipped += max(packet.pos - self.position - HEADER_BYTES, 0)
-            self.position = packet.pos + packet.size
+                if self.delay is None:
+                    self.delay = Fraction(0 if packet.dts is None else (packet.pts - packet.dts) * base)
+        if packet.pos is None or not packet.size:
+            return
+        if packet.pos == self.block:  # several pieces of sound share one
+            self.position += packet.size
+            return
+        if self.block is not None:
+            self.skipped += max(packet.pos - self.position - HEADER_BYTES, 0)
+        self.block, self.position = packet.pos, packet.pos + packet.size
 
 
 class Awaited:
@@ -80,21 +85,26 @@ def whole_frames(container: Any, stream: Any, path: Path, reached: Reached) -> I
     begun, awaited = False, Awaited()
     # there a packet is a picture, and elsewhere some show nothing; AVI does not say when they are shown
     told = stream.codec_context.name in ("h264", "hevc") and container.format.name != "avi"
-    for packet in container.demux():
+    for packet in chain(packets(container, path), [None]):
         before = reached.time
-        reached.add(packet, stream)
-        if packet.stream_index != stream.index:
-            continue
-        if packet.is_corrupt:
-            raise BadInput(path, "a packet that is cut off", "a whole video", "fetch it again")
-        if packet.pts is not None and before is not None and "matroska" in container.format.name:
-            _check_hole(packet.pts * packet.time_base, before, reached.skipped, path)
-        reached.skipped = 0
-        if told and packet.size and packet.pts is not None and not packet.is_discard:
-            awaited.expect(packet.pts)
-        for frame in packet.decode():
+        if packet is not None:
+            reached.add(packet, packet.stream is stream)
+            if packet.stream is not stream:
+                continue
+            if packet.is_corrupt:
+                raise BadInput(path, "a packet that is cut off", "a whole video", "fetch it again")
+            if not packet.size:  # a picture that was left out; the decoder would take it for the end
+                continue
+            if packet.pts is not None and before is not None and "matroska" in container.format.name:
+                _check_hole(packet.pts * packet.time_base, before, reached.skipped, path)
+            reached.skipped = 0
+            if told and packet.pts is not None and not packet.is_discard:
+                awaited.expect(packet.pts)
+        with reading(path):
+            frames = stream.decode(packet)  # at the end, those it has held back
+        for frame in frames:
             if frame.is_corrupt and begun:
-                at = "" if frame.time is None else f" at {frame.time:.2f} s"
+                at = "" if frame.pts is None else f" at {float(frame.pts * stream.time_base):.2f} s"
                 raise BadInput(path, f"a damaged picture{at}", "a whole video", REFETCH)
             if frame.is_corrupt:
                 continue
@@ -120,19 +130,21 @@ def check_step(time: Fraction, following: Fraction, path: Path) -> None:
         raise BadInput(path, found, "pictures in the order of their time", "split it there, or write it anew")
 
 
-def check_length(container: Any, stream: Any, path: Path, length: Fraction, reached: Reached) -> None:
+def check_length(container: Any, stream: Any, path: Path, first: Fraction, end: Fraction, reached: Reached) -> None:
     """Refuse a file that holds less than its header promises; a live recording promises nothing.
 
     What FFmpeg estimates from the bytes that are there (AVI, MPEG-TS) shrinks with a file that is cut
     off, so the header's frame count is asked as well; not that of MP4, which counts what its edit list hides.
     """
+    # the promise may count from before the first picture: of AVI, and where FFmpeg took the file's for the stream's
+    start = first if stream.start_time is None else min(first, Fraction(stream.start_time * stream.time_base))
     promises = []
     if stream.duration is not None:
-        promises.append((length, Fraction(stream.duration * stream.time_base)))
+        promises.append((end - start, Fraction(stream.duration * stream.time_base)))
     elif container.duration is not None:  # of all streams, and Matroska and Flash count from zero
         promises.append((reached.any_time, Fraction(container.duration, av.time_base)))
     if stream.frames and stream.average_rate and "mp4" not in container.format.name:
-        promises.append((length, stream.frames / Fraction(stream.average_rate)))
+        promises.append((end - start, stream.frames / Fraction(stream.average_rate)))
     for held, declared in promises:
         if held < declared - TOLERANCE:
             found = f"pictures for {float(held):.2f} s of the {float(declared):.2f} s that the file declares"

@@ -1,18 +1,18 @@
 """Windowed decoding: a video as 16-frame snippets, resampled by time stamps, one snippet in memory.
 
-Resampling: source frame i, at p_i seconds after the first frame, is shown from output frame
-⌊p_i · fps + ½⌋ up to that of the next source frame; the last one lasts its duration. Any constant or
-variable rate gives round(duration · fps) frames, and a constant source at `fps` passes unchanged.
+Resampling: source frame i, at p_i seconds after the file's start, is shown from output frame
+⌊p_i · fps + ½⌋ up to that of the next source frame; the last one lasts its duration. The first one is shown
+from the start, also where sound begins earlier (um.video.container.head_start). Any constant or variable rate
+gives round(duration · fps) frames, and a constant source at `fps` passes unchanged.
 """
 
 import logging
 from collections.abc import Iterator
 from fractions import Fraction
-from math import floor
+from math import cos, floor, radians, sin
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import av
 import numpy as np
 import numpy.typing as npt
 from av.codec.context import Flags
@@ -20,7 +20,8 @@ from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import Interpolation
 
 from um.errors import BadInput
-from um.video.damage import REFETCH, Reached, check_length, check_step, whole_frames
+from um.video.container import PIXELS, check_size, head_start, opened, pictures, reading
+from um.video.damage import Reached, check_length, check_step, whole_frames
 
 log = logging.getLogger(__name__)
 
@@ -100,38 +101,28 @@ def centre(frames_THWX: Frames, crop: int) -> Frames:
 
 def _shown(path: Path, rate: Fraction) -> Iterator[tuple[Any, int]]:
     """Source frames, each with the number of output frames that show it."""
-    if not path.is_file():
-        raise BadInput(path, "a folder" if path.is_dir() else "no such file", "a video file", "check the path")
-    try:
-        # `file:`, as a colon in a name would be taken for a protocol; old cameras' titles are not UTF-8
-        with av.open(f"file:{path}", metadata_errors="replace") as container:
-            yield from _resampled(container, path, rate)
-    except av.error.FFmpegError as error:
-        found = f"a file that cannot be decoded ({error.strerror or error})"
-        raise BadInput(path, found, "a whole video file", REFETCH) from None
+    with opened(path) as container:
+        yield from _resampled(container, path, rate)
 
 
 def _resampled(container: Any, path: Path, rate: Fraction) -> Iterator[tuple[Any, int]]:
-    streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
-    if not streams:
-        raise BadInput(path, "no video stream", "a file with moving pictures", "is this a sound file?")
-    stream = streams[0]
-    if stream.codec_context is None:
-        found = "pictures in a codec that there is no decoder for"
-        raise BadInput(path, found, "a codec that PyAV's FFmpeg decodes", "convert it to H.264")
+    stream = pictures(container, path)
     # one thread: frame threads may drop different frames of a damaged file from run to run
     stream.thread_type, stream.codec_context.thread_count = "NONE", 1
     stream.codec_context.flags |= Flags.output_corrupt  # to be told of them: otherwise they are left out
+    stream.codec_context.options = {"max_pixels": str(PIXELS)}
     if stream.codec_context.name == "mjpeg":  # which does not mark what it conceals
-        stream.codec_context.options = {"err_detect": "explode"}
-    frame, start, last, end, shown = None, Fraction(0), Fraction(0), Fraction(0), 0
+        stream.codec_context.options |= {"err_detect": "explode"}
+    frame, shown = None, 0
+    first = start = last = end = Fraction(0)
     reached = Reached()
     in_order = container.format.name == "avi"  # which says when to decode, and FFmpeg's guess when to show is wrong
     for upcoming in whole_frames(container, stream, path, reached):
         stamp = upcoming.dts if in_order else upcoming.pts
-        time = end if stamp is None else stamp * upcoming.time_base
+        time = end if stamp is None else stamp * stream.time_base
         if frame is None:
-            start = time
+            first = time
+            start = time - head_start(container, stream, path, time, reached.delay or Fraction(0))
         else:
             check_step(last, time, path)
             until = floor((time - start) * rate + HALF)
@@ -142,33 +133,40 @@ def _resampled(container: Any, path: Path, rate: Fraction) -> Iterator[tuple[Any
     if frame is not None:
         check_step(last, end, path)
         yield frame, max(floor((end - start) * rate + HALF) - shown, 0)
-    check_length(container, stream, path, end - start, reached)
+    check_length(container, stream, path, first, end, reached)
 
 
 def _duration(frame: Any, stream: Any) -> Fraction:
     if frame.duration:
-        return Fraction(frame.duration * frame.time_base)
+        return Fraction(frame.duration * stream.time_base)
     return 1 / Fraction(stream.average_rate or stream.guessed_rate or 25)
 
 
 def _picture(frame: Any, short_side: int, path: Path) -> Frames:
     """The frame with its shorter side resized to `short_side`: (H, W, 3) uint8 RGB."""
+    check_size(frame, path)
     short, long = sorted((frame.width, frame.height))
-    if long > SLIMMEST * short:
+    if not short or long > SLIMMEST * short:
         expected = f"sides of at most {SLIMMEST}:1"
         raise BadInput(path, f"pictures of {frame.width}x{frame.height}", expected, "remove it from the list of videos")
     scale = Fraction(short_side, short)
     width, height = round(frame.width * scale), round(frame.height * scale)
-    image: Frames = frame.reformat(width, height, "rgb24", interpolation=EXACT_BILINEAR, threads=1).to_ndarray()
+    with reading(path):
+        image: Frames = frame.reformat(width, height, "rgb24", interpolation=EXACT_BILINEAR, threads=1).to_ndarray()
     return image
 
 
 def _turn(frame: Any, path: Path) -> Turn:
     """What the file asks for: a telephone's display matrix takes (x, y) to (ax + cy, bx + dy)."""
-    matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
-    if matrix is None:
-        return Turn()
-    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    try:
+        matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+    except ValueError:  # PyAV fails where a kind is beside it that it does not know (Exif), but knows the angle
+        angle = radians(frame.rotation)
+        a, b, c, d = (round(65536 * x) for x in (cos(angle), -sin(angle), sin(angle), cos(angle)))
+    else:
+        if matrix is None:
+            return Turn()
+        a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
     if min(max(abs(a), abs(d)), max(abs(b), abs(c))) * 100 > max(map(abs, (a, b, c, d))):
         found = f"pictures turned by {frame.rotation} degrees"
         raise BadInput(path, found, "quarter turns", "turn it and write it anew: ffmpeg -i IN OUT")

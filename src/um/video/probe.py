@@ -1,26 +1,37 @@
 """What a container says of its video, without decoding it."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
 
 from um.errors import BadInput
-from um.video.damage import REFETCH
+from um.video.container import REFETCH, head_start, opened, packets, pictures
 
 
 def seconds(path: Path) -> float | None:
-    """Length of the pictures as the container declares it; None where it does not.
+    """Time from the file's start to the end of its pictures, as the container declares it; None where it does not.
 
     Raises:
         BadInput: not a video, or one without pictures.
     """
-    try:
-        with av.open(f"file:{path}", metadata_errors="replace") as container:
-            streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
-            if not streams:
-                raise BadInput(path, "no video stream", "a file with moving pictures", "is this a sound file?")
-            if streams[0].duration and streams[0].time_base:
-                return float(streams[0].duration * streams[0].time_base)
-            return container.duration / av.time_base if container.duration else None
-    except av.error.FFmpegError as error:
-        raise BadInput(path, f"a file that cannot be read ({error.strerror or error})", "a video", REFETCH) from None
+    with opened(path) as container:
+        stream = pictures(container, path)
+        packet = next((packet for packet in packets(container, path) if packet.stream is stream), None)
+        if packet is None:
+            raise BadInput(path, "no pictures after the header", "a whole video", REFETCH)
+        begun = next((stamp for stamp in (stream.start_time, packet.pts) if stamp is not None), 0)
+        first, delay = begun, 0
+        if packet.pts is not None and container.format.name != "avi":  # which has empty ones before the first picture
+            first = max(begun, packet.pts)  # an edit list may hide the first packet
+        if packet.pts is not None and packet.dts is not None:
+            delay = packet.pts - packet.dts
+        time = Fraction(first * stream.time_base)
+        start = time - head_start(container, stream, path, time, Fraction(delay * stream.time_base))
+        if stream.duration:
+            return float((begun + stream.duration) * stream.time_base - start)
+        if not container.duration:
+            return None
+        length = Fraction(container.duration, av.time_base)
+        # Matroska written by FFmpeg and Flash count from zero, that by mkvmerge from the start
+        return float(length - start if start < length else length)

@@ -1,0 +1,137 @@
+"""Whether predictions can meet the annotations they are scored against: by their videos, labels and times."""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from um.datasets.annotations import NOT_SECONDS, SLACK, Annotations, Video
+from um.errors import BadInput, some
+from um.submission import Submission
+
+log = logging.getLogger(__name__)
+
+Unlisted = Literal["count", "ignore"]
+TOO_LONG = 1.5  # times the durations: no rounding and no tail of a video is that long
+NOTHING_LEFT = ("no video of any prediction", "at least one", "--missing drop leaves out videos without an entry")
+SUFFIX = re.compile(r"\.\w{1,5}$")
+
+
+def policy(name: str) -> Unlisted:
+    """The value of `--unlisted`."""
+    match name:
+        case "count":
+            return "count"
+        case "ignore":
+            return "ignore"
+        case _:
+            raise BadInput("command line", f"--unlisted {name}", "count or ignore", "choose one of them")
+
+
+def fitted(
+    path: Path, submitted: Submission, truth: Annotations, videos: Sequence[Video], unlisted: Unlisted = "count"
+) -> pd.DataFrame:
+    """The predictions to be scored; what cannot count as meant is told with counts and the nearest known name.
+
+    Predictions for other videos than the evaluated ones are false positives in ANETdetection and in the THUMOS'14 kit,
+    so they are here.
+
+    Args:
+        path: of the submission.
+        submitted: its content.
+        truth: all annotations.
+        videos: those of them that are evaluated.
+        unlisted: whether predictions for other videos count, or are left out.
+
+    Raises:
+        BadInput: no video, no label or no time in common.
+    """
+    rows = submitted.predictions
+    ids = {video.id for video in videos}
+    inside = rows["video"].isin(ids)
+    if not submitted.videos:
+        log.warning("%s: no prediction for any video", path)
+    elif not ids.intersection(submitted.videos):
+        _refuse_videos(path, submitted.videos, truth, videos)
+    _check_labels(path, rows["label"], truth)
+    _check_times(path, rows[inside], videos)
+    if not inside.all():
+        _tell_unlisted(path, rows["video"][~inside], truth, ids, unlisted)
+    return rows[inside].reset_index(drop=True) if unlisted == "ignore" else rows
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` (perhaps 'CricketShot')`: the known name that differs in case, blanks, signs and suffix only, or most alike."""
+    names = list(known)
+    alike = {_bare(other): other for other in names}
+    found = [alike[_bare(name)]] if _bare(name) in alike else get_close_matches(name[:250], names, 1)
+    return f" (perhaps {found[0]!r})" if found else ""
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[\W_]+", "", SUFFIX.sub("", name.strip()).casefold())
+
+
+def _refuse_videos(path: Path, names: Sequence[str], truth: Annotations, videos: Sequence[Video]) -> None:
+    expected = f"ids as in {truth.path}: {some([video.id for video in videos])}"
+    others = sorted({truth.videos[name].subset for name in names if name in truth.videos})
+    if others:
+        found = f"none of the annotated videos of subset {videos[0].subset}, but of {' and '.join(others)}"
+        raise BadInput(path, found, expected, f"choose with --subset {others[0]}")
+    like = nearest(names[0], (video.id for video in videos))
+    found = f"none of the annotated videos, but {some(names)}{like}"
+    raise BadInput(path, found, expected, "name them as the annotations do")
+
+
+def _check_labels(path: Path, predicted: "pd.Series[str]", truth: Annotations) -> None:
+    known = {label for video in truth.videos.values() for label in video.labels}
+    counts = Counter(predicted.tolist())
+    unknown = sorted(set(counts) - known)
+    if not unknown:
+        return
+    told = ", ".join(f"{label[:80]!r}: {counts[label]:,}{nearest(label, sorted(known))}" for label in unknown[:3])
+    told += ", …" if len(unknown) > 3 else ""
+    if len(unknown) == len(counts):
+        expected = f"labels as in {truth.path}: {some(sorted(known), 'label', 'labels')}"
+        raise BadInput(path, f"no label of the annotations, but {told}", expected, "name them as the annotations do")
+    count = sum(counts[label] for label in unknown)
+    log.warning("%s: left out %s, as no annotation has their labels: %s", path, _predictions(count), told)
+
+
+def _check_times(path: Path, rows: pd.DataFrame, videos: Sequence[Video]) -> None:
+    """Against durations; where these are unknown, against the last instance, which may lie far before the end."""
+    length = {video.id: max(video.duration or 0.0, video.last) for video in videos}
+    stated = all(video.duration is not None for video in videos)
+    length_R = rows["video"].map(length)
+    rows, length_R = rows[length_R > 0], length_R[length_R > 0]
+    if rows.empty:
+        return
+    ratio = float((rows["end"] / length_R).groupby(rows["video"]).max().median())
+    much = TOO_LONG if stated else NOT_SECONDS
+    what = "durations of their videos" if stated else "ends of the last instances"
+    found = f"times {ratio:.3g} times the {what} (median)"
+    hint = "divide frames by the frame rate, milliseconds by 1000"
+    if (rows["start"] > length_R + SLACK).all() and (stated or ratio >= much):
+        raise BadInput(path, f"{found}; no prediction begins before the end of its video", "seconds", hint)
+    if ratio >= much:
+        log.warning("%s: %s: are they seconds? %s", path, found, hint)
+    elif rows["end"].max() <= 1 and length_R.median() > 10:
+        log.warning("%s: no time beyond 1: seconds are expected, not fractions of the video", path)
+
+
+def _tell_unlisted(path: Path, names: "pd.Series[str]", truth: Annotations, ids: set[str], unlisted: Unlisted) -> None:
+    others = list(names.unique())
+    unknown = [name for name in others if name not in truth.videos]
+    like = nearest(unknown[0], ids) if unknown and _bare(unknown[0]) in map(_bare, ids) else ""
+    become = "are left out" if unlisted == "ignore" else "are false positives; --unlisted ignore leaves them out"
+    what = "that are not evaluated"
+    log.warning("%s: %s for %s %s%s %s", path, _predictions(len(names)), some(others), what, like, become)
+
+
+def _predictions(count: int) -> str:
+    return f"{count:,} prediction{'' if count == 1 else 's'}"

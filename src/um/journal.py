@@ -1,0 +1,279 @@
+"""What a command wrote into a folder: nothing else there does it delete or overwrite.
+
+A journal has a line `[path, {"sha256": …}]` per file, written before the file gets its name. So after a kill at any
+moment, a file of ours is known by its bytes, and a file that is not known is somebody else's. One of somebody else's
+that equals what would have been written is used, with a `false` at the end of its line.
+"""
+
+import hashlib
+import json
+import os
+import re
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import ValidationError
+
+from um.errors import BadInput, some
+from um.files import atomic, make_folder, sha256, temporary_name
+from um.forms import Listed
+
+AWAY = "move it away, then run again"
+LONGEST_NAME = 255  # bytes, on every usual file system
+
+
+class NotOurs(BadInput):
+    """Somebody else's file, or one that changed since we wrote it, is where one of ours is to go."""
+
+
+class Journal:
+    """The files below `root` that are ours.
+
+    Attributes:
+        entries: path below `root` → what the last line says of it.
+        known: path → sha256 of everything that was ever written there: a kill may have left an earlier state.
+    """
+
+    def __init__(self, root: Path, file: Path, verb: str) -> None:
+        self.root, self.file, self.verb = root, file, verb
+        self.entries: dict[str, Listed] = {}
+        self.known: dict[str, set[str]] = {}
+        self._writing = threading.Lock()
+        if link := _link(root, file.relative_to(root).as_posix()):
+            raise BadInput(link, "a link", "a folder or file of its own", f"link {root} as a whole, or remove the link")
+
+    def read(self, file: Path | None = None) -> "Journal":
+        """Learn what an earlier run has told, or a shard in a file of its own."""
+        for line in lines(file or self.file):
+            if isinstance(line, list):
+                self.learn(*line)
+        return self
+
+    def learn(self, path: str, entry: Listed | None, ours: bool = True) -> None:
+        """Take over what a line tells of a file."""
+        if entry:
+            self.entries[path] = entry
+        if entry and ours:
+            self.known.setdefault(path, set()).add(entry.sha256)
+
+    def owns(self, path: str) -> bool:
+        """Whether a file or a link is there that was made by us, unchanged since, and not reached by a link."""
+        file = self.root / path
+        if path not in self.known or (link := _link(self.root, path)) not in (None, file):
+            return False
+        if not link and not file.is_file():
+            return False
+        with suppress(FileNotFoundError):  # another shard has deleted it meanwhile
+            return _digest(file) in self.known[path]
+        return False
+
+    def foreign(self, paths: Iterable[str]) -> list[str]:
+        """Those that are there and not ours."""
+        return [path for path in paths if not self.owns(path) and os.path.lexists(self.root / path)]
+
+    def refuse(self, paths: Iterable[str]) -> None:
+        """Raise BadInput if any of these is there and not ours."""
+        if found := self.foreign(paths):
+            raise self.not_ours(found)
+
+    def not_ours(self, paths: Sequence[str]) -> "NotOurs":
+        """The error that names files which are there and not ours."""
+        where = self.root if len(paths) > 1 else self.root / paths[0]
+        what = some(paths, "file", "files") if len(paths) > 1 else "a file"
+        if len(paths) == 1 and (link := _link(self.root, paths[0])):
+            what = f"a link ({link.relative_to(self.root)})"
+        them = "them" if len(paths) > 1 else "it"
+        found = f"{what} that `{self.verb}` did not write, or that changed since"
+        return NotOurs(where, found, "nothing there, or what it wrote", f"move {them} away, then run again")
+
+    def delete(self, paths: Iterable[str]) -> list[str]:
+        """Delete those that are ours; return those that are there and are not."""
+        left = []
+        for path in paths:
+            if self.owns(path):
+                (self.root / path).unlink(missing_ok=True)
+            elif os.path.lexists(self.root / path):
+                left.append(path)
+            self.entries.pop(path, None)
+        return left
+
+    @contextmanager
+    def write(self, path: str, **facts: Any) -> Iterator[Path]:
+        """Yield a temporary name; what is there then is entered and gets its name, unless somebody else's is there.
+
+        One that is equal already stays as it is, and whose it is.
+        """
+        with atomic(self.root / path) as temporary:
+            yield temporary
+            self.admit(temporary, self.root / path, **facts)
+
+    def admit(self, temporary: Path, target: Path, **facts: Any) -> None:
+        """Enter what is about to be renamed to `target`; BadInput if somebody else's file is there."""
+        path = target.relative_to(self.root).as_posix()
+        entry = Listed(sha256=_digest(temporary), **facts)
+        ours = not self.foreign([path])
+        if not ours and (not target.is_file() or sha256(target) != entry.sha256):
+            raise self.not_ours([path])
+        if self.entries.get(path) != entry or ours != (entry.sha256 in self.known.get(path, ())):
+            self.append(_line(path, entry, ours))
+            self.learn(path, entry, ours)
+
+    def note(self, target: Path) -> None:
+        """Enter a file that is there."""
+        path, entry = target.relative_to(self.root).as_posix(), Listed(sha256=_digest(target))
+        self.append(_line(path, entry, True))
+        self.learn(path, entry)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Make `target` a link, unless somebody else's file is there."""
+        temporary = target.with_name(temporary_name(target))
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(source)
+        try:
+            self.admit(temporary, target)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def remove(self, folder: Path) -> list[str]:
+        """Delete what is ours of a file or a folder, and folders that are empty then; return what is left."""
+        if folder.is_symlink() or not folder.is_dir():
+            return self.delete([folder.relative_to(self.root).as_posix()])
+        inside = sorted(folder.rglob("*"), reverse=True)
+        files = [path for path in inside if path.is_symlink() or not path.is_dir()]
+        left = self.delete([path.relative_to(self.root).as_posix() for path in files])
+        for path in [*(path for path in inside if path.is_dir() and not path.is_symlink()), folder]:
+            with suppress(OSError):  # not empty
+                path.rmdir()
+        return sorted(left)
+
+    def append(self, *values: Any, before: str = "") -> None:
+        """Add lines; from here on a kill does not lose them."""
+        make_folder(self.file.parent)
+        with self._writing, self.file.open("a", encoding="utf-8") as file:
+            file.write(before + "".join(f"{json.dumps(value)}\n" for value in values))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def rewrite(self, paths: Iterable[str]) -> None:
+        """Keep the lines of these files alone, sorted, so that the same files have the same journal."""
+        with atomic(self.file) as temporary:
+            temporary.write_text("".join(f"{json.dumps(line)}\n" for line in self.lines_of(paths)), "utf-8")
+
+    def lines_of(self, paths: Iterable[str]) -> list[Any]:
+        """What `append` takes to tell of these files what is known."""
+        told: list[Any] = []
+        for path in sorted(set(paths) & {*self.known, *self.entries}):
+            entry, known = self.entries.get(path), self.known.get(path, set())
+            told += [[path, {"sha256": old}] for old in sorted(known) if not entry or old != entry.sha256]
+            told += [_line(path, entry, entry.sha256 in known)] if entry else []
+        return told
+
+    def settle(self, paths: Iterable[str]) -> None:
+        """Everything is done: these are there as their last lines say, and nothing else is ours."""
+        self.entries = {path: self.entries[path] for path in paths if path in self.entries}
+        ours = {path: {entry.sha256} & self.known.get(path, set()) for path, entry in self.entries.items()}
+        self.known = {path: sums for path, sums in ours.items() if sums}
+        if self.entries or self.file.is_file():
+            self.rewrite(self.entries)
+
+
+def _digest(file: Path) -> str:
+    """The sha256 of a file's bytes, or of where a link leads."""
+    return hashlib.sha256(b"-> " + os.fsencode(file.readlink())).hexdigest() if file.is_symlink() else sha256(file)
+
+
+def _line(path: str, entry: Listed, ours: bool) -> list[Any]:
+    return [path, entry.model_dump(exclude_none=True)] + [False] * (not ours)
+
+
+def _link(root: Path, path: str) -> Path | None:
+    """The first link on the way from a folder, which itself may be one, to a file below it."""
+    here = root
+    for part in path.split("/"):
+        here = here / part
+        if here.is_symlink():
+            return here
+    return None
+
+
+def lines(journal: Path) -> list[Any]:
+    """The lines of a journal: `[path, Listed or None]`, `[path, Listed, False]`, or a mapping; none without a file.
+
+    Raises:
+        BadInput: the file is no journal. A line that a kill tore is passed over.
+    """
+    if not os.path.lexists(journal):
+        return []
+    if not journal.is_file():
+        raise BadInput(journal, "a folder, a pipe or a broken link", "a journal of um", AWAY)
+    found: list[Any] = []
+    torn = 0
+    for line in journal.read_bytes().split(b"\n"):
+        try:
+            value = json.loads(line) if line else None
+        except (ValueError, RecursionError):
+            torn += 1 if line[:1] in (b"[", b"{") else 2
+            continue
+        match value:
+            case None:
+                continue
+            case [str(path), *_] if not _inside(path):
+                torn = 2
+                found.clear()
+                break
+            case [str(path), None]:  # an earlier version told so what it was about to write or delete
+                found.append([path, None])
+            case [str(path), dict(entry)]:
+                found.append([path, _entry(entry)])
+            case [str(path), dict(entry), False]:
+                found.append([path, _entry(entry), False])
+            case {"spec": str()} | {"failed": str(), "source_sha256": str(), "error": [str(), str(), str(), str()]}:
+                found.append(value)
+            case _:
+                torn = 2
+                found.clear()
+                break
+    if torn > 1 and not found:
+        raise BadInput(journal, "something else", "a journal of um", AWAY)
+    return found
+
+
+def _inside(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return str(PurePosixPath(path)) == path and parts[:1] != ("/",) and ".." not in parts
+
+
+def _entry(values: dict[str, Any]) -> Listed | None:
+    try:
+        return Listed.model_validate(values)
+    except ValidationError:
+        return None
+
+
+def check_name(where: str | Path, name: str) -> None:
+    """Refuse a name that no file can have everywhere, or that would hide it or leave its folder.
+
+    Raises:
+        BadInput: it is empty, begins with a dot, holds a slash or a control character, or is too long.
+    """
+    hint = "rename it, in the annotations too"
+    if not name or name.startswith(".") or "/" in name or re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", name):
+        expected = "a name without slashes and control characters that does not start with a dot"
+        raise BadInput(where, repr(name), expected, hint)
+    if (size := len(os.fsencode(name))) > LONGEST_NAME:
+        raise BadInput(where, f"{name!r}, {size} bytes long", f"at most {LONGEST_NAME} bytes", hint)
+
+
+def check_apart(where: str | Path, source: Path, target: Path, hint: str) -> None:
+    """Refuse to write where one reads, whatever links lead there.
+
+    Raises:
+        BadInput: one of the two folders is in the other, or they are the same.
+    """
+    here, there = Path(os.path.realpath(source)), Path(os.path.realpath(target))
+    if here.is_relative_to(there) or there.is_relative_to(here):
+        raise BadInput(where, f"{source}, which overlaps with {target}", "two folders apart", hint)
