@@ -78,7 +78,7 @@ def exclusive(path: Path) -> Iterator[None]:
     import fcntl
 
     make_folder(path.parent)
-    with path.with_name(f".{path.name}.lock").open("w") as file:
+    with open(path.with_name(f".{path.name}.lock"), "a", opener=_no_link) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -120,7 +120,7 @@ def _say(lock: IO[bytes], text: str, path: Path) -> None:
 @contextmanager
 def _locked(path: Path, folder: Path, *, shared: bool) -> Iterator[IO[bytes]]:
     while True:
-        with path.open("a+b", buffering=0) as file:
+        with open(path, "a+b", buffering=0, opener=_no_link) as file:
             if not _flock(file, shared=shared):
                 file.seek(0)
                 found = f"{file.read(300).decode(errors='replace') or 'another command'} at work in it"
@@ -131,6 +131,10 @@ def _locked(path: Path, folder: Path, *, shared: bool) -> Iterator[IO[bytes]]:
                     yield file
                     return
         # its last holder deleted the file between the two lines above: lock the new one
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _flock(file: IO[bytes], *, shared: bool) -> bool:

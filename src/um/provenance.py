@@ -229,13 +229,17 @@ def record(aside: bool = False, rebuilt: bool = False) -> None:
         lock = _lock(aside) if RECORD.exists() else Lock()
         outs = _recorded(values, lock)
         same = {} if rebuilt else _of_unchanged(lock, outs)
-        if aside and same:
+        while aside and same:
             _take_recorded(same, lock, "um record")
+            if same == (same := _of_unchanged(lock, outs)):  # what is back may be what others were made from
+                break
         _handle(_faults_of_files(values, outs, same), aside)
         if planned := plan():
             hint = "`snakemake; um record` builds it; after `dvc pull` or `dvc checkout` it is `um restore`"
             raise BadInput("snakemake", f"work for {', '.join(planned)}", "results that are up to date", hint)
         _handle(_faults_of_jobs(values), aside)
+        _check_complete(values)
+        _handle(_other_table(values), aside)
         _check_complete(values)
         before = Disk()
         made = {out: before.md5(out) for out in _outs(values)}
@@ -470,10 +474,11 @@ def _take_recorded(outs: dict[Path, str], lock: Lock, verb: str) -> None:
     Raises:
         BadInput: there is no true copy.
     """
-    tables = _kept_by_git()
+    tables, wrong = _kept_by_git(), dict[Path, dict[Path, str]]()
     for command in ("checkout", "pull", ""):
         disk = Disk()
-        wrong = {out: found for out, md5 in outs.items() if (found := disk.differences(out, md5))}
+        gone = {out: {out: "no such file"} for out in wrong if not out.exists()}
+        wrong = gone | {out: found for out, md5 in outs.items() if (found := disk.differences(out, md5))}
         damaged = {path: true for out, md5 in outs.items() for path, true in disk.damaged(out, md5).items()}
         _move_aside([*(path for found in wrong.values() for path in found), *damaged])
         for path, true in damaged.items():
@@ -585,7 +590,6 @@ def _faults_of_jobs(values: Params) -> Iterator[Fault]:
                 if sums[source] != checksum.removeprefix("sha256:"):
                     found = f"changes after {path} was made from it"
                     yield Fault([source], BadInput(source, found, "what its rule wrote", MOVES))
-    yield from _other_table(values)
 
 
 def _other_table(values: Params) -> Iterator[Fault]:

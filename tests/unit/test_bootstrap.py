@@ -136,3 +136,18 @@ def test_pairing_makes_the_interval_narrower_than_that_of_one_system():
     a, b = (match_predictions(videos, frame, Evaluate()) for frame in (rows, worse))
     alone, difference = bootstrap.average_map_interval([a]), bootstrap.compare([a], [b]).interval
     assert difference.high - difference.low < alone.high - alone.low
+
+
+@PROTOCOLS
+def test_what_is_predicted_for_other_videos_counts_once_in_every_resample(protocol):
+    how = Evaluate(protocol=protocol, tiou="0.3:0.5:0.2")
+    videos, rows = make(0)
+    others = rows[:3].assign(video="other", score=rows["score"].max() + 1)
+    matched = match_predictions(videos, pd.concat([rows, others]), how)
+    weight_BV = bootstrap.draws(len(videos), 20)
+    expected = []
+    for weights in weight_BV:
+        listed, repeated_rows = repeated(videos, rows, weights)
+        expected.append(evaluate(listed, pd.concat([repeated_rows, others]), how)["average_mAP"])
+    assert bootstrap.scores(matched, weight_BV).mean(axis=1).tolist() == pytest.approx(expected, abs=1e-12)
+    assert max(expected) < 1

@@ -194,6 +194,37 @@ def test_videos_in_which_nothing_was_found_score_0(scored, truth):
     assert average() == 0
 
 
+DEEP = "[" * 100_000 + "]" * 100_000
+HOSTILE = {
+    "deep": f'{{"database": {DEEP}, "results": {DEEP}}}',
+    "digits": '{{"database": {0}, "results": {0}}}'.format("9" * 5000),
+    "half a character": '{"database": {"\\ud800": {}}, "results": {"\\ud800": []}}',
+    "key twice": '{"database": {"a": {}, "a": {}}, "results": {"a": [], "a": []}}',
+    "no JSON": "{",
+    "nothing": "",
+    "latin-1": '{"é": 1}'.encode("latin-1"),
+    "list": "[1]",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("which", ["annotations", "predictions"])
+def test_hostile_files_are_one_line(um, truth, which, name):
+    path, content = truth.with_name("hostile.json"), HOSTILE[name]
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    files = {"annotations": truth, "predictions": predictions(truth)} | {which: path}
+    for words in (
+        ["evaluate", "--annotations", files["annotations"], "--predictions", files["predictions"]],
+        ["compare", files["predictions"], files["predictions"], "--annotations", files["annotations"]],
+        *([["data", "check", path]] if which == "annotations" else []),
+    ):
+        code, _, error = um(*words)
+        assert code == 2
+        assert error.startswith(f"um: {path}: ")
+        assert error.count("\n") == 1
+        assert len(error) < 700
+
+
 def test_the_nearest_name_is_equal_but_for_signs_or_alike():
     assert nearest("golf swing", ["GolfSwing", "Golf"]) == " (perhaps 'GolfSwing')"
     assert nearest("Gulf", ["GolfSwing", "Golf"]) == " (perhaps 'Golf')"

@@ -161,11 +161,20 @@ def test_a_choice_of_videos_keeps_classes_and_proportions(gt):
     [
         ("thumos15", "{}", "--dataset thumos15"),
         ("thumos14", "[]", "a list"),
-        ("thumos14", '{"database": {}}', "0 classes"),
-        ("thumos14", '{"database": {"a": {}}}', "KeyError"),
-        ("thumos14", '{"database": {"a": {"annotations": [{"label": "x", "segment": ["a", 1]}]}}}', "ValueError"),
+        ("thumos14", '{"database": {}}', "no 'database' of videos"),
+        ("thumos14", '{"database": {"a": {"subset": "test", "annotations": []}}}', "0 classes"),
+        ("thumos14", '{"database": {"a": {}}}', "a: found no subset"),
+        (
+            "thumos14",
+            '{"database": {"a": {"subset": "test", "annotations": [{"label": "x", "segment": ["a", 1]}]}}}',
+            "= 'a'",
+        ),
         ("activitynet1.3", '{"v_a": {"annotations": []}}', r"anet1\.3_video_info\.csv: found no such file"),
-        ("thumos14", json.dumps({"database": made({str(i): ("test", [(i, 0, 1)]) for i in range(21)})}), "21 classes"),
+        (
+            "thumos14",
+            json.dumps({"database": made({str(i): ("test", [(str(i), 0, 1)]) for i in range(21)})}),
+            "21 classes",
+        ),
     ],
 )
 def test_wrong_annotations(tmp_path, dataset, content, found):

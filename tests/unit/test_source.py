@@ -372,6 +372,16 @@ def test_a_kill_at_any_moment_leaves_what_the_next_run_knows(local, monkeypatch)
             assert state(OUT) == whole
 
 
+def test_a_lock_that_is_a_link_is_not_written_through(local):
+    OUT.mkdir(parents=True)
+    mine = local / "mine"
+    mine.write_text("mine")
+    (OUT / ".um.lock").symlink_to(mine)
+    with pytest.raises(OSError, match="symbolic links"):
+        source.download("own", Download(), OUT)
+    assert mine.read_text() == "mine"
+
+
 def test_two_at_once(local):
     with (
         held(OUT, "um download --dataset other"),

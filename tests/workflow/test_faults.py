@@ -77,7 +77,8 @@ FAULTS: dict[str, Callable[[Workspace], None]] = {
     "the table": flipped("results/benchmark.md"),
     "the cache": lambda w: flip(cached(w, MODEL)),
     "file and cache": lambda w: (flip(cached(w, MODEL)), flip(w / MODEL)),
-    "a file without copies": lambda w: (shutil.rmtree(w / ".dvc/cache/files"), flip(w / MODEL)),
+    "a file without copies": lambda w: (cached(w, MODEL).unlink(), flip(w / MODEL)),
+    "a folder without copies": lambda w: ([p.unlink() for p in (w / ".dvc/cache").rglob("*.dir")], flip(w / MODEL)),
     "a torn dvc.lock": lambda w: write(w / "dvc.lock", (w / "dvc.lock").read_bytes()[:5000]),
     "a lock that a kill left": lambda w: new(w, ".snakemake/locks/0.input.lock"),
     "nothing that Snakemake knows": lambda w: shutil.rmtree(w / ".snakemake"),
@@ -108,13 +109,15 @@ def follow(workspace: Workspace, verb: str) -> list[str]:
     for _ in range(STEPS):
         done, line = say(workspace, command)
         if done and command.rpartition("; ")[2].startswith(("um record", "um restore")):
-            assert workspace.idle()
+            assert workspace.idle(), [*said, workspace.run("dvc", "status").stdout]
             return said
         if line:
             said.append(line)
-            command = re.findall("`([^`]*)`", line.partition("; hint: ")[2])[0]
+            named = re.findall("`([^`]*)`", line.partition("; hint: ")[2])
+            assert named, said
+            command = named[0]
         else:
-            assert done, command
+            assert done, [*said, command]
             command = verb
     raise AssertionError("\n".join(said))
 
@@ -128,7 +131,7 @@ def check_nothing_is_lost(workspace: Workspace, before: dict[str, int], made: Wo
                 assert (workspace / str(path.relative_to(made.root))).read_bytes() == path.read_bytes(), path
 
 
-@pytest.mark.parametrize("verb", ["restore", "record"])
+@pytest.mark.parametrize("verb", ["restore", *["record"] * FULL])
 def test_all_damage_is_found_and_undone(workspace, built, verb):
     for fault in TOGETHER:
         FAULTS[fault](workspace)

@@ -87,6 +87,8 @@ def chosen():
         known = sorted(path.parent.name for path in Path("datasets").glob("*/dataset.yaml"))
         if unknown := [dataset for dataset in datasets if dataset not in known]:
             raise BadInput("datasets", f"no {unknown[0]}", f"one of {', '.join(known)}", "docs/datasets.md adds one")
+        for dataset in datasets:  # Snakemake deletes outputs before it makes them
+            source.check_source(dataset, Path("data") / dataset)
         if MAIN:
             provenance.check_ledger(values)
         if ONLY == "table":

@@ -6,6 +6,7 @@ activitynet1.3   ActivityNet's own JSON, or a JSON of durations with a csv of su
 """
 
 import csv
+import io
 import os
 import zlib
 from collections import Counter
@@ -14,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from um.datasets.annotations import SLACK, SUBSETS, video_id
+from um.datasets.annotations import SLACK, SUBSETS, parse
 from um.errors import BadInput
-from um.forms import read_json
+from um.forms import read_json, read_text
 
 TAIL = 34.7  # seconds, mean of what is drawn behind a THUMOS14 video's last instance (docs/simulation.md)
 SUBSET_CSV = "anet1.3_video_info.csv"
@@ -73,30 +74,17 @@ def read(dataset: str, path: Path) -> Database:
     content = read_json(path)
     if not isinstance(content, dict):
         raise BadInput(path, f"a {type(content).__name__}", "a mapping of videos", "see docs/simulation.md")
-    entries = content.get("database", content)
-    subsets = {} if "database" in content else _subsets(path.with_name(SUBSET_CSV))
+    if "database" not in content:
+        subsets = _subsets(path.with_name(SUBSET_CSV))
+        content = {"database": {name: _described(entry, subsets.get(name)) for name, entry in content.items()}}
     database: Database = {}
-    for name, entry in entries.items():
-        try:
-            annotations = [
-                {"label": str(item["label"]), "segment": [float(second) for second in item["segment"]]}
-                for item in entry["annotations"]
-                if item["label"] not in NO_CLASS
-            ]
-            if not annotations:
-                continue
-            subset = str(entry["subset"] if "subset" in entry else subsets[name])
-            end = max(float(item["segment"][1]) for item in entry["annotations"])
-            given = entry.get("duration", entry.get("duration_second"))
-            duration = _drawn_duration(video_id(name), end) if given is None else float(given)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            found = f"{type(error).__name__} {error}"
-            raise BadInput(f"{path}: {name}", found, "subset and annotations", "is it the public file?") from None
-        database[video_id(name)] = {
-            "subset": SUBSETS.get(subset, subset),
-            "duration": duration if end <= duration + SLACK else end,
-            "annotations": annotations,
-        }
+    for video in parse(path, content).videos.values():
+        kept = [{"label": i.label, "segment": [i.start, i.end]} for i in video.instances if i.label not in NO_CLASS]
+        if kept:
+            end = max(i.end for i in video.instances)
+            duration = _drawn_duration(video.id, end) if video.duration is None else video.duration
+            duration = duration if end <= duration + SLACK else end
+            database[video.id] = {"subset": SUBSETS[video.subset], "duration": duration, "annotations": kept}
     about, count = BENCHMARKS[dataset], len(classes(database))
     if not 0 < count <= about.classes:
         expected = f"1 to {about.classes} of {about.title}"
@@ -132,11 +120,17 @@ def _drawn_duration(name: str, end: float) -> float:
     return round(end + np.random.default_rng(zlib.crc32(name.encode())).exponential(TAIL), 2)
 
 
+def _described(entry: Any, subset: str | None) -> Any:
+    """An entry of the file of durations as one of ActivityNet's own."""
+    if not isinstance(entry, dict):
+        return entry
+    return {"subset": subset, "duration": entry.get("duration_second")} | entry
+
+
 def _subsets(path: Path) -> dict[str, str]:
+    expected = "columns video and subset"
+    text = read_text(path, expected, "it belongs beside the durations")
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return {row["video"]: row["subset"] for row in csv.DictReader(file)}
-    except FileNotFoundError:
-        raise BadInput(path, "no such file", "video and subset by row", "it belongs beside the durations") from None
-    except KeyError as error:
-        raise BadInput(path, f"no column {error}", "columns video and subset", "is it the public file?") from None
+        return {row["video"]: row["subset"] for row in csv.DictReader(io.StringIO(text))}
+    except (KeyError, csv.Error) as error:
+        raise BadInput(path, f"no column {error}", expected, "is it the public file?") from None
