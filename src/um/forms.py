@@ -22,7 +22,7 @@ MARKS = {  # the longest first: UTF-32's begins with UTF-16's
     codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
 }  # fmt: skip
-LONGEST_YAML = 4_000_000  # bytes; the largest committed one has a few thousand
+LONGEST_YAML = 500_000  # bytes; the largest committed one has a few thousand
 DEEPEST_YAML = 100  # brackets in brackets
 MOST_NODES = 1_000_000  # of a YAML file once its aliases are written out
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")

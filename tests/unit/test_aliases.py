@@ -118,7 +118,7 @@ def test_its_training_takes_the_preset(um, seed_folders):
     code, _, printed = um(*shlex.split(f"{TRAIN} {SMALL}")[1:])
     assert code == 0, printed
     _, header = checkpoint.read(Path("result/activitynet1.2/last.safetensors"), Train())
-    assert (header.train["loss_scale"], header.train["smoothing"], header.localize["nms"]) == (5.0, 13, "soft")
+    assert (header.train.loss_scale, header.train.smoothing, header.localize.nms) == (5.0, 13, "soft")
 
 
 @pytest.mark.parametrize("verb", ["train", "test"])
@@ -143,7 +143,7 @@ def test_two_datasets_with_one_save_path_stay_apart(um, seed_folders):
         assert code == 0, printed
         assert Path(f"R/{name}/last.safetensors").is_file()
     _, header = checkpoint.read(Path("R/thumos14/last.safetensors"), Train())
-    assert header.train["loss_scale"] == 1.0
+    assert header.train.loss_scale == 1.0
 
 
 def test_the_second_command_of_its_readme_finds_the_model_of_our_training(um, seed_folders, tmp_path, caplog):

@@ -122,7 +122,7 @@ def test_an_npy_file_that_is_none(tmp_path, case):
     spoil(path, BAD[case])
     started, before = time.perf_counter(), peak()
     for read in (store.read, lambda path: (store.shape(path), store.read(path))):
-        with pytest.raises((BadInput, OSError)) as caught:
+        with pytest.raises(BadInput) as caught:
             read(path)
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 1500
@@ -137,7 +137,7 @@ def test_features_that_are_none(um, tmp_path, case):
     spoil(root / VIDEO, BAD[case])
     for words in (("train", "--data-dir", root, "--out", "model"), ("features", "inspect", root)):
         code, _, errors = um(*words)
-        assert code == (1 if case == "a link to itself" else 2), errors
+        assert code == 2, errors
         assert errors.splitlines()[-1].startswith("um: ")
         assert errors.count("um: ") == 1
 

@@ -55,6 +55,12 @@ ANNOTATIONS = {
     "no videos": (lambda path: edit(path, dict.clear), "database"),
     "id twice": (duplicate, "'video_00' twice"),
     "id twice, once with v_": (prefixed_duplicate, "abcdefghijk twice"),
+    "segment behind the end of the features": (
+        lambda path: edit(
+            path, lambda d: d["video_00"].pop("duration") and d["video_00"]["annotations"][0].update(segment=[0, 1e4])
+        ),
+        "video_00",
+    ),
     "reversed segment": (
         lambda path: edit(path, lambda d: d["video_00"]["annotations"][0].update(segment=[2, 1])),
         "video_00",
