@@ -1,8 +1,11 @@
 """The one error that is meant for people: it becomes one line and exit code 2."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+# control characters, half surrogate pairs, and marks that turn the direction of a line
+HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 LONGEST = 300  # characters of a file's content that a message quotes
 
 

@@ -8,7 +8,6 @@ that equals what would have been written is used, with a `false` at the end of i
 import hashlib
 import json
 import os
-import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from um.errors import BadInput, some
+from um.errors import HIDDEN, BadInput, some
 from um.files import atomic, make_folder, sha256, temporary_name
 from um.forms import Listed
 
@@ -261,7 +260,7 @@ def check_name(where: str | Path, name: str) -> None:
         BadInput: it is empty, begins with a dot, holds a slash or a control character, or is too long.
     """
     hint = "rename it, in the annotations too"
-    if not name or name.startswith(".") or "/" in name or re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", name):
+    if not name or name.startswith(".") or "/" in name or HIDDEN.search(name):
         expected = "a name without slashes and control characters that does not start with a dot"
         raise BadInput(where, repr(name), expected, hint)
     if (size := len(os.fsencode(name))) > LONGEST_NAME:

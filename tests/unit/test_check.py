@@ -89,7 +89,7 @@ def test_all_findings_are_listed_errors_first_with_three_videos_each(tmp_path):
     ]
 
 
-LONG = "x" * 251
+LONG = "x" * 252
 ODD_ENTRIES = {  # one entry → whether every verb refuses the file
     "reversed": ({"c": video(segments=[(3, 2)])}, True),
     "before the start": ({"c": video(segments=[(-1, 2)])}, True),

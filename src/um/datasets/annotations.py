@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import pandas as pd
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
 
-from um.errors import BadInput, some
+from um.errors import HIDDEN, BadInput, some
 from um.forms import Form, no_cycles, quoted, read_json, read_text
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ FORM = '{"subset": text, "annotations": [{"label": text, "segment": [start, end]
 COMPARE = "compare the entry with docs/datasets.md"
 SECONDS = "segments are seconds from the start of the video"
 NOT_SECONDS = 5  # times of which the median is this many durations are not seconds
-LONGEST_ID, LONGEST_LABEL = 250, 500  # bytes, for names of files; characters
+LONGEST_ID, LONGEST_LABEL = 251, 500  # bytes, for names of files; characters
 PREFIXED = re.compile(r"v_[\w-]{11}")
 UNFIT = re.compile(r"[/\\\x00-\x1f\x7f]|^\.{0,2}$|^\s|\s$")
 
@@ -137,8 +137,8 @@ def video_id(name: str) -> str:
 
 
 def unfit(name: str) -> bool:
-    """Whether a text is no id: empty, a path, or with blanks around it; files are named by ids."""
-    return bool(UNFIT.search(name)) or len(name.encode()) > LONGEST_ID
+    """Whether a text is no id: empty, a path, with control characters, or with blanks around it: ids name files."""
+    return bool(UNFIT.search(name) or HIDDEN.search(name)) or len(name.encode()) > LONGEST_ID
 
 
 def load(path: Path) -> Annotations:
@@ -270,7 +270,9 @@ def entries_of(path: Path, content: Any) -> list[Entry]:
 
 def _entry(where: str, name: str, values: Any) -> Entry:
     if unfit(name):
-        expected = f"a name without slashes and without blanks around it, at most {LONGEST_ID} bytes"
+        expected = (
+            f"a name without slashes and control characters, without blanks around it, of at most {LONGEST_ID} bytes"
+        )
         return Entry(name, where, None, [Flaw("ids that are no names", f"the id {name[:80]!r}", expected, COMPARE)])
     try:
         read = _Values.model_validate(values)

@@ -170,7 +170,7 @@ def specification(settings: Features, weights: Mapping[str, Path]) -> dict[str, 
     clips = {stream: clip_of(settings.backbone, stream, settings.window) for stream in streams}
     spec: dict[str, Any] = {
         "extractor": "um",
-        "format": 4,
+        "format": 5,
         "backbone": settings.backbone,
         "streams": settings.streams,
         "weights_sha256": {stream: sha256(weights[stream]) for stream in streams},
