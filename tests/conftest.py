@@ -6,7 +6,11 @@ import pytest
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes share the tests: those of a file stay together, and those of workflow/, which build one demo."""
+    """Two processes share the tests: those of a file stay together, and those of workflow/, which build one demo.
+
+    The latter come first: they take longest, and alone at the end they would leave one process idle.
+    """
+    items.sort(key=lambda item: item.path.parent.name != "workflow")
     for item in items:
         group = item.path.parent if item.path.parent.name == "workflow" else item.path
         item.add_marker(pytest.mark.xdist_group(str(group)))

@@ -148,11 +148,18 @@ def attempt(read: Callable[[Path], object], path: Path) -> None:
 
 def fuzz(strategy: st.SearchStrategy[Any], test: Callable[[Any], None]) -> None:
     """Try a fixed number of cases, or new ones until the time is up."""
-    until = time.monotonic() + BUDGET
+    until, count = time.monotonic() + BUDGET, 0
+
+    def counted(case: Any) -> None:
+        nonlocal count
+        count += 1
+        test(case)
+
     options = {"suppress_health_check": list(HealthCheck), "database": None}
     while True:
-        settings(max_examples=2000 if BUDGET else 25, derandomize=not BUDGET, **options)(given(strategy)(test))()
+        settings(max_examples=200 if BUDGET else 25, derandomize=not BUDGET, **options)(given(strategy)(counted))()
         if time.monotonic() >= until:
+            print(f"{count} cases")
             return
 
 
