@@ -49,7 +49,7 @@ class Header(Form):
         train: settings.
         localize: settings.
         simulated: whether it was trained on simulated features.
-        weights: sha256 of the tensors, which tells a damaged file; models of earlier versions have none.
+        weights: sha256 of the tensors and of the rest of the header; models of earlier versions have none.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -84,15 +84,17 @@ class Header(Form):
 def write(path: Path, model: UM, header: Header) -> None:
     """Write a model file; equal models give equal bytes."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(model.state_dict().items())}
-    head = header.model_dump() | {"weights": _digest(tensors)}
+    head = header.model_dump(exclude={"weights"})
     if not header.simulated:
         del head["simulated"]
+    head["weights"] = _digest(tensors, head)
     with atomic(path) as temporary:
         temporary.write_bytes(save(tensors, {"um": json.dumps(head, sort_keys=True)}))
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in head.items() if name != "weights"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.contiguous().view(torch.uint8).numpy().data if value.numel() else b"")
@@ -155,9 +157,9 @@ def _ours(path: Path) -> tuple[dict[str, Tensor], Header] | None:
     except (ValueError, RecursionError):
         raise BadInput(path, "safetensors without UM's header", EXPECTED, HINT) from None
     header = validate(Header, values, path)
-    if header.weights not in (None, _digest(state)):
-        found, hint = "weights other than its header's sha256", "the file is damaged: copy it again, or train again"
-        raise BadInput(path, found, "the weights that um train wrote", hint)
+    if header.weights not in (None, _digest(state, values)):
+        found, hint = "other content than its sha256 says", "the file is damaged: copy it again, or train again"
+        raise BadInput(path, found, "what um train wrote", hint)
     return state, header
 
 

@@ -267,7 +267,7 @@ def _weights(settings: Features, rgb: Path, flow: Path | None) -> dict[str, Path
     """The weights of every stream; the default ones are fetched when they are needed."""
     from um.features.weights import fetch
 
-    if "rgb" in settings.streams and rgb == WEIGHTS and not rgb.exists():
+    if "rgb" in settings.streams and rgb == WEIGHTS:
         fetch(rgb)
     return {"rgb": rgb} | ({"flow": flow} if flow else {})
 
@@ -408,14 +408,13 @@ def compare(
     """Say whether two systems differ, by a paired bootstrap over test videos and seeds."""
     from um import compare as comparison
     from um.datasets import annotations as form
-    from um.evaluation.metrics import BEGINNING
     from um.fitting import policy
 
     if (dataset is None) == (annotations is None):
         found = "both --dataset and --annotations" if dataset else "neither --dataset nor --annotations"
         raise BadInput("command line", found, "one of them", "--dataset demo is the embedded one")
     if out:
-        check_ours(out, BEGINNING)
+        check_ours(out, comparison.BEGINNING)
     truth = form.load(annotations or Path("data") / str(dataset) / "annotations.json")
     settings = _settings(dataset, changed).evaluate
     result = comparison.compare(a, b, truth, subset, settings, resamples, selection, policy(unlisted))
@@ -497,7 +496,8 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold bytes that are no text
     try:
         sys.exit(app(params.check_words(translate(words)), standalone_mode=False) or 0)
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
+        print("um: stopped; run it again to go on", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         code, line = ending(error, debug)

@@ -13,6 +13,7 @@ from um.params import Evaluate, threshold_range
 from um.submission import Submission, read_submission
 from um.table import SIMULATED, print_table
 
+BEGINNING = '{\n "a": {'  # of the files that we write
 SELECTIONS = ("last", "selected", "best_on_test")  # the first lies in seed*/ itself, the others in folders there
 
 
@@ -67,14 +68,14 @@ def compare(
             systems[-1].append(match_predictions(videos, rows[file], settings))
     found = bootstrap.compare(systems[0], systems[1], resamples)
     return {
+        "a": _about(a, submitted[0], selection) | _scored(systems[0], found.a),
+        "b": _about(b, submitted[1], selection) | _scored(systems[1], found.b),
         "protocol": settings.protocol,
         "subset": videos[0].subset,
         "num_videos": len(videos),
         "num_instances": systems[0][0].num_instances,
         "num_missing": annotated - len(videos),
         "tiou": threshold_range(settings.tiou),
-        "a": _about(a, submitted[0], selection) | _scored(systems[0], found.a),
-        "b": _about(b, submitted[1], selection) | _scored(systems[1], found.b),
         "difference": found.difference,
         "low": found.interval.low,
         "high": found.interval.high,

@@ -126,6 +126,9 @@ def _locked(path: Path, folder: Path, *, shared: bool) -> Iterator[IO[bytes]]:
                 found = f"{file.read(300).decode(errors='replace') or 'another command'} at work in it"
                 hint = "wait until it has ended, or choose another folder"
                 raise BadInput(folder, found, "one command at a time in a folder", hint)
+            if (said := os.pread(file.fileno(), 1, 0)) not in (b"", b"`"):
+                found, hint = f"a file that begins with {said!r}", "move it away: um needs the name for its lock"
+                raise BadInput(path, found, "no such file", hint)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                     yield file

@@ -96,6 +96,10 @@ def read_text(path: Path, expected: str = "a text file", hint: str = "check the 
         at = f"byte {error.start} is not UTF-8 ({found})"
         save = f"save it as UTF-8: iconv -f {name} -t UTF-8 OLD > NEW" if name else "is this the right file?"
         raise BadInput(path, at, f"{expected} in UTF-8", save) from None
+    if encoding == "utf-8" and "\0" in text[:4096]:
+        found, name = _guess(content)
+        save = f"save it as UTF-8: iconv -f {name} -t UTF-8 OLD > NEW" if name else "is this the right file?"
+        raise BadInput(path, f"bytes that are 0 ({found})", f"{expected} in UTF-8", save)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -242,6 +246,16 @@ def _unfolded(node: yaml.Node, sizes: dict[int, float]) -> float:
 
 
 F = TypeVar("F", bound=BaseModel)
+WORDS = {  # for pydantic's own
+    "missing": "every key of its form",
+    "model_type": "a mapping",
+    "dict_type": "a mapping",
+    "list_type": "a list",
+    "string_type": "a text",
+    "invalid_key": "texts as keys",
+    "too_short": "at least one entry",
+    "too_long": "fewer entries",
+}
 
 
 class Form(BaseModel):
@@ -268,9 +282,13 @@ def validate(form: type[F], values: Any, where: str | Path, prefix: str = "") ->
         if first["type"] == "extra_forbidden":
             known = _known_keys(form, first["loc"])
             raise BadInput(where, f"unknown key {key}", f"one of {', '.join(known)}", "check the spelling") from None
-        expected = re.sub("^(Value error, )?(Input should be |expected )?", "", first["msg"])
+        said = re.sub("^(Value error, )?(Input should be |expected )?", "", first["msg"])
+        expected = WORDS.get(first["type"], said)
         found = f"no {key}" if first["type"] == "missing" else f"{key} = {quoted(first['input'])}"
-        raise BadInput(where, found.removeprefix(" = "), expected, getattr(form, "hint", Form.hint)) from None
+        hint = getattr(form, "hint", Form.hint)
+        if isinstance(first["input"], str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", first["input"]):
+            hint = "YAML takes this for a text: write a point and a sign, as 1.0e-4 or 1.0e+5"
+        raise BadInput(where, found.removeprefix(" = "), expected, hint) from None
     except (RecursionError, OverflowError):
         raise BadInput(where, "values beyond all bounds", form.__name__, getattr(form, "hint", Form.hint)) from None
 

@@ -179,15 +179,17 @@ class Train(Section):
     loss: Literal["mean_bce", "summed_ce"] = Field(
         "mean_bce", description="classification terms: the official code's mean BCE, or the paper's cross-entropy"
     )
-    loss_scale: float = Field(1.0, gt=0, description="weight of L_cls and L_be; C / 20 keeps THUMOS14's balance")
+    loss_scale: float = Field(
+        1.0, gt=0, le=1e6, description="weight of L_cls and L_be; C / 20 keeps THUMOS14's balance"
+    )
     uncertainty: Literal["snippets", "channels"] = Field(
         "snippets", description="L_um's mean: over the selected snippets, or (the seed's) over the channels"
     )
-    margin: float = Field(100.0, gt=0, description="m of the uncertainty loss")
-    alpha: float = Field(5e-4, ge=0, description="weight of the uncertainty loss L_um")
-    beta: float = Field(1.0, ge=0, description="weight of the background-entropy loss L_be")
-    lr: float = Field(1e-4, gt=0, description="Adam's learning rate")
-    weight_decay: float = Field(5e-4, ge=0, description="Adam's coupled L2 weight decay")
+    margin: float = Field(100.0, gt=0, le=1e6, description="m of the uncertainty loss")
+    alpha: float = Field(5e-4, ge=0, le=1e6, description="weight of the uncertainty loss L_um")
+    beta: float = Field(1.0, ge=0, le=1e6, description="weight of the background-entropy loss L_be")
+    lr: float = Field(1e-4, gt=0, le=1e3, description="Adam's learning rate")
+    weight_decay: float = Field(5e-4, ge=0, le=1e3, description="Adam's coupled L2 weight decay")
     min_snippets: int = Field(1, ge=1, le=1_000_000_000, description="shorter training videos are left out")
     batch_size: int = Field(16, ge=1, le=1_000_000, description="B, videos per step")
     iterations: int = Field(10_000, ge=1, le=1_000_000_000, description="optimiser steps")
@@ -221,10 +223,10 @@ class Localize(Section):
     outer_ratio: float = Field(
         0.25, gt=0, le=1000, description="lambda: outer part of a segment, per side, over its length"
     )
-    gamma: float = Field(0.2, ge=0, description="weight of the video-level class score")
+    gamma: float = Field(0.2, ge=0, le=1e6, description="weight of the video-level class score")
     nms: Literal["hard", "soft"] = Field("hard", description="drop overlapping segments, or lower scores (Gaussian)")
     nms_iou: float = Field(0.6, gt=0, le=1, description="hard: overlap from which a lower-scored segment is dropped")
-    nms_sigma: float = Field(0.3, gt=0, description="soft: scores fall by exp(-overlap^2 / sigma)")
+    nms_sigma: float = Field(0.3, gt=0, le=1e6, description="soft: scores fall by exp(-overlap^2 / sigma)")
     nms_plus_one: bool = Field(True, description="add 1 s to every length and overlap in NMS, as the official code")
     whole_video: bool = Field(False, description="a video without any segment gets one over its full length")
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from um.errors import BadInput
 from um.localize import Curves, curves, localize
 from um.model import UM
 from um.params import Localize
@@ -37,6 +38,9 @@ def predict(
     rows, labels = [], {}
     for name, features_TF in videos:
         video = curves(model, features_TF, settings)
+        if not all(np.isfinite(curve).all() for curve in video):
+            hint = "look at the range of its features: um features inspect"
+            raise BadInput(name, "scores that are NaN or infinite", "finite ones", hint)
         if look:
             look(name, video)
         found = localize(video, len(features_TF) * snippet_seconds, settings)

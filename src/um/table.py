@@ -18,9 +18,14 @@ from rich.text import Text
 from um.errors import printable
 from um.evaluation import bootstrap
 from um.evaluation.metrics import name_of
-from um.files import atomic
+from um.files import atomic, check_ours, held
 
 FORMS = ("md", "html", "tex")
+BEGINNINGS = {  # of the files that we write
+    "md": "<table>\n<thead>\n",
+    "html": '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Benchmark</title>\n',
+    "tex": "% needs \\usepackage{booktabs,graphicx}\n\\begin{table*}\n",
+}
 AVERAGE = "average"
 INTERVAL = f"{100 * bootstrap.LEVEL:.0f} % interval"
 SIMULATED = "SIMULATED features"
@@ -87,11 +92,15 @@ def write(out: Path, stem: str, groups: Sequence[Group], methods: Sequence[str],
         caption: below the table, before the versions it was written with.
     """
     figures = [figure for group in groups for figure in group.figures]
-    with atomic(out / f"{stem}.csv") as temporary:
-        pd.DataFrame(figures).to_csv(temporary, index=False, lineterminator="\n")
-    for form in FORMS:
-        with atomic(out / f"{stem}.{form}") as temporary:
-            temporary.write_text(_render(form, groups, _shown(figures, methods), caption), "utf-8")
+    with held(out, "um table"):
+        check_ours(out / f"{stem}.csv", ",".join(Figure._fields) + "\n")
+        for form in FORMS:
+            check_ours(out / f"{stem}.{form}", BEGINNINGS[form])
+        with atomic(out / f"{stem}.csv") as temporary:
+            pd.DataFrame(figures).to_csv(temporary, index=False, lineterminator="\n")
+        for form in FORMS:
+            with atomic(out / f"{stem}.{form}") as temporary:
+                temporary.write_text(_render(form, groups, _shown(figures, methods), caption), "utf-8")
     for group in groups:
         rows = [
             [method, *(group.cell(method, column) for column in group.columns)]

@@ -1,7 +1,9 @@
 """Using a model: on the test subset of a dataset (`um test`), and on anything (`um localize`)."""
 
 import logging
+import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from um.evaluation.metrics import accuracy, evaluate, missing
 from um.features.extract import extract
 from um.files import check_ours, held, write_json
 from um.forms import Spec, validate
+from um.journal import Journal
 from um.localize import Curves
 from um.model import UM
 from um.params import Features, Localize, Settings, Train
@@ -141,6 +144,10 @@ def localize(
     if header is None:
         raise BadInput(model_file, "a checkpoint without class names", "a model of um train", "use um test --data-dir")
     check_ours(out, BEGINNING)
+    if out.name == "predictions.json" and os.path.lexists(out.with_name("metrics.json")):
+        found, hint = "predictions of um test, with their metrics.json beside them", "choose another --out"
+        raise BadInput(out, found, "a file of its own", hint)
+    timelines = timelines and (out.is_file() or not out.exists())  # not beside /dev/null
     settings = validate(Localize, header.localize.model_dump() | changed, Path("command line"))
     model = model.to(device)
 
@@ -150,10 +157,14 @@ def localize(
     videos = by_id(path for path in inputs if not path.is_dir())
     made = [(path, loose_features(path, header.streams, header.snippet_seconds)) for path in inputs if path.is_dir()]
     places = [*((name, path) for name, path in videos.items()), *((name, path) for path, own in made for name in own)]
+    counts = Counter(name for name, _ in places)
     for name, where in places:  # before the long work
-        if sum(name == other for other, _ in places) > 1:
+        if counts[name] > 1:
             raise BadInput(where, f"the id {name} again", "every video once", "rename one of the two, or leave it out")
         _check_annotated(where, name, truth)
+    pictures = Journal(folder := out.with_name(f"{out.stem}-timelines"), folder / ".um.jsonl", "um localize").read()
+    if timelines:
+        pictures.refuse(f"{name}.png" for name, _ in places)
 
     named: dict[str, Tensor] = {}
     failures: dict[str, BadInput] = {}
@@ -169,13 +180,14 @@ def localize(
             else:
                 named[name] = torch.from_numpy(array).to(device)
 
-    for folder, features in made:
-        take(folder, features)
+    for place, features in made:
+        take(place, features)
     if videos:
         with tempfile.TemporaryDirectory() as scratch:
             spec, rows = header.features, Path(scratch)
-            failures |= extract(videos, rows, spec, weights(spec), str(device), strict=None)
-            if len(failures) < len(places):
+            unread = extract(videos, rows, spec, weights(spec), str(device), strict=None)
+            failures |= unread
+            if len(unread) < len(videos):
                 take(rows, loose_features(rows, header.streams))
     if not named:
         raise _left_out(failures, len(places), "no predictions were written")
@@ -189,12 +201,13 @@ def localize(
         rows_of = dict(list(predictions.groupby("video")))
         with progress("timelines", len(seen)) as step:
             for name, video in seen.items():
-                path = out.with_name(f"{out.stem}-timelines") / f"{name}.png"
                 duration = len(named[name]) * header.snippet_seconds
                 instances = truth.videos[video_id(name)].instances if truth else ()
                 segments = rows_of.get(name, predictions[:0])
-                timeline.draw(path, name, segments, video, header.classes, duration, instances)
+                with pictures.write(f"{name}.png") as path:
+                    timeline.draw(path, name, segments, video, header.classes, duration, instances)
                 step(name)
+        pictures.settle(pictures.entries)
     if failures:
         raise _left_out(failures, len(places), f"{out} has the others")
 

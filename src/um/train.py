@@ -20,9 +20,9 @@ from um.datasets.folder import Folder, untaught
 from um.datasets.subset import Subset, load_subset
 from um.errors import BadInput, some
 from um.evaluation.metrics import accuracy, evaluate
-from um.files import atomic, held, sweep
+from um.files import atomic, check_ours, held, sweep
 from um.forms import check_file, check_fits
-from um.loss import check_classes, um_loss
+from um.loss import Losses, check_classes, um_loss
 from um.model import UM
 from um.params import Settings
 from um.predict import predict
@@ -88,7 +88,10 @@ def open_run(folder: Folder, settings: Settings, seed: int) -> Run:
 
 
 STATE = b"um training state "  # and the sha256 of what follows
-PRODUCTS = ("last.safetensors", "best_on_test.safetensors", "selected.safetensors", "history.csv", "selected.csv")
+STATES = ("state.pt", "state_selected.pt")
+MODELS = ("last.safetensors", "best_on_test.safetensors", "selected.safetensors")
+LOSSES = ["iteration", *Losses._fields]
+HISTORIES = {"history.csv": [*LOSSES, "test_accuracy", "test_average_mAP"], "selected.csv": [*LOSSES, "held_out_loss"]}
 
 
 def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: None) -> None:
@@ -120,20 +123,14 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
 
 def _check_ours(out: Path) -> None:
     """Refuse to replace what `um train` did not write."""
-    for path in (out / name for name in PRODUCTS):
-        if path.is_symlink() or path.exists():
-            ours = checkpoint.is_ours(path) if path.suffix == ".safetensors" else _is_history(path)
-            if path.is_symlink() or not ours:
-                expected = "nothing, or what um train wrote, as it wrote it"
-                raise BadInput(
-                    path, "another file, or a damaged one", expected, "move it away, or choose another --out"
-                )
-
-
-def _is_history(path: Path) -> bool:
-    check_file(path, "a history of um train")
-    with path.open("rb") as file:
-        return file.read(len(b"iteration,")) == b"iteration,"
+    beginnings = {out / name: ",".join(columns) + "\n" for name, columns in HISTORIES.items()}
+    beginnings |= {out / name: STATE.decode() for name in STATES}
+    for path, beginning in beginnings.items():
+        check_ours(path, beginning)
+    for path in (out / name for name in MODELS):
+        if os.path.lexists(path) and not checkpoint.is_ours(path):
+            expected, hint = "nothing, or a model as um train wrote it", "move it away, or choose another --out"
+            raise BadInput(path, "another file, or a damaged one", expected, hint)
 
 
 def _check_memory(run: Run, out: Path) -> None:
@@ -260,7 +257,12 @@ def _train(
         features_BTF = train.batch(video_B, snippet_BT, batch_NF)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             output = model(features_BTF.float())
-        loss = um_loss(output, label_VC[video_B.to(device)], settings)
+        try:
+            loss = um_loss(output, label_VC[video_B.to(device)], settings)
+        except RuntimeError:  # PyTorch's of probabilities that are none
+            if output.action_score.isfinite().all() and output.background_score.isfinite().all():
+                raise
+            raise _diverged(state_file.parent, "outputs that are NaN or infinite", iteration) from None
         optimiser.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -273,8 +275,7 @@ def _train(
         means = dict(zip(loss._fields, torch.stack(losses).double().mean(dim=0).tolist(), strict=True))
         losses = []
         if not np.isfinite(means["total"]):
-            found = f"a loss that is {means['total']} by step {iteration}"
-            raise BadInput(state_file.parent, found, "finite losses", "look for NaN in the features, or lower --lr")
+            raise _diverged(state_file.parent, f"a loss that is {means['total']}", iteration)
         goodness, figures = look(model)
         history.append({"iteration": iteration} | means | figures)
         if goodness > best["goodness"]:
@@ -293,6 +294,11 @@ def _train(
         }
         _save(state_file, saved)
     return model.eval(), best, history
+
+
+def _diverged(out: Path, found: str, iteration: int) -> BadInput:
+    hint = "lower --lr, or look at the range of the features: um features inspect"
+    return BadInput(out, f"{found} by step {iteration}", "a training that converges", hint)
 
 
 def _write_csv(path: Path, history: History) -> None:
@@ -319,4 +325,7 @@ def _resumable(path: Path, identity: str) -> dict[str, Any] | None:
     if head != STATE + hashlib.sha256(content).hexdigest().encode():
         raise BadInput(path, "no state of a training, or a damaged one", expected, "move it away to begin anew")
     state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    return state if state["identity"] == identity else None
+    if state["identity"] != identity:
+        log.warning("%s: of a stopped run with other data or settings, which is given up: this one begins anew", path)
+        return None
+    return state

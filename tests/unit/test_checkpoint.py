@@ -152,6 +152,19 @@ def test_a_header_that_is_none(tmp_path, text):
         checkpoint.read(path, Train())
 
 
+def test_a_header_that_was_changed_is_refused(tmp_path):
+    path = tmp_path / "m.safetensors"
+    checkpoint.write(path, build(), header())
+
+    def change(head):
+        values = json.loads(head["__metadata__"]["um"])
+        head["__metadata__"]["um"] = json.dumps(values | {"classes": values["classes"][::-1]})
+
+    edit_header(path, change)
+    with pytest.raises(BadInput, match="other content than its sha256 says"):
+        checkpoint.read(path, Train())
+
+
 def test_a_model_of_simulated_features_says_so_and_others_are_as_before_there_was_the_key(tmp_path):
     for name, simulated in (("real", False), ("simulated", True)):
         checkpoint.write(tmp_path / name, build(), header(simulated=simulated))

@@ -195,6 +195,25 @@ def test_what_shards_cannot_decode_is_missing_of_the_whole(
     assert (out / "rgb/a.npy").is_file()
 
 
+def test_features_stay_until_others_can_be_made(
+    tmp_path: Path, videos: dict[str, Path], weights: dict[str, Path]
+) -> None:
+    out, cut = tmp_path / "out", tmp_path / "cut.safetensors"
+    cut.write_bytes(weights["rgb"].read_bytes()[:1000])
+    for folder, named, given in (
+        (tmp_path / "new", {"a": videos["train/a"]}, {"rgb": cut}),
+        (out, {"a": videos["train/a"]}, {"rgb": cut}),
+        (out, {"typo": tmp_path / "typo.mp4"}, weights),
+    ):
+        if folder == out and not out.exists():
+            extract(named, out, TINY, weights, "cpu")
+        before = content(out) if out.exists() else {}
+        with pytest.raises(BadInput):
+            extract(named, folder, TINY, given, "cpu")
+        assert (content(out) if out.exists() else {}) == before
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("name", ["3", "0-of-2", "3-of-2", "1-of-0", "-1-of-2", "1/2"])
 def test_a_shard_that_cannot_be(name: str) -> None:
     with pytest.raises(BadInput, match=r"--shard: found .*; expected 1-of-K to K-of-K"):

@@ -154,6 +154,60 @@ def test_files_of_others_are_not_replaced(project, tmp_path, verb, name):
     assert project(verb, tmp_path / "out")[0] == 0  # over its own
 
 
+COLUMNS = "iteration,loss\n1,2\n"
+
+
+@pytest.mark.parametrize("name", ["state_selected.pt", "history.csv", "selected.csv"])
+def test_files_that_look_like_ours_are_not_replaced(project, tmp_path, name):
+    path = tmp_path / "out/x" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(COLUMNS)
+    told(project("train", tmp_path / "out"), 2, str(path), "move it away")
+    assert tree(tmp_path / "out") == {"x": None, f"x/{name}": COLUMNS.encode()}
+
+
+def test_pictures_of_others_are_not_replaced(um, made, tmp_path):
+    words = [word for word in verbs(*made, tmp_path / "out")["localize"][:-1]]
+    (tmp_path / "out/p-timelines").mkdir(parents=True)
+    (tmp_path / "out/p-timelines/video_06.png").write_text("mine")
+    told(um(*words, tmp_path / "out/p.json"), 2, "video_06.png", "move it away")
+    assert tree(tmp_path / "out") == {"p-timelines": None, "p-timelines/video_06.png": b"mine"}
+    assert um(*words, "/dev/null")[0] == 0
+    assert not Path("/dev/null-timelines").exists()
+
+
+def test_results_of_another_verb_are_not_replaced(um, made, tmp_path):
+    from shutil import copytree
+
+    results = copytree(made[1].parent, tmp_path / "results")
+    before = tree(results)
+    compare, localize = (verbs(*made, tmp_path)[verb][:-1] for verb in ("compare", "localize"))
+    told(um(*compare, results / "metrics.json"), 2, "metrics.json", "move it away")
+    told(um(*localize, results / "predictions.json"), 2, "predictions.json", "choose another --out")
+    assert tree(results) == before
+
+
+def test_weights_of_others_are_not_taken_for_ours(um, tmp_path):
+    (tmp_path / "w.safetensors").write_text("mine")
+    told(um("weights", "--out", "w.safetensors"), 2, "w.safetensors", "sha256", "move it away")
+    assert (tmp_path / "w.safetensors").read_text() == "mine"
+
+
+def test_a_file_of_the_users_by_the_name_of_the_lock(project, tmp_path):
+    (tmp_path / "out/x").mkdir(parents=True)
+    (tmp_path / "out/x/.um.lock").write_text("mine")
+    told(project("train", tmp_path / "out"), 2, ".um.lock", "move it away")
+    assert (tmp_path / "out/x/.um.lock").read_text() == "mine"
+
+
+@pytest.mark.parametrize("option", ["--lr=1000", "--alpha=1e6", "--margin=1e6", "--lr=1e30"])
+def test_a_training_that_diverges(um, made, tmp_path, option):
+    told(um(*verbs(*made, tmp_path)["train"], option), 2) if "e30" in option else None
+    code, _, printed = um(*verbs(*made, tmp_path / "y")["train"], option)
+    assert code in (0, 2), printed
+    assert "a bug" not in printed
+
+
 @pytest.mark.parametrize("verb", ["localize", "evaluate", "compare"])
 def test_a_file_of_others_is_not_replaced(project, tmp_path, verb):
     path = tmp_path / "out/x"
@@ -193,6 +247,7 @@ def test_a_folder_is_written_by_one_command_at_a_time(project, tmp_path):
         (RecursionError(), 1, "a bug in um, not in your input: RecursionError"),
         (MemoryError(), 1, "out of memory"),
         (OSError(28, "No space left on device"), 1, "this machine: no space left on device"),
+        (KeyboardInterrupt(), 130, "stopped"),
     ],
 )
 @pytest.mark.parametrize("debug", [[], ["--debug"]])

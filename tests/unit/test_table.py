@@ -41,6 +41,16 @@ def make_annotations(path: Path) -> None:
     write_json(path, {"database": database})
 
 
+def test_tables_of_others_are_not_replaced(tmp_path, monkeypatch):
+    for name in ("benchmark.csv", "benchmark.html", "benchmark.md", "benchmark.tex"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_text("<!doctype html> mine")
+        with pytest.raises(BadInput, match=f"{name}: found another file"):
+            table.write(folder, "benchmark", [], [], "")
+        assert [path.read_text() for path in folder.iterdir()] == ["<!doctype html> mine"]
+
+
 def make_run(dataset: str, values: Params, seed: int, selection: str, run: str = "", left_out: str = "") -> None:
     """Real predictions and metrics: the ground truth moved at random."""
     videos = annotations.load(Path("data") / dataset / "annotations.json").subset("test")
@@ -390,13 +400,13 @@ def test_an_accuracy_is_bounded_by_the_segments_where_the_labels_are_not_stored(
         (put("average_mAP", 1.5), "average_mAP = 1.5; expected less than or equal to 1"),
         (put("accuracy", -0.5), "accuracy = -0.5; expected greater than or equal to 0"),
         (put("accuracy", None), "accuracy = None; expected a valid number"),
-        (put("mAP", []), "mAP = a list; expected a valid dict"),
+        (put("mAP", []), "mAP = a list; expected a mapping"),
         (put("mAP", "0.50", None), "mAP.0.50 = None; expected a valid number"),
-        (put("ap", {"a": 1.0}), "ap.a = 1.0; expected a valid list"),
+        (put("ap", {"a": 1.0}), "ap.a = 1.0; expected a list"),
         (put("num_videos", 10**1000), "num_videos = a number of more than a hundred digits"),
         (put("num_videos", True), "num_videos = True; expected a valid integer"),
         (put("num_instances", -1), "num_instances = -1; expected greater than or equal to 0"),
-        (put("tiou", None), "tiou = None; expected a valid list"),
+        (put("tiou", None), "tiou = None; expected a list"),
         (put("model", []), "model = a list"),
         (put("model", {"selection": "last", "seed": "1"}), "model.seed = '1'; expected a valid integer"),
         (lambda metrics: metrics.pop("ap"), "found no ap"),

@@ -195,7 +195,7 @@ def annotated(path: Path, *names: str) -> Path:
 
 def test_a_picture_of_every_video_lies_beside_the_predictions(um, folder, model):
     assert um("localize", folder, "--model-file", model, "--out", "some/found.json")[0] == 0
-    names = ["found-timelines/one.png", "found-timelines/v_abcdefghijk.png", "found.json"]
+    names = ["found-timelines/.um.jsonl", "found-timelines/one.png", "found-timelines/v_abcdefghijk.png", "found.json"]
     files = {str(path.relative_to("some")): path for path in sorted(Path("some").rglob("*.*"))}
     assert list(files) == names
     before = {name: path.read_bytes() for name, path in files.items()}
@@ -210,13 +210,13 @@ def test_pictures_show_the_segments_of_the_file_and_the_truth(um, folder, model,
     from um.report import timeline
 
     seen = {}
-    monkeypatch.setattr(timeline, "draw", lambda path, name, *rest: seen.update({name: (path, *rest)}))
+    monkeypatch.setattr(timeline, "draw", lambda path, name, *rest: path.touch() or seen.update({name: (name, *rest)}))
     truth = annotated(Path("truth.json"), "one", "abcdefghijk")  # ids count without v_
     assert um("localize", folder, "--model-file", model, "--out", "found.json", "--annotations", truth)[0] == 0
     results = json.loads(Path("found.json").read_text())["results"]
     assert list(seen) == list(results) == ["one", "v_abcdefghijk"]
-    for (path, found, _, classes, duration, instances), snippets in zip(seen.values(), (30, 12), strict=True):
-        expected = [(entry["label"], entry["score"], *entry["segment"]) for entry in results[path.stem]]
+    for (name, found, _, classes, duration, instances), snippets in zip(seen.values(), (30, 12), strict=True):
+        expected = [(entry["label"], entry["score"], *entry["segment"]) for entry in results[name]]
         assert found[["label", "score", "start", "end"]].apply(tuple, axis=1).tolist() == expected
         assert len(expected) > 0
         assert classes == CLASSES

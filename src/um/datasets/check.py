@@ -83,7 +83,8 @@ def find(given: str | Path) -> Path:
     if not path.is_dir():
         if path.exists():
             return path
-        raise BadInput(given, "no such file or dataset", "annotations", "um download --what annotations brings them")
+        hint = "um download --dataset NAME --what annotations brings those of a dataset"
+        raise BadInput(given, "no such file or dataset", "annotations", hint)
     files = [path / name for name in ("annotations.json", "gt.json") if (path / name).is_file()]
     if not files and not text_files(path):
         hint = "name the JSON file, or the folder of THUMOS'14's per-class files"

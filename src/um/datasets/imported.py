@@ -14,6 +14,7 @@ from um.errors import some
 from um.features import store
 from um.features.ledger import VERB, Ledger
 from um.files import held, sha256
+from um.journal import check_apart
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ def bring(
         for video in videos
         for stream in folder.streams
     }
+    check_apart(source, folder.features, out, "choose another --out")
     with held(out, VERB):
         ledger = Ledger(out, specification(folder), set(paths.values()))
         digest = lru_cache(sha256)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from um.errors import BadInput
-from um.features.ledger import VERB, Ledger, at_work
+from um.features.ledger import VERB, Ledger, at_work, says
 from um.features.prefetch import prefetch
 from um.features.shard import Shard
 from um.files import held, sha256
@@ -85,9 +85,16 @@ def extract(
     wanted = {path for files in paths.values() for path in files}
     spec = specification(settings, weights)
     with held(out, f"{VERB} --shard {shard}" if shard else VERB, shared=shard is not None):
+        networks = {}
+        made = os.path.lexists(out / "spec.json")
+        # features of other settings go: only if these can be made
+        if not says(out / "spec.json", spec) if made else not os.path.lexists(out / "shards"):
+            networks = _networks(settings, weights, device)
+        if videos and not any(video.is_file() for video in videos.values()) and made:
+            _source_sha256(next(iter(videos.values())))
         ledger = Ledger(out, spec, wanted, shard)
         with at_work(ledger):
-            return _extract(ledger, videos, paths, settings, weights, device, strict, decoders, missing or {})
+            return _extract(ledger, videos, paths, settings, weights, device, networks, strict, decoders, missing or {})
 
 
 def _extract(
@@ -97,6 +104,7 @@ def _extract(
     settings: Features,
     weights: Mapping[str, Path],
     device: str,
+    networks: "dict[str, Network]",
     strict: bool | None,
     decoders: int,
     missing: Mapping[str, str],
@@ -121,10 +129,7 @@ def _extract(
     )
     log.info("%d of %d videos are to be extracted", len(todo), len(paths))
     if todo:
-        from um.features.network import Network
-
-        networks = {stream: Network(settings, weights[stream], device, stream) for stream in streams}
-        for key, result in _run(todo, settings, networks, decoders):
+        for key, result in _run(todo, settings, networks or _networks(settings, weights, device), decoders):
             if isinstance(result, BadInput):
                 failures[key] = result
                 ledger.fail(key, todo[key][1], result)
@@ -142,6 +147,12 @@ def _extract(
         unread = {key: error.found for key, error in failures.items()}
         ledger.close(dict(sorted({**missing, **unread}.items())))
     return failures
+
+
+def _networks(settings: Features, weights: Mapping[str, Path], device: str) -> "dict[str, Network]":
+    from um.features.network import Network
+
+    return {stream: Network(settings, weights[stream], device, stream) for stream in settings.streams.split(",")}
 
 
 def relative_path(key: str, stream: str = "rgb") -> str:

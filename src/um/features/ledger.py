@@ -59,7 +59,7 @@ class Ledger:
         _check_links(folder, {path.rpartition("/")[0] for path in wanted} | {"shards"})
         make_folder(file.parent)
         self.stamp = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
-        same = self._says(spec)
+        same = says(self.spec, spec)
         self._failed: dict[tuple[str, str], BadInput] = {}
         self.entries = {path: entry for path, entry in self._read(same).items() if path in wanted}
         self.journal.refuse([INDEX, MISSING] if same else STATE)
@@ -87,13 +87,6 @@ class Ledger:
         if not same:
             with self.journal.write(SPEC) as temporary:
                 write_json(temporary, spec)
-
-    def _says(self, spec: dict[str, Any]) -> bool:
-        """Whether spec.json is that specification."""
-        try:
-            return bool(read_json(self.spec) == spec)
-        except BadInput:
-            return False
 
     def holds(self, path: str, source_sha256: str) -> bool:
         """Whether `path` is the product of that video, unchanged since."""
@@ -194,6 +187,14 @@ class Ledger:
             if os.path.lexists(self.index):
                 raise BadInput(error.where, error.found, error.expected, AWAY) from None
             return {}
+
+
+def says(path: Path, spec: dict[str, Any]) -> bool:
+    """Whether a spec.json is that specification."""
+    try:
+        return bool(read_json(path) == spec)
+    except BadInput:
+        return False
 
 
 @contextlib.contextmanager

