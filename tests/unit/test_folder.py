@@ -1,8 +1,10 @@
 """A dataset as a folder, in our layout and in the official code's."""
 
 import json
+import os
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ import torch
 from tiny import CLASSES, SNIPPET, make_dataset
 
 from um.datasets.folder import Folder, loose_features
+from um.datasets.inspection import inspect
 from um.datasets.subset import load_subset
 from um.errors import BadInput
+from um.files import sha256
 
 
 @pytest.mark.parametrize("official", [False, True])
@@ -126,6 +130,117 @@ def test_loose_features(tmp_path):
     (root / "features/test/flow/video_06.npy").unlink()
     with pytest.raises(BadInput, match="video_06"):
         loose_features(root / "features/test", ["rgb", "flow"])["video_06"]()
+
+
+def extracted(root, clock=None):
+    """Features as `um extract` leaves them, with spec.json and index.json beside the subsets."""
+    features = root / "features"
+    (features / "spec.json").write_text(json.dumps(clock or {"fps": 25, "window": 16}))
+    files = {path.relative_to(features).as_posix(): {"sha256": sha256(path)} for path in features.rglob("*.npy")}
+    value = {"spec": sha256(features / "spec.json"), "files": files}
+    (features / "index.json").write_text(json.dumps(value))
+    return features
+
+
+@pytest.mark.parametrize("given", ["features/test", ".", "../test", "test"])
+def test_loose_features_have_the_index_and_the_clock_of_the_folders_above(tmp_path, monkeypatch, given):
+    features = extracted(make_dataset(tmp_path / "d"))
+    here = {"features/test": tmp_path / "d", "test": features}.get(given, features / "test")
+    monkeypatch.chdir(here)
+    assert len([read() for read in loose_features(Path(given), ["rgb"], 0.64).values()]) == 4
+    shutil.copy(features / "test/rgb/video_07.npy", features / "test/rgb/video_06.npy")
+    named = loose_features(Path(given), ["rgb"], 0.64)
+    named["video_07"]()
+    with pytest.raises(BadInput, match=r"video_06\.npy: found another file than index"):
+        named["video_06"]()
+    extracted(tmp_path / "d", {"fps": 30, "window": 16, "stride": 4})
+    with pytest.raises(BadInput, match=r"0\.1333 s from row to row"):
+        loose_features(Path(given), ["rgb"], 0.64)
+    (features / "index.json").unlink()
+    with pytest.raises(BadInput, match=r"0\.1333 s from row to row"):
+        loose_features(Path(given), ["rgb"], 0.64)
+
+
+def test_an_index_above_that_is_of_other_files_is_no_matter(tmp_path):
+    features = extracted(make_dataset(tmp_path / "d"))
+    shutil.copytree(features / "test", features / "mine/test")
+    assert all(len(read()) for read in loose_features(features / "mine/test", ["rgb"], 1.0).values())
+    (features / "index.json").write_text("[]")
+    assert all(len(read()) for read in loose_features(features / "test", ["rgb"], 1.0).values())
+
+
+@pytest.mark.parametrize("given", ["", "features", "features/test/rgb"])
+def test_loose_features_one_folder_off(tmp_path, given):
+    root = make_dataset(tmp_path / "d")
+    with pytest.raises(BadInput, match=rf"name .*{root}/features/test($|\b)") as error:
+        loose_features(root / given, ["rgb"])
+    for named in error.value.hint.removeprefix("name ").split(" or "):
+        assert loose_features(Path(named), ["rgb"])
+
+
+@pytest.mark.parametrize("journal", ["journal.jsonl", "shards/1-of-2.jsonl"])
+def test_an_extraction_that_has_not_ended(tmp_path, journal):
+    features = extracted(make_dataset(tmp_path / "d"))
+    (features / journal).parent.mkdir(exist_ok=True)
+    (features / journal).write_text('["test/rgb/video_06.npy", {"sha256": "' + "0" * 64 + '"}]\n')
+    Folder(tmp_path / "d").check("train")
+    index = (features / "index.json").read_text()
+    (features / "index.json").unlink()
+    for opened in (lambda: Folder(tmp_path / "d"), lambda: loose_features(features / "test", ["rgb"])):
+        with pytest.raises(BadInput, match=f"has not ended .{journal} without index.json.*um extract. again"):
+            opened()
+    shutil.move(features, tmp_path / "whole")
+    (features / journal).parent.mkdir(parents=True)
+    (features / journal).write_text("")  # before the first video is done
+    with pytest.raises(BadInput, match="has not ended"):
+        Folder(tmp_path / "d")
+    shutil.rmtree(features)
+    shutil.move(tmp_path / "whole", features)
+    (features / "index.json").write_text(index)
+    Folder(tmp_path / "d").check("test")
+
+
+def test_somebody_elses_journal_is_no_matter(tmp_path):
+    root = make_dataset(tmp_path / "d")
+    (root / "features/journal.jsonl").write_text("Dear diary,\n")
+    Folder(root).check("train")
+
+
+@pytest.mark.parametrize("lists", [("train",), ("test",), ("train", "test")])
+def test_videos_of_both_train_and_test(tmp_path, lists):
+    root = make_dataset(tmp_path / "d")
+    for role in lists:
+        names = range(8) if role == "train" else range(5 if len(lists) == 1 else 6, 10)
+        (root / f"split_{role}.txt").write_text("\n".join(f"video_{number:02d}" for number in names))
+    told = r"2 videos \(video_06, video_07\)|1 video \(video_05\)"
+    for opened in (lambda: Folder(root).check("train"), lambda: Folder(root).check("test"), lambda: inspect(root)):
+        with pytest.raises(BadInput, match=rf"split_{lists[0]}\.txt: found ({told}).* in both train and test"):
+            opened()
+
+
+def test_an_empty_split_list_is_named(tmp_path):
+    root = make_dataset(tmp_path / "d")
+    (root / "split_test.txt").write_text(" \n")
+    with pytest.raises(BadInput, match=r"split_test\.txt: found no video ids"):
+        Folder(root).check("test")
+
+
+@pytest.mark.parametrize("closed", [".", "features", "features/test", "features/test/rgb"])
+def test_folders_that_may_not_be_read(tmp_path, closed):
+    if os.geteuid():
+        pytest.skip("only root can become somebody else")
+    root = make_dataset(tmp_path / "d")
+    for folder in {tmp_path, *tmp_path.parents} - {Path("/")}:
+        folder.chmod(folder.stat().st_mode | 0o055)
+    (root / closed).chmod(0o700)
+    os.seteuid(65534)
+    try:
+        for opened in (lambda: Folder(root), lambda: loose_features(root / "features/test", ["rgb"])):
+            with pytest.raises(PermissionError) as error:
+                opened()
+            assert str(root / closed) in str(error.value.filename)
+    finally:
+        os.seteuid(0)
 
 
 def test_the_public_sample(reference_data, tmp_path):

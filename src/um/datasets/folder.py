@@ -6,6 +6,7 @@ features/spec.json                  how the features were made, and their clock
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -212,16 +213,37 @@ class Folder:
 
 
 def listed(root: Path, annotations: Annotations, role: str) -> list[Video]:
-    """The `train` or `test` videos of a folder: those of its split list, or without one all of their subset."""
+    """The `train` or `test` videos of a folder: those of its split list, or without one all of their subset.
+
+    Raises:
+        BadInput: a split list that is empty, repeats ids or names unknown ones, or videos of both train and test.
+    """
+    split, ids = root / f"split_{role}.txt", _ids(root, annotations, role)
+    if os.path.lexists(split):
+        if not ids:
+            hint = f"list them, or remove the file to take all {role} videos of {annotations.path.name}"
+            raise BadInput(split, "no video ids", "at least one", hint)
+        if twice := sorted(name for name, count in Counter(ids).items() if count > 1):
+            raise BadInput(split, f"{some(twice)} twice", "every id once", "remove the repetition")
+        if unknown := [name for name in ids if name not in annotations.videos]:
+            raise BadInput(split, f"{some(unknown)} not annotated", "annotated ids", f"see {annotations.path}")
+    names = {role: f"split_{role}.txt" for role in ("train", "test")}
+    lists = [name for name in names.values() if os.path.lexists(root / name)]
+    other = "test" if role == "train" else "train"
+    if lists and (both := sorted(set(ids).intersection(_ids(root, annotations, other)))):
+        hint = f"remove them from {' or '.join(lists)}"
+        if len(lists) == 1:
+            bare = next(role for role in names if names[role] not in lists)
+            hint += f"; without {names[bare]}, the {bare} videos are those of {annotations.path.name}"
+        raise BadInput(root / lists[0], f"{some(both)} in both train and test", "no video in both", hint)
+    return [annotations.videos[name] for name in ids]
+
+
+def _ids(root: Path, annotations: Annotations, role: str) -> list[str]:
     split = root / f"split_{role}.txt"
     if not os.path.lexists(split):
-        return annotations.subset(role)
-    ids = [video_id(line) for line in read_text(split, "a list of video ids").split()]
-    if twice := sorted({name for name in ids if ids.count(name) > 1}):
-        raise BadInput(split, f"{some(twice)} twice", "every id once", "remove the repetition")
-    if unknown := [name for name in ids if name not in annotations.videos]:
-        raise BadInput(split, f"{some(unknown)} not annotated", "annotated ids", f"see {annotations.path}")
-    return [annotations.videos[name] for name in ids]
+        return [video.id for video in annotations.subset(role)]
+    return [video_id(line) for line in read_text(split, "a list of video ids").split()]
 
 
 def untaught(train: Iterable[Video], test: Iterable[Video]) -> list[str]:
@@ -241,17 +263,34 @@ def loose_features(
         snippet_seconds: of the model that they are for.
 
     Raises:
-        BadInput: no features there, an index.json that they do not fit, or a spec.json with another clock.
+        BadInput: no features there, an extraction that has not ended, an index.json that they do not fit, or a
+            spec.json with another clock; both may lie up to two folders above.
     """
+    if len(folder.parents) < 2 or ".." in folder.parts:  # what is above is looked at, too
+        folder = folder.resolve()
+    layouts.look(folder, 1)
     names = sorted(path.stem for path in folder.glob(f"{streams[0]}/*.npy") if not path.name.startswith("."))
+    files = {(name, stream): folder / stream / f"{name}.npy" for name in names for stream in streams}
+    above = layouts.covering(folder, list(files.values()))
+    layouts.check_ended(above, files.values())
     if not names:
-        raise BadInput(folder, f"no {streams[0]}/<id>.npy", "a folder of um extract", "um extract VIDEO… --out DIR")
-    specs = [path for path in (folder / "spec.json",) if path.is_file()]
+        raise BadInput(folder, f"no {streams[0]}/<id>.npy", "a folder of um extract", _elsewhere(folder, streams[0]))
+    specs = layouts.holders(above, files.values(), "spec.json")
     if specs and snippet_seconds is not None:
-        clocks.agree(specs[0], clocks.read(specs, None).spec.snippet_seconds, snippet_seconds, "the model")
-    stored = [layouts.npy(folder / stream / f"{name}.npy", name, stream) for name in names for stream in streams]
-    by_file = {array.file: array for array in layouts.indexed(folder, stored)}
-    return {name: partial(_joined, [by_file[folder / stream / f"{name}.npy"] for stream in streams]) for name in names}
+        clock = clocks.read(specs, None)
+        clocks.agree(str(clock.origin), clock.spec.snippet_seconds, snippet_seconds, "the model")
+    stored = [layouts.npy(file, name, stream) for (name, stream), file in files.items()]
+    by_file = {array.file: array for array in layouts.indexed(above, stored)}
+    return {name: partial(_joined, [by_file[files[name, stream]] for stream in streams]) for name in names}
+
+
+def _elsewhere(folder: Path, stream: str) -> str:
+    """What to name instead of a folder without features."""
+    patterns = (f"*/{stream}/*.npy", f"features/{stream}/*.npy", f"features/*/{stream}/*.npy")
+    below = {path.parent.parent for pattern in patterns for path in folder.glob(pattern)}
+    if folder.name == stream and any(folder.glob("*.npy")):
+        below.add(folder.parent)
+    return f"name {' or '.join(map(str, sorted(below)))}" if below else "um extract VIDEO… --out DIR"
 
 
 def _joined(stored: Sequence[layouts.Stored]) -> Features:

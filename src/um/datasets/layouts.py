@@ -15,7 +15,7 @@ Feature files lie in features/ or in the folder itself, directly or by subset.
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from um.errors import BadInput, some
 from um.features import store
 from um.files import sha256
 from um.forms import Index, check_file, check_fits, read_json, validate
+from um.journal import lines
 
 STREAMS = ("rgb", "flow")
 I3D = 1024  # columns of a single stream of Inception-I3D, which nobody splits in two
@@ -137,6 +138,8 @@ def recognise(root: Path) -> Layout:
         root, version = root.with_name(named[1]), named[2]
     if not root.is_dir():
         raise BadInput(root, "no such folder", "a dataset folder", "um download and um extract make one")
+    for folder in (root, *root.glob(f"*{wtalc.ANNOTATIONS}")):
+        look(folder)
     if version:
         described = [path for path in (root / f"annotations_{version}.json",) if path.is_file()]
     else:
@@ -152,7 +155,9 @@ def recognise(root: Path) -> Layout:
         version = single[1]
     folders = [root / f"features_{version}"] if version else [root / "features", root]
     for features in folders:
+        look(features, 2)
         found_here = {name: arrays for name, find in LAYOUTS.items() if (arrays := list(find(features)))}
+        check_ended(features, (array.file for arrays in found_here.values() for array in arrays))
         if len(found_here) > 1 and JOINT in found_here:
             found_here.pop(JOINT)  # any .npy looks like one
         if len(found_here) > 1:
@@ -162,6 +167,59 @@ def recognise(root: Path) -> Layout:
     others = [path.name for kind in FOREIGN for path in _files(folders[0], f"*.{kind}")]
     found = "no features in a known layout" + (f" but {some(sorted(others), 'file', 'files')}" if others else "")
     raise BadInput(folders[0], found, "feature files", "layouts are in docs/datasets.md")
+
+
+def look(folder: Path, depth: int = 0) -> None:
+    """List a folder and those in it, as a glob takes one that may not be read for an empty one.
+
+    Raises:
+        PermissionError: one may not be listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            below = [entry.path for entry in entries if depth and not entry.name.startswith(".") and entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for path in sorted(below):
+        look(Path(path), depth - 1)
+
+
+def check_ended(features: Path, files: Iterable[Path]) -> None:
+    """Refuse features that `um extract` is still writing, or was stopped at: a journal of it, and no index.json.
+
+    Raises:
+        BadInput: there are such.
+    """
+    files = list(files)
+    names = ("journal.jsonl", "shards")
+    for path in sorted({path for name in names for path in holders(features, files, name)}):
+        found = [path] if path.is_file() else sorted(path.glob("*-of-*.jsonl"))
+        if found and not os.path.lexists(path.with_name("index.json")) and _ours(found[0]):
+            told = f"an extraction that has not ended ({found[0].relative_to(path.parent)} without index.json)"
+            hint = f"run the same `um extract` again; without {path.name}, features are taken as they are"
+            raise BadInput(path.parent, told, "a finished one", hint)
+
+
+def _ours(journal: Path) -> bool:
+    try:
+        lines(journal)
+    except BadInput:  # somebody else's
+        return False
+    return True
+
+
+def covering(folder: Path, files: Sequence[Path]) -> Path:
+    """The folder, or one up to two levels above it whose index.json or spec.json is of these files in it, too."""
+    return next((above for above in reversed(folder.parents[:2]) if _covers(above, files)), folder)
+
+
+def _covers(folder: Path, files: Sequence[Path]) -> bool:
+    try:
+        content = read_json(folder / "index.json")
+    except BadInput:  # none, or a damaged one, which is told where the clock is ours
+        return store.made(folder).keys() >= {"fps", "window"}
+    listed = content.get("files") if isinstance(content, dict) else None
+    return isinstance(listed, dict) and any(file.relative_to(folder).as_posix() in listed for file in files)
 
 
 def holders(features: Path, files: Iterable[Path], name: str) -> list[Path]:
@@ -196,7 +254,7 @@ def _listed(array: Stored, folder: Path, index: Index) -> Stored:
     entry = index.files.get(array.file.relative_to(folder).as_posix())
     if entry:
         return replace(array, load=partial(store.load, array.file, entry.sha256))
-    hint = "move it away; without an index.json beside them, features are taken as they are"
+    hint = "move it away; without index.json and journal.jsonl beside them, features are taken as they are"
     unlisted = BadInput(array.file, f"a file that {folder / 'index.json'} does not list", "listed files", hint)
 
     def refuse() -> NDArray[Any]:
