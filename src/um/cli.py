@@ -48,6 +48,7 @@ FeatureFps = Annotated[
 ]
 FeatureWindow = Annotated[Optional[int], typer.Option(help="frames that a row of them saw; default: the same, or 16")]  # noqa: UP045
 FeatureStride = Annotated[Optional[int], typer.Option(help="frames from row to row; default: the window")]  # noqa: UP045
+INTERRUPTED = 130
 AS_PUBLISHED = ("official", "paper", "seed")  # variants that are what they are
 SHARD = "one of K processes that share the videos and the folder; when all have ended, one run without it"
 ISSUES = "the issue tracker of the repository it came from"
@@ -495,17 +496,18 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold bytes that are no text
     try:
-        sys.exit(app(params.check_words(translate(words)), standalone_mode=False) or 0)
+        code = app(params.check_words(translate(words)), standalone_mode=False) or 0
     except (typer.Abort, KeyboardInterrupt):
-        print("um: stopped; run it again to go on", file=sys.stderr)
-        sys.exit(130)
+        code = INTERRUPTED
     except Exception as error:
         code, line = ending(error, debug)
         if debug:
             traceback.print_exc()
         if line:
             print(f"um: {line}", file=sys.stderr)
-        sys.exit(code)
+    if code == INTERRUPTED:  # typer's way to tell it
+        print("um: stopped; run it again to go on", file=sys.stderr)
+    sys.exit(code)
 
 
 def ending(error: Exception, debug: bool = False) -> tuple[int, str]:

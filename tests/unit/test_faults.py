@@ -167,7 +167,7 @@ def test_files_that_look_like_ours_are_not_replaced(project, tmp_path, name):
 
 
 def test_pictures_of_others_are_not_replaced(um, made, tmp_path):
-    words = [word for word in verbs(*made, tmp_path / "out")["localize"][:-1]]
+    words = verbs(*made, tmp_path / "out")["localize"][:-1]
     (tmp_path / "out/p-timelines").mkdir(parents=True)
     (tmp_path / "out/p-timelines/video_06.png").write_text("mine")
     told(um(*words, tmp_path / "out/p.json"), 2, "video_06.png", "move it away")
