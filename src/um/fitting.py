@@ -10,7 +10,7 @@ from typing import Literal
 
 import pandas as pd
 
-from um.datasets.annotations import FEW, FRACTION, NOT_SECONDS, SLACK, UNITS, Annotations, Video
+from um.datasets.annotations import FEW, FRACTION, NOT_SECONDS, SLACK, UNITS, Annotations, Video, fractions
 from um.errors import BadInput, some
 from um.submission import Submission
 
@@ -125,6 +125,9 @@ def _check_times(path: Path, rows: pd.DataFrame, truth: Annotations, videos: Seq
     found = f"times {ratio:.3g} times the {what} (median)"
     if (rows["start"] > length_R + SLACK).all() and (stated or ratio >= much):
         raise BadInput(path, f"{found}; no prediction begins before the end of its video", "seconds", UNITS)
+    if ratio >= much and fractions(*_ends(rows, videos)):
+        found = f"{found}, where no time of any instance is beyond 1: fractions of the video"
+        raise BadInput(path, found, f"seconds, here and in {truth.path}", UNITS)
     if ratio >= much:
         log.warning("%s: %s: are they seconds? %s", path, found, UNITS)
     elif rows["end"].max() <= FRACTION and length_R.median() >= NOT_SECONDS:
@@ -134,6 +137,13 @@ def _check_times(path: Path, rows: pd.DataFrame, truth: Annotations, videos: Seq
     elif len(rows) >= FEW and ratio <= 1 / NOT_SECONDS and _apart(rows, videos):
         hint = f"give both in seconds: {UNITS}"
         raise BadInput(path, f"{found}; no prediction overlaps any instance", f"seconds, as in {truth.path}", hint)
+
+
+def _ends(rows: pd.DataFrame, videos: Sequence[Video]) -> tuple[list[float], list[float]]:
+    """Of every instance of the predicted videos, and of the last prediction for its video."""
+    last = {str(name): float(end) for name, end in rows.groupby("video")["end"].max().items()}
+    pairs = [(i.end, last[video.id]) for video in videos if video.id in last for i in video.instances]
+    return [end for end, _ in pairs], [end for _, end in pairs]
 
 
 def _apart(rows: pd.DataFrame, videos: Sequence[Video]) -> bool:

@@ -210,6 +210,24 @@ def test_annotations_in_another_unit_that_nothing_overlaps(scored, truth, factor
     assert f"no prediction overlaps any instance; expected seconds, as in {truth}" in error
 
 
+def test_annotations_in_fractions_without_durations_are_refused(scored, truth):
+    path = predictions(truth)
+
+    def scale(entry):
+        for item in entry["annotations"]:
+            item["segment"] = [second / 30 for second in item["segment"]]
+        del entry["duration"]
+
+    edit(truth, scale)
+    content = read_json(path)  # an early one, so that the file's end is not before all
+    content["results"]["video_test_0000001"].append({"label": "Diving", "score": 0.1, "segment": [0, 2]})
+    path.write_text(json.dumps(content))
+    code, error, _ = scored(path)
+    assert code == 2
+    assert "found times 30 times the ends of the last instances (median), where no time of any instance is" in error
+    assert f"expected seconds, here and in {truth}" in error
+
+
 def test_poor_predictions_count(scored, truth):
     """All too early, but for one that meets an instance of another label; and none that meets one, but all over."""
     path = predictions(truth, times=1 / 12)

@@ -185,8 +185,9 @@ def _accepted(path: Path, listed: list[Entry]) -> Annotations:
         videos[entry.video.id] = entry.video
     if found := not_seconds(videos.values()):
         raise BadInput(path, found, "seconds", UNITS)
-    for group in spellings(videos.values()):
-        log.warning("%s: labels that differ only in case or blanks are different classes: %s", path, group)
+    if alike := spellings(videos.values()):
+        told = ", ".join(alike[:3]) + (", …" if len(alike) > 3 else "")
+        log.warning("%s: labels that differ only in case or blanks are different classes: %s", path, told)
     if past := [video.id for video in videos.values() if past_end(video) > SLACK]:
         log.warning("%s: instances past the end of %s, which are kept as they are", path, some(past))
     return Annotations(path, videos)
