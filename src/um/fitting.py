@@ -10,7 +10,7 @@ from typing import Literal
 
 import pandas as pd
 
-from um.datasets.annotations import NOT_SECONDS, SLACK, Annotations, Video
+from um.datasets.annotations import FEW, FRACTION, NOT_SECONDS, SLACK, UNITS, Annotations, Video, fractions
 from um.errors import BadInput, some
 from um.submission import Submission
 
@@ -49,17 +49,17 @@ def fitted(
         unlisted: whether predictions for other videos count, or are left out.
 
     Raises:
-        BadInput: no video, no label or no time in common.
+        BadInput: no video, no label or no time in common with those that are evaluated.
     """
     rows = submitted.predictions
     ids = {video.id for video in videos}
     inside = rows["video"].isin(ids)
-    if not submitted.videos:
-        log.warning("%s: no prediction for any video", path)
-    elif not ids.intersection(submitted.videos):
+    if submitted.videos and not ids.intersection(submitted.videos):
         _refuse_videos(path, submitted.videos, truth, videos)
-    _check_labels(path, rows["label"], truth)
-    _check_times(path, rows[inside], videos)
+    if not inside.any():
+        log.warning("%s: no prediction for any video", path)
+    _check_labels(path, rows["label"], truth, videos)
+    _check_times(path, rows[inside], truth, videos)
     if not inside.all():
         _tell_unlisted(path, rows["video"][~inside], truth, ids, unlisted)
     return rows[inside].reset_index(drop=True) if unlisted == "ignore" else rows
@@ -88,22 +88,30 @@ def _refuse_videos(path: Path, names: Sequence[str], truth: Annotations, videos:
     raise BadInput(path, found, expected, "name them as the annotations do")
 
 
-def _check_labels(path: Path, predicted: "pd.Series[str]", truth: Annotations) -> None:
-    known = {label for video in truth.videos.values() for label in video.labels}
+def _check_labels(path: Path, predicted: "pd.Series[str]", truth: Annotations, videos: Sequence[Video]) -> None:
+    known = {label for video in videos for label in video.labels}
+    elsewhere = {label for video in truth.videos.values() for label in video.labels}
     counts = Counter(predicted.tolist())
     unknown = sorted(set(counts) - known)
     if not unknown:
         return
-    told = ", ".join(f"{label[:80]!r}: {counts[label]:,}{nearest(label, sorted(known))}" for label in unknown[:3])
+
+    def about(label: str) -> str:
+        other = " (in other subsets only)" if label in elsewhere else ""
+        return f"{label[:80]!r}: {counts[label]:,}{other}{nearest(label, sorted(known))}"
+
+    told = ", ".join(map(about, unknown[:3]))
     told += ", …" if len(unknown) > 3 else ""
     if len(unknown) == len(counts):
         expected = f"labels as in {truth.path}: {some(sorted(known), 'label', 'labels')}"
-        raise BadInput(path, f"no label of the annotations, but {told}", expected, "name them as the annotations do")
+        raise BadInput(
+            path, f"no label of the evaluated videos, but {told}", expected, "name them as the annotations do"
+        )
     count = sum(counts[label] for label in unknown)
-    log.warning("%s: left out %s, as no annotation has their labels: %s", path, _predictions(count), told)
+    log.warning("%s: left out %s, as no evaluated video has their labels: %s", path, _predictions(count), told)
 
 
-def _check_times(path: Path, rows: pd.DataFrame, videos: Sequence[Video]) -> None:
+def _check_times(path: Path, rows: pd.DataFrame, truth: Annotations, videos: Sequence[Video]) -> None:
     """Against durations; where these are unknown, against the last instance, which may lie far before the end."""
     length = {video.id: max(video.duration or 0.0, video.last) for video in videos}
     stated = all(video.duration is not None for video in videos)
@@ -115,13 +123,35 @@ def _check_times(path: Path, rows: pd.DataFrame, videos: Sequence[Video]) -> Non
     much = TOO_LONG if stated else NOT_SECONDS
     what = "durations of their videos" if stated else "ends of the last instances"
     found = f"times {ratio:.3g} times the {what} (median)"
-    hint = "divide frames by the frame rate, milliseconds by 1000"
     if (rows["start"] > length_R + SLACK).all() and (stated or ratio >= much):
-        raise BadInput(path, f"{found}; no prediction begins before the end of its video", "seconds", hint)
+        raise BadInput(path, f"{found}; no prediction begins before the end of its video", "seconds", UNITS)
+    if ratio >= much and fractions(*_ends(rows, videos)):
+        found = f"{found}, where no time of any instance is beyond 1: fractions of the video"
+        raise BadInput(path, found, f"seconds, here and in {truth.path}", UNITS)
     if ratio >= much:
-        log.warning("%s: %s: are they seconds? %s", path, found, hint)
-    elif rows["end"].max() <= 1 and length_R.median() > 10:
+        log.warning("%s: %s: are they seconds? %s", path, found, UNITS)
+    elif rows["end"].max() <= FRACTION and length_R.median() >= NOT_SECONDS:
+        if len(rows) >= FEW:
+            raise BadInput(path, f"{found}; no time beyond 1: fractions of the video", "seconds", UNITS)
         log.warning("%s: no time beyond 1: seconds are expected, not fractions of the video", path)
+    elif len(rows) >= FEW and ratio <= 1 / NOT_SECONDS and _apart(rows, videos):
+        hint = f"give both in seconds: {UNITS}"
+        raise BadInput(path, f"{found}; no prediction overlaps any instance", f"seconds, as in {truth.path}", hint)
+
+
+def _ends(rows: pd.DataFrame, videos: Sequence[Video]) -> tuple[list[float], list[float]]:
+    """Of every instance of the predicted videos, and of the last prediction for its video."""
+    last = {str(name): float(end) for name, end in rows.groupby("video")["end"].max().items()}
+    pairs = [(i.end, last[video.id]) for video in videos if video.id in last for i in video.instances]
+    return [end for end, _ in pairs], [end for _, end in pairs]
+
+
+def _apart(rows: pd.DataFrame, videos: Sequence[Video]) -> bool:
+    """Whether no prediction of any label meets an instance of its video, of `FEW` instances or more."""
+    groups = {str(name): group for name, group in rows.groupby("video")}
+    pairs = [(groups[video.id], i) for video in videos if video.id in groups for i in video.instances]
+    met = (((rows["start"] <= i.end) & (rows["end"] >= i.start)).any() for rows, i in pairs)
+    return len(pairs) >= FEW and not any(met)
 
 
 def _tell_unlisted(path: Path, names: "pd.Series[str]", truth: Annotations, ids: set[str], unlisted: Unlisted) -> None:

@@ -98,7 +98,7 @@ ODD_ENTRIES = {  # one entry → whether every verb refuses the file
     "without length": ({"c": video(segments=[(2, 2)])}, False),
     "twice": ({"c": video(segments=[(1, 2)] * 2)}, False),
     "no duration": ({"c": video(duration=None)}, False),
-    "text numbers": ({"c": video(segments=[("0.5", "1")], duration="10")}, False),
+    "text numbers": ({"c": video(segments=[("0.5", "1.5")], duration="10")}, False),
     "ambiguous reversed": ({"c": video(ambiguous=[[3, 2]])}, True),
     "unknown keys": ({"c": video(fps=25.0, duration_frame=250, label_id=3)}, False),
     "subset in capitals": ({"c": video(" Validation ")}, False),
@@ -164,6 +164,31 @@ def test_times_in_frames_or_milliseconds_are_told_with_their_ratio(tmp_path, fac
         annotations.load(path)
     assert error.value.found in "\n".join(told(path)[1])
     assert told(path)[0]
+
+
+def test_times_that_are_fractions_of_the_video_are_refused(tmp_path):
+    database = {f"v{i}": video("val", segments=[(0.25, 0.5), (0.75, 1)]) for i in range(5)} | {"a": video()}
+    path = write(tmp_path, database)
+    with pytest.raises(BadInput, match="no time of 11 instances beyond 1 s: times are fractions of the video") as error:
+        annotations.load(path)
+    bad, lines = told(path)
+    assert bad
+    assert f"error  {error.value.found}: 6 videos (v0, v1, v2, …)" in lines
+    for few in ({"v0": database["v0"]}, {name: entry | {"duration": 1.5} for name, entry in database.items()}):
+        annotations.load(write(tmp_path, few))
+
+
+@pytest.mark.parametrize("other", ["Run", "run ", " RUN", "r un", "r\u00a0un", "ｒｕｎ"])
+def test_labels_that_differ_only_in_case_or_blanks(tmp_path, caplog, other):
+    """An error of the check and a warning of the others, which keep them apart."""
+    path = write(tmp_path, GOOD | {"c": video(label=other), "d": video("val", label=other)})
+    bad, lines = told(path)
+    assert bad
+    (line,) = wrong(lines)
+    both = " and ".join(f"{label!r}: 2" for label in sorted(["run", other]))
+    assert line == f"error  labels that differ only in case or blanks: 1 class ({both})"
+    assert len({label for v in annotations.load(path).videos.values() for label in v.labels}) == 2
+    assert caplog.messages == [f"{path}: labels that differ only in case or blanks are different classes: {both}"]
 
 
 def test_actionformers_file_is_read_with_one_warning(reference_data, actionformer, um, caplog):

@@ -65,6 +65,13 @@ def scored(um, truth, caplog):
     return run
 
 
+def edit(truth, change):
+    content = read_json(truth)
+    for entry in content["database"].values():
+        change(entry)
+    truth.write_text(json.dumps(content))
+
+
 def average():
     return json.loads(Path("m.json").read_text())["average_mAP"]
 
@@ -136,10 +143,14 @@ def test_videos_of_another_subset_count_unless_they_are_ignored(scored, truth):
 def test_labels_of_another_spelling(scored, truth, other):
     code, _, (told,) = scored(predictions(truth, label=lambda name, i: other if name == "CricketShot" else name))
     assert code == 0
-    assert f"left out 5 predictions, as no annotation has their labels: {other!r}: 5 (perhaps 'CricketShot')" in told
+    assert (
+        f"left out 5 predictions, as no evaluated video has their labels: {other!r}: 5 (perhaps 'CricketShot')" in told
+    )
     code, error, _ = scored(predictions(truth, label=lambda name, i: f"{name.lower()}s"))
     assert code == 2
-    assert "found no label of the annotations, but 'cricketshots': 5 (perhaps 'CricketShot'), 'divings': 5" in error
+    assert (
+        "found no label of the evaluated videos, but 'cricketshots': 5 (perhaps 'CricketShot'), 'divings': 5" in error
+    )
 
 
 def test_integer_labels(scored, truth):
@@ -156,20 +167,109 @@ def test_times_that_cannot_overlap_are_refused_with_their_ratio(scored, truth, t
     assert "hint: divide frames by the frame rate, milliseconds by 1000" in error
 
 
-def test_times_far_past_the_end_and_fractions_are_told(scored, truth):
+def test_times_far_past_the_end_are_told(scored, truth):
     code, _, (told,) = scored(predictions(truth, times=4))
     assert code == 0
     assert "times 2.67 times the durations of their videos (median): are they seconds?" in told
-    code, _, (told,) = scored(predictions(truth, times=1 / 30))
+
+
+@pytest.mark.parametrize("durations", [True, False])
+def test_fractions_of_the_video_are_refused(scored, truth, durations):
+    if not durations:
+        edit(truth, lambda entry: entry.pop("duration"))
+    path = predictions(truth, times=1 / 30)
+    code, error, _ = scored(path)
+    assert code == 2
+    assert "no time beyond 1: fractions of the video; expected seconds" in error
+    assert "multiply fractions by the duration" in error
+    kept = {"results": {"video_test_0000001": read_json(path)["results"]["video_test_0000001"]}}
+    path.write_text(json.dumps(kept))  # two predictions may lie there by chance
+    code, _, (told,) = scored(path)
     assert code == 0
     assert "no time beyond 1: seconds are expected, not fractions of the video" in told
 
 
-def test_without_durations_the_last_instance_bounds_what_can_overlap(scored, truth):
-    content = json.loads(truth.read_text())
-    for entry in content["database"].values():
+@pytest.mark.parametrize("durations", [True, False])
+@pytest.mark.parametrize("factor", [25, 1000])
+def test_annotations_in_another_unit_that_nothing_overlaps(scored, truth, factor, durations):
+    """Frames or milliseconds, with durations to match or without."""
+    path = predictions(truth)
+
+    def scale(entry):
+        entry["duration"] *= factor
+        for item in entry["annotations"]:
+            item["segment"] = [factor * second for second in item["segment"]]
+        if not durations:
+            del entry["duration"]
+
+    edit(truth, scale)
+    code, error, _ = scored(path)
+    assert code == 2
+    ratio = (20 / 30 if durations else 1) / factor
+    assert f"found times {ratio:.3g} times the" in error
+    assert f"no prediction overlaps any instance; expected seconds, as in {truth}" in error
+
+
+def test_annotations_in_fractions_without_durations_are_refused(scored, truth):
+    path = predictions(truth)
+
+    def scale(entry):
+        for item in entry["annotations"]:
+            item["segment"] = [second / 30 for second in item["segment"]]
         del entry["duration"]
+
+    edit(truth, scale)
+    content = read_json(path)  # an early one, so that the file's end is not before all
+    content["results"]["video_test_0000001"].append({"label": "Diving", "score": 0.1, "segment": [0, 2]})
+    path.write_text(json.dumps(content))
+    code, error, _ = scored(path)
+    assert code == 2
+    assert "found times 30 times the ends of the last instances (median), where no time of any instance is" in error
+    assert f"expected seconds, here and in {truth}" in error
+
+
+def test_poor_predictions_count(scored, truth):
+    """All too early, but for one that meets an instance of another label; and none that meets one, but all over."""
+    path = predictions(truth, times=1 / 12)
+    content = read_json(path)
+    content["results"]["video_test_0000003"].append({"label": "Diving", "score": 0.1, "segment": [1, 2.5]})
+    path.write_text(json.dumps(content))
+    assert scored(path) == (0, "", [])
+    assert average() == 0
+    assert scored(predictions(truth, times=0.4, shift=20.5)) == (0, "", [])
+
+
+def test_labels_that_only_another_subset_has(scored, truth):
+    """They are no classes of the evaluation: as if no annotation had them."""
+    content = read_json(truth)
+    content["database"]["video_train_0000001"]["annotations"][0]["label"] = "Diving "
+    content["database"]["video_train_0000002"]["annotations"][0]["label"] = "Golf"
     truth.write_text(json.dumps(content))
+    spelled = "labels that differ only in case or blanks are different classes: 'Diving': 12 and 'Diving ': 1"
+    code, error, _ = scored(predictions(truth, label=lambda name, i: "Diving "))
+    assert code == 2
+    assert "no label of the evaluated videos, but 'Diving ': 10 (in other subsets only) (perhaps 'Diving')" in error
+    code, _, told = scored(predictions(truth, label=lambda name, i: "Golf" if (name, i) == ("Diving", 0) else name))
+    assert code == 0
+    assert len(told) == 2
+    assert spelled.split(": ")[0] in told[0]
+    assert "left out 1 prediction, as no evaluated video has their labels: 'Golf': 1 (in other subsets only)" in told[1]
+
+
+def test_a_file_with_validation_videos_only_is_evaluated_as_its_hint_says(scored, truth):
+    path = predictions(truth)
+    content = read_json(truth)
+    kept = {k: v | {"subset": "Validation"} for k, v in content["database"].items() if v["subset"] == "test"}
+    truth.write_text(json.dumps({"database": kept}))
+    code, error, _ = scored(path)
+    assert code == 2
+    assert "no test videos among validation" in error
+    assert error.endswith("hint: choose with --subset validation\n")
+    assert scored(path, "--subset", "validation") == (0, "", [])
+
+
+def test_without_durations_the_last_instance_bounds_what_can_overlap(scored, truth):
+    edit(truth, lambda entry: entry.pop("duration"))
     assert scored(predictions(truth, shift=60)) == (0, "", [])  # the video may go on
     code, error, _ = scored(predictions(truth, times=25))
     assert code == 2
@@ -190,7 +290,7 @@ def test_an_empty_file_scores_0_and_leaves_nothing_to_drop(scored, truth):
 def test_videos_in_which_nothing_was_found_score_0(scored, truth):
     path = truth.with_name("predictions.json")
     path.write_text(json.dumps({"results": {f"video_test_000000{i}": [] for i in range(1, 6)}}))
-    assert scored(path) == (0, "", [])
+    assert scored(path) == (0, "", [f"{path}: no prediction for any video"])
     assert average() == 0
 
 

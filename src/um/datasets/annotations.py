@@ -2,7 +2,9 @@
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -28,6 +30,9 @@ FORM = '{"subset": text, "annotations": [{"label": text, "segment": [start, end]
 COMPARE = "compare the entry with docs/datasets.md"
 SECONDS = "segments are seconds from the start of the video"
 NOT_SECONDS = 5  # times of which the median is this many durations are not seconds
+FRACTION = 1.05  # of a video: the last end, if times are fractions and some reach a little past the end
+FEW = 3  # with fewer instances, or predictions, chance may look like another unit
+UNITS = "divide frames by the frame rate, milliseconds by 1000; multiply fractions by the duration"
 LONGEST_ID, LONGEST_LABEL = 251, 500  # bytes, for names of files; characters
 PREFIXED = re.compile(r"v_[\w-]{11}")
 UNFIT = re.compile(r"[/\\\x00-\x1f\x7f]|^\.{0,2}$|^\s|\s$")
@@ -70,7 +75,7 @@ class Annotations:
     path: Path
     videos: dict[str, Video]
 
-    def subset(self, role: str) -> list[Video]:
+    def subset(self, role: str, hint: str = "check the subset names") -> list[Video]:
         """The videos used for `train` or `test`.
 
         A file without `train` follows THUMOS14: it trains on `val` and tests on `test`. Any other file follows
@@ -81,9 +86,7 @@ class Annotations:
         test = "val" if "val" in names and train != "val" else "test"
         videos = self._of({"train": train, "test": test}[role])
         if not videos:
-            raise BadInput(
-                self.path, f"no {role} videos among {self._known()}", "at least one", "check the subset names"
-            )
+            raise BadInput(self.path, f"no {role} videos among {self._known()}", "at least one", hint)
         return videos
 
     def named(self, subset: str) -> list[Video]:
@@ -97,7 +100,9 @@ class Annotations:
 
     def evaluated(self, subset: str | None) -> list[Video]:
         """The videos of a subset by its name; of the one that the layout tests on without a name."""
-        return self.subset("test") if subset is None else self.named(subset)
+        if subset is not None:
+            return self.named(subset)
+        return self.subset("test", f"choose with --subset {next(iter(self.videos.values())).subset}")
 
     def _of(self, name: str) -> list[Video]:
         return [video for video in self.videos.values() if SUBSETS.get(video.subset, video.subset) == name]
@@ -146,7 +151,7 @@ def load(path: Path) -> Annotations:
 
     A video may also have `"ambiguous": [[start, end]]`: segments that are neither an instance nor background. Keys that
     are not named here are ignored. Instances past the end of their video stay as they are, as the official evaluators
-    have them, with a warning.
+    have them, with a warning. Labels that differ only in case or blanks stay different classes, with a warning too.
 
     A folder is read as that of THUMOS'14's own files: `<class>_<subset>.txt` with lines of video, start and end.
 
@@ -179,7 +184,10 @@ def _accepted(path: Path, listed: list[Entry]) -> Annotations:
             raise BadInput(entry.where, found, expected, hint)
         videos[entry.video.id] = entry.video
     if found := not_seconds(videos.values()):
-        raise BadInput(path, found, "seconds", "divide frames by the frame rate, milliseconds by 1000")
+        raise BadInput(path, found, "seconds", UNITS)
+    if alike := spellings(videos.values()):
+        told = ", ".join(alike[:3]) + (", …" if len(alike) > 3 else "")
+        log.warning("%s: labels that differ only in case or blanks are different classes: %s", path, told)
     if past := [video.id for video in videos.values() if past_end(video) > SLACK]:
         log.warning("%s: instances past the end of %s, which are kept as they are", path, some(past))
     return Annotations(path, videos)
@@ -193,11 +201,13 @@ def past_end(video: Video) -> float:
 
 
 def not_seconds(videos: Iterable[Video]) -> str:
-    """What shows that times are frames or milliseconds; empty where nothing does.
+    """What shows that times are frames, milliseconds or fractions of the video; empty where nothing does.
 
     Single instances past the end are known from public files. More than half of all, and far past it, are not.
     """
     pairs = [(i, video.duration) for video in videos if video.duration for i in video.instances]
+    if fractions([i.end for i, _ in pairs], [duration for _, duration in pairs]):
+        return f"no time of {len(pairs):,} instances beyond 1 s: times are fractions of the video"
     after = sum(instance.start > duration for instance, duration in pairs)
     if 2 * after <= len(pairs):
         return ""
@@ -205,6 +215,29 @@ def not_seconds(videos: Iterable[Video]) -> str:
     if ratio < NOT_SECONDS:
         return ""
     return f"{after:,} of {len(pairs):,} instances after the end of their video: times are {ratio:.3g} times durations"
+
+
+def fractions(ends: Sequence[float], lengths: Sequence[float]) -> bool:
+    """Whether times are fractions of videos of these lengths in seconds: `FEW` or more, not all of them whole."""
+    return (
+        len(ends) >= FEW
+        and max(ends) <= FRACTION
+        and median(lengths) >= NOT_SECONDS
+        and any(end != int(end) for end in ends)
+    )
+
+
+def spellings(videos: Iterable[Video]) -> list[str]:
+    """Labels that differ only in case or blanks, with their instances: `'Jump': 1 and 'jump': 9`, one text by class."""
+    counts = Counter(instance.label for video in videos for instance in video.instances)
+    groups: dict[str, list[str]] = {}
+    for label in sorted(counts):
+        groups.setdefault(_folded(label), []).append(label)
+    return [" and ".join(f"{s[:30]!r}: {counts[s]:,}" for s in group) for group in groups.values() if len(group) > 1]
+
+
+def _folded(label: str) -> str:
+    return re.sub(r"[\s_]+", "", HIDDEN.sub("", unicodedata.normalize("NFKC", label)).casefold())
 
 
 def _number(value: Any) -> Any:

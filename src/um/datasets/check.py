@@ -1,7 +1,8 @@
 """What is wrong with a file of annotations, all of it and not only the first: `um data check`.
 
 The files are read by `um.datasets.annotations`, whose flaws are errors here: what every other verb refuses. Errors too
-are labels that training cannot learn. Notes are what public files are known for.
+are labels that training cannot learn, and those that it would take for different classes by case or blanks. Notes are
+what public files are known for.
 """
 
 from collections import Counter
@@ -21,6 +22,7 @@ from um.datasets.annotations import (
     entries_of,
     not_seconds,
     past_end,
+    spellings,
     text_files,
 )
 from um.errors import BadInput, plain, some
@@ -121,6 +123,7 @@ def examine(listed: list[Entry], classes: Iterable[str] = ()) -> list[Finding]:
     unknown = sorted(labels - (set(classes) or taught or labels))
     bare = [video.id for video in videos if not _instances(video)]
     other = not_seconds(videos)
+    timed = [video.id for video in videos if video.duration and video.instances]
     past = {video.id: past_end(video) for video in videos}
 
     def copies(video: Video) -> int:
@@ -128,7 +131,8 @@ def examine(listed: list[Entry], classes: Iterable[str] = ()) -> list[Finding]:
 
     findings = [
         *(Finding(True, kind, [name for of, name in flaws if of == kind]) for kind in dict(flaws)),
-        Finding(True, other, [name for name, by in past.items() if by > SLACK] if other else []),
+        Finding(True, other, timed if other else []),
+        Finding(True, "labels that differ only in case or blanks", spellings(videos), ("class", "classes")),
         Finding(True, "unknown labels", unknown, ("label", "labels")),
         Finding(True, f"without a label in {train}", [name for name in bare if name in trained]),
         Finding(False, f"past the end by more than {SLACK:g} s", [name for name, by in past.items() if by > SLACK]),
