@@ -230,6 +230,8 @@ def test_folders_that_may_not_be_read(tmp_path, closed):
     if os.geteuid():
         pytest.skip("only root can become somebody else")
     root = make_dataset(tmp_path / "d")
+    (root / "features/test/itself").symlink_to("itself")
+    assert len(loose_features(root / "features/test", ["rgb"])) == len(Folder(root).check("test")[0])
     for folder in {tmp_path, *tmp_path.parents} - {Path("/")}:
         folder.chmod(folder.stat().st_mode | 0o055)
     (root / closed).chmod(0o700)

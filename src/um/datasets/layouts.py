@@ -177,11 +177,17 @@ def look(folder: Path, depth: int = 0) -> None:
     """
     try:
         with os.scandir(folder) as entries:
-            below = [entry.path for entry in entries if depth and not entry.name.startswith(".") and entry.is_dir()]
+            below = [entry.path for entry in entries if depth and _is_folder(entry)]
     except (FileNotFoundError, NotADirectoryError):
         return
     for path in sorted(below):
         look(Path(path), depth - 1)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Or a link to one; a link to itself is none. Hidden ones don't count."""
+    linked = entry.is_symlink() and Path(entry.path).is_dir()
+    return not entry.name.startswith(".") and (linked or entry.is_dir(follow_symlinks=False))
 
 
 def check_ended(features: Path, files: Iterable[Path]) -> None:
