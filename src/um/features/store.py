@@ -19,7 +19,10 @@ Features = npt.NDArray[np.floating]
 
 EXPECTED = "floats (T, D)"
 HINT = "extract the video again"
-RESTORE = "um extract makes it again as listed; without index.json and journal.jsonl beside them, features are taken as they are"
+RESTORE = (
+    "um extract makes it again as listed; "
+    "without index.json and journal.jsonl beside them, features are taken as they are"
+)
 MAGIC = b"\x93NUMPY"
 LONGEST_HEADER = 10_000  # bytes; numpy's own limit
 EMPTY = 1_000_000  # the most that the other axes of an array without values may come to
