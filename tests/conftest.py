@@ -4,16 +4,21 @@ from pathlib import Path
 import pytest
 
 
+RECORDS = ("test_faults.py", "test_provenance.py")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes share the tests: those of a file stay together, and those of workflow/, which build one demo.
+    """Two processes share the tests: those of a file stay together, and those of workflow/ in two halves.
 
-    The latter come first: they take longest, and alone at the end they would leave one process idle.
+    These come first, as they take longest. Each half builds the demo once.
     """
     items.sort(key=lambda item: item.path.parent.name != "workflow")
     for item in items:
-        group = item.path.parent if item.path.parent.name == "workflow" else item.path
-        item.add_marker(pytest.mark.xdist_group(str(group)))
+        group = str(item.path)
+        if item.path.parent.name == "workflow":
+            group = f"{item.path.parent} {item.path.name in RECORDS}"
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
