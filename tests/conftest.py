@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-
 RECORDS = ("test_faults.py", "test_provenance.py")
 
 
