@@ -723,7 +723,7 @@ def resumed_at(left: list[int]) -> list[str | None]:
 @pytest.mark.parametrize("seed", range(8))
 def test_kills_at_random_bytes(server, tmp_path, seed):
     dice, content, target = random.Random(seed), noise(3_000_003, seed), tmp_path / "file"
-    url = server.serve("/file", Answer(content, rate=2e7))
+    url = server.serve("/file", Answer(content, rate=4e6))
     left = kill_and_repeat(url, target, content, at_sizes(target, dice, 400_000, 6))
     assert len(left) == 6
     assert server.ranges("/file") == resumed_at(left)
