@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import pickle
-import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from um.errors import BadInput, some
+from um import tensors
+from um.errors import BadInput
 from um.files import atomic
 from um.forms import Form, Sha256, check_file, parse_json, validate
 from um.model import UM
@@ -83,19 +81,19 @@ class Header(Form):
 
 def write(path: Path, model: UM, header: Header) -> None:
     """Write a model file; equal models give equal bytes."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(model.state_dict().items())}
+    state = {name: value.detach().cpu().contiguous() for name, value in sorted(model.state_dict().items())}
     head = header.model_dump(exclude={"weights"})
     if not header.simulated:
         del head["simulated"]
-    head["weights"] = _digest(tensors, head)
+    head["weights"] = _digest(state, head)
     with atomic(path) as temporary:
-        temporary.write_bytes(save(tensors, {"um": json.dumps(head, sort_keys=True)}))
+        temporary.write_bytes(save(state, {"um": json.dumps(head, sort_keys=True)}))
 
 
-def _digest(tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> str:
+def _digest(state: Mapping[str, Tensor], head: Mapping[str, Any]) -> str:
     rest = {name: value for name, value in head.items() if name != "weights"}
     digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
-    for name, value in sorted(tensors.items()):
+    for name, value in sorted(state.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.contiguous().view(torch.uint8).numpy().data if value.numel() else b"")
     return digest.hexdigest()
@@ -126,7 +124,7 @@ def read(path: Path, settings: Train) -> tuple[UM, Header | None]:
         settings = header.train
     else:
         state = _published(path)
-    _check_weights(path, state)
+    tensors.check(path, state, EXPECTED, HINT)
     try:
         D, F, _ = state["embed.weight"].shape
         C = state["classifier.weight"].shape[0]
@@ -163,42 +161,14 @@ def _ours(path: Path) -> tuple[dict[str, Tensor], Header] | None:
     return state, header
 
 
-def _check_weights(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Refuse what PyTorch would convert, or unfold, without a word."""
-    size = path.stat().st_size
-    if sum(value.numel() * value.element_size() for value in state.values()) > size:
-        raise BadInput(path, "tensors larger than the file", EXPECTED, HINT)
-    if empty := [name for name, value in state.items() if not value.numel()]:
-        raise BadInput(path, f"{some(empty, 'tensor', 'tensors')} without a value", EXPECTED, HINT)
-    if other := [f"{value.dtype}" for value in state.values() if not value.is_floating_point()]:
-        raise BadInput(path, f"weights of {other[0]}", f"{EXPECTED}, whose weights are floats", HINT)
-    if bad := [name for name, value in state.items() if not value.isfinite().all()]:
-        found = f"NaN or infinite values in {some(bad, 'tensor', 'tensors')}"
-        raise BadInput(path, found, "finite weights", "the training diverged: train again with a lower --lr")
-
-
 def _published(path: Path) -> dict[str, Tensor]:
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:  # PyTorch's own are not compressed
-                if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-                    raise BadInput(path, "no weights (an archive that unfolds)", EXPECTED, HINT)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (BadInput, MemoryError):
-        raise
-    except pickle.UnpicklingError:
-        raise BadInput(path, "no weights (not tensors alone)", EXPECTED, HINT) from None
-    except Exception as error:  # a hostile or damaged stream can fail anywhere in the unpickler
-        found = f"no weights ({(str(error).splitlines() or [type(error).__name__])[0][:80]})"
-        raise BadInput(path, found, EXPECTED, HINT) from None
+    state = tensors.read(path, EXPECTED, HINT)
     if not isinstance(state, dict):
         raise BadInput(path, type(state).__name__, EXPECTED, HINT)
     if other := [name for name in state if not isinstance(name, str) or name not in PUBLISHED]:
         names = [name if isinstance(name, str) else f"a {type(name).__name__}" for name in other]
         raise BadInput(path, f"keys {', '.join(names[:3])}", EXPECTED, HINT)
     for name, value in state.items():
-        if not isinstance(value, Tensor) or value.layout != torch.strided:
+        if not isinstance(value, Tensor):
             raise BadInput(path, f"{name} that is no tensor", EXPECTED, HINT)
     return {PUBLISHED[name]: value for name, value in state.items()}

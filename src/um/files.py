@@ -101,7 +101,7 @@ def held(folder: Path, verb: str, *, shared: bool = False) -> Iterator[None]:
                 _say(lock, f"`{verb}` (process {os.getpid()} on {platform.node()})", path)
                 yield
             finally:
-                if not shared or _flock(lock, shared=False):
+                if not shared or flock(lock, shared=False):
                     path.unlink(missing_ok=True)
     finally:
         with suppress(OSError):  # folders that an error left empty
@@ -121,7 +121,7 @@ def _say(lock: IO[bytes], text: str, path: Path) -> None:
 def _locked(path: Path, folder: Path, *, shared: bool) -> Iterator[IO[bytes]]:
     while True:
         with open(path, "a+b", buffering=0, opener=_no_link) as file:
-            if not _flock(file, shared=shared):
+            if not flock(file, shared=shared):
                 file.seek(0)
                 found = f"{file.read(300).decode(errors='replace') or 'another command'} at work in it"
                 hint = "wait until it has ended, or choose another folder"
@@ -140,7 +140,7 @@ def _no_link(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
-def _flock(file: IO[bytes], *, shared: bool) -> bool:
+def flock(file: IO[bytes], *, shared: bool) -> bool:
     """Lock an open file if nobody else has; True too where the file system knows no locks."""
     try:
         import fcntl

@@ -259,7 +259,7 @@ def _train(
             output = model(features_BTF.float())
         try:
             loss = um_loss(output, label_VC[video_B.to(device)], settings)
-        except RuntimeError:  # PyTorch's of probabilities that are none
+        except RuntimeError:  # PyTorch refuses NaN as a probability
             if output.action_score.isfinite().all() and output.background_score.isfinite().all():
                 raise
             raise _diverged(state_file.parent, "outputs that are NaN or infinite", iteration) from None

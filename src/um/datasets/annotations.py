@@ -156,7 +156,7 @@ def load(path: Path) -> Annotations:
     A folder is read as that of THUMOS'14's own files: `<class>_<subset>.txt` with lines of video, start and end.
 
     Raises:
-        BadInput: not that form, a subset that is none of `SUBSETS`, an id twice or that is a path, a segment that is
+        BadInput: not that form, a subset outside `SUBSETS`, an id that is repeated or a path, a segment that is
             reversed or before the start, or times that are not seconds.
     """
     return _accepted(path, entries(path))

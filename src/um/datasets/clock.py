@@ -72,7 +72,7 @@ def read(specs: Sequence[Path], option: Spec | None) -> Clock:
     """The clock of features from the spec.json files beside them, and options.
 
     Raises:
-        BadInput: a spec.json that is none, or two statements that differ.
+        BadInput: an invalid spec.json, or two statements that differ.
     """
     said = [Clock(load(Spec, path), path, path.with_name("index.json").is_file()) for path in specs]
     said += [Clock(option, "the command line")] if option else []

@@ -89,7 +89,7 @@ class Folder:
         """How the features count time: by spec.json, by options, or else as public ones do.
 
         Raises:
-            BadInput: a spec.json that is none, or statements that differ.
+            BadInput: an invalid spec.json, or statements that differ.
         """
         return clocks.read(self.specs, self._option)
 

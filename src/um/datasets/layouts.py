@@ -48,7 +48,7 @@ class Stored:
         streams: what its columns hold, in equal shares, side by side.
         file: that holds it, alone or with others.
         where: file, and place in it where it holds more than one.
-        shape: reads (T, F) alone; a (T, F) that is none is BadInput.
+        shape: reads (T, F) alone; another shape is BadInput.
         load: reads the array, unchecked.
     """
 
@@ -239,7 +239,7 @@ def indexed(features: Path, arrays: Iterable[Stored]) -> Iterator[Stored]:
     """The arrays; those with an index.json of ours beside them are compared with it when they are read.
 
     Raises:
-        BadInput: an index.json that is none, or of another spec.json.
+        BadInput: an invalid index.json, or one of another spec.json.
     """
     arrays = list(arrays)
     indexes: dict[Path, Index] = {}

@@ -1,7 +1,6 @@
 """Recognisers with pretrained weights, built through mmengine configs and mmaction2's registry."""
 
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,7 +82,7 @@ def _config(path: Path) -> Any:
 
 
 def _load(recognizer: Any, path: Path) -> None:
-    import torch
+    from um import tensors
 
     state = _read(path)
     needed = {key: value.shape for key, value in recognizer.state_dict().items()}
@@ -94,35 +93,28 @@ def _load(recognizer: Any, path: Path) -> None:
     if wrong:
         found = f"{len(wrong)} weights missing, unknown or of another shape, {wrong[0]} among them"
         raise BadInput(path, found, f"weights of {type(recognizer.backbone).__name__}", "choose the backbone they fit")
-    for key, value in state.items():
-        if key.endswith("num_batches_tracked"):
-            continue
-        if not value.is_floating_point() or value.layout is not torch.strided:
-            raise BadInput(path, f"{value.dtype} in {key}", "dense floating-point weights", "choose another file")
-        values = value.float()
-        if not values.isfinite().all() or (key.endswith("running_var") and (values < 0).any()):
-            raise BadInput(path, f"{key} with NaN, infinite or impossible values", "finite weights", "is it whole?")
+    used = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    tensors.check(path, used, "pretrained weights", "choose another file")
+    if wrong := [key for key, value in used.items() if key.endswith("running_var") and (value < 0).any()]:
+        raise BadInput(path, f"{wrong[0]} below 0", "variances", "choose another file")
     recognizer.load_state_dict(state, strict=False)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from um import tensors
+
+    expected, hint = "safetensors or a PyTorch checkpoint of tensors", "is the file whole?"
     check_file(path, "pretrained weights", "`um weights` fetches the default ones")
-    size = path.stat().st_size
-    check_fits(path, size, "weights", "is this the right file?")
-    try:
-        if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors":
+        check_fits(path, path.stat().st_size, "weights", hint)
+        try:
             return load_file(path)
-        if zipfile.is_zipfile(path):  # PyTorch stores, and does not compress
-            with zipfile.ZipFile(path) as archive:
-                if sum(member.file_size for member in archive.infolist()) > size:
-                    raise ValueError("members larger than the file")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a file that is none can fail anywhere in the unpickler
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BadInput(path, first, "safetensors or a PyTorch checkpoint of tensors", "is the file whole?") from None
+        except SafetensorError as error:
+            raise BadInput(path, f"no weights ({error})", expected, hint) from None
+    content = tensors.read(path, expected, hint)
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     if not isinstance(state, dict) or not state or not all(map(_is_weight, state.items())):
         raise BadInput(path, "no state_dict of tensors", "an mmengine checkpoint", "choose another file")

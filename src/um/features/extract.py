@@ -3,7 +3,7 @@
 Beside the features lie `spec.json` (everything their values depend on), `index.json` (sha256 of every
 file and of its video; absent unless complete), `missing.tsv` (videos that could not be read, with the
 reason; absent if none) and `journal.jsonl` (the index as far as it got). Several processes may share
-the work: each is a shard, and when all are done one that is none writes what is of the whole folder.
+the work: each is a shard, and when all are done, one run without a shard writes what belongs to the whole folder.
 """
 
 # N snippets of a batch, T snippets of a video, D features

@@ -10,7 +10,6 @@ or an earlier list of videos left there stays known.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -26,7 +25,7 @@ import numpy.typing as npt
 from um.errors import BadInput, some
 from um.features import store
 from um.features.shard import NAME, Shard
-from um.files import make_folder, sha256, sweep, write_json
+from um.files import flock, make_folder, sha256, sweep, write_json
 from um.forms import Index, Listed, load, read_json
 from um.journal import AWAY, Journal, check_name, lines
 
@@ -207,26 +206,16 @@ def at_work(ledger: Ledger) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if ledger.shard:
             own = stack.enter_context(ledger.journal.file.open("ab"))
-            if not _lock(own):
+            if not flock(own, shared=False):
                 raise BadInput(ledger.folder, f"shard {ledger.shard} at work", "it once", "wait until it has ended")
             for other in sorted(set(ledger.shards.glob("*.jsonl")) - {ledger.journal.file}):
                 specs = [line["spec"] for line in lines(other) if isinstance(line, dict) and "spec" in line]
                 if specs and specs[-1] != ledger.stamp:
                     with other.open("ab") as file:
-                        if not _lock(file):
+                        if not flock(file, shared=False):
                             found = f"shard {other.stem} at work with other settings"
                             raise BadInput(ledger.folder, found, "one specification", "wait, or choose another folder")
         yield
-
-
-def _lock(file: Any) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        pass
-    return True
 
 
 def _check(path: str) -> None:

@@ -1,0 +1,58 @@
+"""PyTorch checkpoints of others: read without running what they hold, or unfolding more than their bytes."""
+
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from um.errors import BadInput, some
+from um.forms import check_fits
+
+
+def read(path: Path, expected: str, hint: str) -> Any:
+    """What `torch.save` wrote, on the CPU: tensors and plain values only.
+
+    Raises:
+        BadInput: another file, or one whose archive is compressed, as PyTorch's own are not.
+    """
+    size = path.stat().st_size
+    check_fits(path, size, "weights", hint)
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if sum(member.file_size for member in archive.infolist()) > size:
+                    raise ValueError("an archive larger than its file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except pickle.UnpicklingError:
+        raise BadInput(path, "no weights (not tensors alone)", expected, hint) from None
+    except Exception as error:  # a hostile or damaged stream can fail anywhere in the unpickler
+        found = f"no weights ({(str(error).splitlines() or [type(error).__name__])[0][:80]})"
+        raise BadInput(path, found, expected, hint) from None
+
+
+def check(path: Path, weights: Mapping[str, Tensor], expected: str, hint: str) -> None:
+    """Refuse what PyTorch would convert, or unfold, silently.
+
+    Raises:
+        BadInput: sparse, empty, integer, NaN or infinite weights, or more values than the file has bytes for.
+    """
+    size = path.stat().st_size
+    if sparse := [name for name, value in weights.items() if value.layout != torch.strided]:
+        raise BadInput(path, f"{some(sparse, 'sparse tensor', 'sparse tensors')}", f"{expected}, all dense", hint)
+    if sum(value.numel() * value.element_size() for value in weights.values()) > size:
+        raise BadInput(path, "tensors larger than the file", expected, hint)
+    if empty := [name for name, value in weights.items() if not value.numel()]:
+        raise BadInput(path, f"{some(empty, 'tensor', 'tensors')} without a value", expected, hint)
+    if other := [str(value.dtype) for value in weights.values() if not value.is_floating_point()]:
+        raise BadInput(path, f"weights of {other[0]}", f"{expected}, whose weights are floats", hint)
+    if bad := [name for name, value in weights.items() if not value.float().isfinite().all()]:
+        raise BadInput(path, f"NaN or infinite values in {some(bad, 'tensor', 'tensors')}", "finite weights", hint)
