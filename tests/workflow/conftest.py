@@ -35,6 +35,11 @@ class Workspace:
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         return subprocess.run(command, cwd=self.root, env=self.environment, text=True, **streams)
 
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start a command in a session of its own, to be killed with all that it starts; its output goes nowhere."""
+        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen(command, cwd=self.root, env=self.environment, start_new_session=True, **streams)
+
     def done(self, *command: str) -> str:
         """What a command prints that has to succeed."""
         result = self.run(*command)

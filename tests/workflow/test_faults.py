@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -156,14 +155,7 @@ def test_a_fault_is_named_and_its_advice_works(workspace, built, verb, fault):
 
 def killed(workspace: Workspace, verb: str, seconds: float, child: str = "") -> bool:
     """Kill a verb and all it has started some seconds after its start, or that of one of its children."""
-    job = subprocess.Popen(
-        ["um", verb],
-        cwd=workspace.root,
-        env=workspace.environment,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    job = workspace.start("um", verb)
     while child and job.poll() is None and not any(child in line for line in commands(job.pid)):
         time.sleep(0.01)
     time.sleep(seconds)

@@ -235,14 +235,7 @@ def test_dvc_drives_snakemake(workspace):
 def test_a_killed_training_goes_on_to_the_same_bytes(workspace):
     target, folder = "models/demo/seed0/last.safetensors", workspace / "models/demo/seed0"
     workspace.change("overrides.demo.train.iterations", 200)
-    job = subprocess.Popen(
-        ["snakemake", target],
-        cwd=workspace.root,
-        env=workspace.environment,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    job = workspace.start("snakemake", target)
     while not (folder / "state.pt").exists():
         assert job.poll() is None
         time.sleep(0.01)

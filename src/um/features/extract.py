@@ -22,6 +22,7 @@ from um.features.ledger import VERB, Ledger, at_work, says
 from um.features.prefetch import prefetch
 from um.features.shard import Shard
 from um.files import held, sha256
+from um.forms import check_file
 from um.journal import check_name
 from um.params import Features
 from um.progress import progress
@@ -204,8 +205,7 @@ def specification(settings: Features, weights: Mapping[str, Path]) -> dict[str, 
 
 
 def _source_sha256(video: Path) -> str:
-    if not video.is_file():
-        raise BadInput(video, "a folder" if video.is_dir() else "no such file", "a video file", "check the path")
+    check_file(video, "a video file")
     return sha256(video)
 
 

@@ -15,6 +15,7 @@ import av
 from av.format import Flags
 
 from um.errors import BadInput
+from um.forms import check_file
 
 REFETCH = "fetch it again, or play it to see what is wrong"
 
@@ -71,9 +72,7 @@ def opened(path: Path) -> Iterator[Any]:
     Raises:
         BadInput: no file, or none that FFmpeg opens.
     """
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "a pipe or a device" if path.exists() else "no such file"
-        raise BadInput(path, found, "a video file", "check the path")
+    check_file(path, "a video file")
     _check_tables(path)
     with reading(path):
         # `file:`, as a colon in a name would be taken for a protocol; old cameras' titles are not UTF-8
