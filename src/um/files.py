@@ -88,6 +88,7 @@ def held(folder: Path, verb: str, *, shared: bool = False) -> Iterator[None]:
     """Keep other commands out of a folder while this one writes it; `shared` admits others that share it, too.
 
     The lock is a hidden file in the folder, which goes when the command ends; one that a kill left behind holds nobody.
+    What a kill left half written in the folder itself is deleted.
 
     Raises:
         BadInput: another command is at work there; it says which.
@@ -99,6 +100,8 @@ def held(folder: Path, verb: str, *, shared: bool = False) -> Iterator[None]:
         with _locked(path, folder, shared=shared) as lock:
             try:
                 _say(lock, f"`{verb}` (process {os.getpid()} on {platform.node()})", path)
+                if not shared:
+                    sweep(folder.glob(".um-*"))
                 yield
             finally:
                 if not shared or flock(lock, shared=False):

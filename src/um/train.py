@@ -20,7 +20,7 @@ from um.datasets.folder import Folder, untaught
 from um.datasets.subset import Subset, load_subset
 from um.errors import BadInput, some
 from um.evaluation.metrics import accuracy, evaluate
-from um.files import atomic, check_ours, held, sweep
+from um.files import atomic, check_ours, held
 from um.forms import check_file, check_fits
 from um.loss import Losses, check_classes, um_loss
 from um.model import UM
@@ -117,7 +117,6 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
     _check_memory(run, out)
     with held(out, "um train"):
         _check_ours(out)
-        sweep(out.glob(".*"))
         _fit(run, out, device, report)
 
 

@@ -212,7 +212,7 @@ def unknown_weights(workspace: Workspace) -> None:
 EVALUATE = "snakemake --config only=evaluate dataset=demo seed=0 -- evaluate"
 ADVICE: dict[str, tuple[Callable[[Workspace], object], str, int]] = {  # state, command, which of the named commands
     "work for DVC": (lambda w: w.change("overrides.demo.evaluate.tiou", "0.5:0.7:0.1"), "um restore", 0),
-    "files that Snakemake does not know": (unknown_weights, "um record", 1),
+    "files that Snakemake does not know": (unknown_weights, "um record", 2),
     "no model for the stage": (lambda w: (w / MODEL).unlink(), EVALUATE, 0),
 }
 

@@ -302,7 +302,7 @@ def _open(out: Path, spec: dict[str, Any]) -> None:
         raise BadInput(out, "another simulation, or other features", "an empty folder", "delete it, or choose another")
     if not stamp.is_file() and any(not path.name.startswith(".um") for path in out.iterdir()):
         raise BadInput(out, "something else", "an empty folder or one of the same simulation", "choose another --out")
-    for folder in (out, out / "features", *out.glob("features/*/*")):
+    for folder in (out / "features", *out.glob("features/*/*")):
         if folder.is_dir() and not folder.is_symlink():
             sweep(list(folder.glob(".um-*")))
     with _new(stamp) as temporary:

@@ -29,7 +29,7 @@ from urllib3.exceptions import HTTPError, NewConnectionError
 
 import um
 from um.errors import BadInput, Gone
-from um.files import lasting_name, make_folder, sha256, write_json
+from um.files import lasting_name, make_folder, sha256
 from um.forms import Form, load
 
 log = logging.getLogger(__name__)
@@ -180,18 +180,25 @@ class _Partial:
         """Forget all bytes; those that come next are of `version`."""
         self.file.truncate(0)  # first, so that the notes never speak of other bytes
         if version:
-            write_json(self.notes, version.model_dump())
+            self.notes.unlink(missing_ok=True)  # it may be a link
+            with self._room():
+                self.notes.write_text(version.model_dump_json(), "utf-8")
         self.size, self.resumed, self.version = 0, False, version or UNKNOWN
 
     def append(self, piece: bytes) -> None:
         """Write through to the operating system, which a kill of this process does not harm."""
         rest = memoryview(piece)
-        try:
+        with self._room():
             while rest:
                 rest = rest[self.file.write(rest) :]
+        self.size += len(piece)
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise BadInput(self.path, str(error.strerror), "room for the file", "make room, then start again") from None
-        self.size += len(piece)
 
     def finish(self) -> None:
         self.path.replace(self.target)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from um.datasets.annotations import video_id
-from um.errors import BadInput
+from um.errors import BadInput, printable
 from um.files import atomic
 from um.forms import read_text
 
@@ -49,8 +49,8 @@ def read(path: Path) -> dict[str, Row]:
 
 
 def write(path: Path, rows: Mapping[str, Row]) -> None:
-    """Write rows sorted by id; white space within a value becomes one blank. The same rows are the same bytes."""
+    """Write rows sorted by id; white space within a value becomes one blank, the unprintable is escaped."""
     with atomic(path) as temporary:
         lines = [COLUMNS, *((name, *rows[name]) for name in sorted(rows))]
-        text = "".join("\t".join(" ".join(value.split()) for value in line) + "\n" for line in lines)
+        text = "".join("\t".join(printable(" ".join(value.split())) for value in line) + "\n" for line in lines)
         temporary.write_text(text, "utf-8")

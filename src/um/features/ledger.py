@@ -237,8 +237,7 @@ def _check_links(folder: Path, below: Iterable[str]) -> None:
 
 
 def _sweep(folder: Path, files: Iterable[str]) -> None:
-    """Delete what a kill left unnamed: in the folder itself what is of its own files, in those of features all."""
-    sweep(list(folder.glob(".um-*")), [*STATE, "journal.jsonl"])
+    """Delete what a kill left unnamed in the folders of features."""
     for path in {(folder / file).parent for file in files}:
         if path.is_dir() and not path.is_symlink():
             sweep(list(path.glob(".um-*")))
