@@ -23,6 +23,7 @@ from um.datasets.subset import Subset, load_subset
 from um.errors import BadInput, some
 from um.evaluation import metrics as scores
 from um.evaluation.metrics import accuracy, evaluate, missing
+from um.features import backbones
 from um.features.extract import extract
 from um.files import check_ours, held, write_json
 from um.forms import Spec, validate
@@ -108,7 +109,7 @@ def _differences(trained: Localize, settings: Localize) -> str:
     return " and ".join(changed)
 
 
-def _check_width(where: Path, width: int, model: UM, model_file: Path) -> None:
+def _check_width(where: Path | str, width: int, model: UM, model_file: Path) -> None:
     if width != model.embed.in_channels:
         expected = f"{model.embed.in_channels}, as {model_file} was trained on"
         raise BadInput(where, f"features of width {width}", expected, "choose --streams or the features")
@@ -155,10 +156,14 @@ def localize(
         if not path.exists():
             raise BadInput(path, "no such file or folder", "a video, or a folder of um extract", "check the path")
     videos = by_id(path for path in inputs if not path.is_dir())
+    if videos:  # before the long work
+        spec = header.features
+        width = sum(backbones.width(spec.backbone, stream) for stream in header.streams)
+        _check_width(f"features.backbone {spec.backbone}", width, model, model_file)
     made = [(path, loose_features(path, header.streams, header.snippet_seconds)) for path in inputs if path.is_dir()]
     places = [*((name, path) for name, path in videos.items()), *((name, path) for path, own in made for name in own)]
     counts = Counter(name for name, _ in places)
-    for name, where in places:  # before the long work
+    for name, where in places:
         if counts[name] > 1:
             raise BadInput(where, f"the id {name} again", "every video once", "rename one of the two, or leave it out")
         _check_annotated(where, name, truth)
@@ -184,7 +189,7 @@ def localize(
         take(place, features)
     if videos:
         with tempfile.TemporaryDirectory() as scratch:
-            spec, rows = header.features, Path(scratch)
+            rows = Path(scratch)
             unread = extract(videos, rows, spec, weights(spec), str(device), strict=None)
             failures |= unread
             if len(unread) < len(videos):

@@ -79,6 +79,22 @@ def test_a_published_single_stream_checkpoint_loads(tmp_path, classifier, zipped
     assert torch.equal(model.classifier.weight, state[classifier])
 
 
+WRAPPED = {
+    "state_dict": lambda state: {"state_dict": state, "epoch": 7},
+    "model_state_dict": lambda state: {"model_state_dict": state, "optimizer": {}},
+    "module": lambda state: {f"module.{name}": value for name, value in state.items()},
+    "both": lambda state: {"model": {f"module.{name}": value for name, value in state.items()}},
+}
+
+
+@pytest.mark.parametrize("case", WRAPPED)
+def test_a_published_checkpoint_in_the_usual_wrappers_loads(tmp_path, case):
+    state, path = published(OFFICIAL, 4, 4, 2), tmp_path / "m.pkl"
+    torch.save(WRAPPED[case](state), path)
+    model, _ = checkpoint.read(path, Train())
+    assert torch.equal(model.classifier.weight, state[OFFICIAL])
+
+
 def test_the_official_checkpoint(reference_data):
     model, read = checkpoint.read(reference_data / "golden/model_seed_11.pkl", Train())
     assert read is None

@@ -304,6 +304,13 @@ def test_a_model_of_another_width(um, model, tmp_path):
     assert not Path("results").exists()
 
 
+def test_localize_of_a_video_by_a_model_of_other_features(um, model):
+    """Said before weights are fetched and the video is decoded."""
+    Path("film.mp4").write_bytes(b"")
+    refused(um("localize", "film.mp4", "--model-file", model, "--out", "found.json"), "i3d-inception", "width 1024")
+    assert not Path("found.json").exists()
+
+
 def test_localize_needs_features_and_class_names(um, model, dataset):
     refused(um("localize", dataset, "--model-file", model), "rgb")
     refused(um("localize", "nowhere", "--model-file", model), "nowhere")

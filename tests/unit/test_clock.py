@@ -155,6 +155,27 @@ def test_the_advice_works(um, tmp_path, spec, durations):
     assert um("features", "inspect", root)[0] == 0
 
 
+@given(
+    st.sampled_from(clock.RATES),
+    st.sampled_from([*clock.STRIDES, *clock.LONG_STRIDES]),
+    st.lists(st.tuples(st.floats(5, 300), st.floats(0.05, 1), st.booleans()), min_size=1, max_size=12),
+)
+def test_the_advice_works_whatever_the_clock_and_the_ends(fps, stride, drawn):
+    made = Spec(fps=fps, window=max(16, stride), stride=stride)
+    videos = [
+        Video(f"v{number}", "test", d if known else None, (Instance("run", 0, max(0.01, share * d)),))
+        for number, (d, share, known) in enumerate(drawn)
+    ]
+    rows = [rows_of(d, made) for d, _, _ in drawn]
+    at = (Path("features"), Path("annotations.json"))
+    try:
+        clock.check(*at, Clock(PUBLIC), videos, rows, "rgb")
+    except BadInput as error:
+        advice = re.search(r"write (\{.*?\}) to", str(error))
+        if advice and "FPS" not in advice[1]:
+            clock.check(*at, Clock(Spec.model_validate_json(advice[1]), Path("spec.json")), videos, rows, "rgb")
+
+
 def test_features_too_short_or_too_long_for_what_is_known_of_the_videos(um, tmp_path):
     """Without durations: the ends of the last instances."""
     for spec, stated, message in (

@@ -132,9 +132,9 @@ def check(
     seconds_V = _seconds(clock.spec, rows)
     known_V = np.isfinite(d_V)
     wrong_V = known_V & ~_agree(clock.spec, rows, d_V)
-    short_V = ~known_V & (last_V > seconds_V + clock.spec.snippet_seconds + SLACK)
+    short_V = ~known_V & _short(clock.spec, rows, last_V)
     systematic = wrong_V.sum() > known_V.sum() // OUTLIERS or _biased(clock.spec, rows[known_V], d_V[known_V])
-    if systematic or short_V.sum() > max(1, (~known_V).sum() // OUTLIERS):
+    if systematic or short_V.sum() > _few((~known_V).sum()):
         told_V = known_V if systematic else ~known_V & np.isfinite(last_V)
         statement_V = np.where(known_V, d_V, last_V)
         ratio_V = statement_V / seconds_V
@@ -149,23 +149,32 @@ def check(
         if systematic:
             raise BadInput(features, found, within, _hint(features, clock, rows[told_V], d_V[told_V]))
         row = float(np.quantile(last_V[told_V] / rows[told_V], 0.98))
-        raise BadInput(features, found, within, _rough_hint(features, clock, rows[told_V], row))
+        raise BadInput(features, found, within, _rough_hint(features, clock, rows[told_V], last_V[told_V], row))
     if wrong_V.any():
         named = some([video.id for video, wrong in zip(videos, wrong_V, strict=True) if wrong])
         first = int(np.argmax(wrong_V))
         found = f"the first is {seconds_V[first]:.4g} s by its features and {d_V[first]:.4g} s by its annotations"
         log.warning("%s: %s of other lengths than annotated, %s; are they of these videos?", features, named, found)
     told_V = ~known_V & np.isfinite(last_V)
-    _check_reach(features, annotations, clock, last_V[told_V], seconds_V[told_V], rows[told_V])
+    assumed = clock.origin is None and not known_V.any()
+    _check_reach(features, annotations, clock, last_V[told_V], seconds_V[told_V], rows[told_V], assumed=assumed)
 
 
 def _check_reach(
-    features: Path, annotations: Path, clock: Clock, last_V: Floats, seconds_V: Floats, rows_V: NDArray[np.int64]
+    features: Path,
+    annotations: Path,
+    clock: Clock,
+    last_V: Floats,
+    seconds_V: Floats,
+    rows_V: NDArray[np.int64],
+    *,
+    assumed: bool,
 ) -> None:
     """Without durations: instances that all end long before the features do are a sign of another clock.
 
     Were the last instance anywhere in a video, the chance that at most k of n videos have one beyond a share q would be
-    that of k or fewer successes of 1 - q. Real ones end late: half of them beyond nine tenths.
+    that of k or fewer successes of 1 - q. Real ones end late: half of them beyond nine tenths. It is an error where the
+    clock is `assumed`, with neither a statement nor a duration that speaks for it.
     """
     reach_V = np.sort(last_V / seconds_V)
     n, k = len(reach_V), len(reach_V) // OUTLIERS
@@ -176,11 +185,11 @@ def _check_reach(
         f"no instance beyond {q:.0%} of the features in {n - k} of the {n} videos that {annotations.name} gives no "
         f"duration of, {_range(seconds_V)} s at {clock.spec.snippet_seconds:.4g} s from row to row"
     )
-    hint = _rough_hint(features, clock, rows_V, q * clock.spec.snippet_seconds)
-    if clock.origin is None:
+    hint = _rough_hint(features, clock, rows_V, last_V, q * clock.spec.snippet_seconds)
+    if assumed:
         hint += f"; or, if 16 frames at 25 fps is right, say so by {OPTION}fps 25, or add the durations"
     error = BadInput(features, found, "features no longer than the videos", hint)
-    if clock.origin is None:
+    if assumed:
         raise error
     log.warning("%s", error)
 
@@ -205,6 +214,17 @@ def _seconds(spec: Spec, rows: NDArray[np.int64]) -> Floats:
     """What rows cover: the last one has a whole window."""
     seconds: Floats = ((rows - 1) * (spec.stride or spec.window) + spec.window) / spec.fps
     return seconds
+
+
+def _short(spec: Spec, rows_V: NDArray[np.int64], last_V: Floats) -> NDArray[np.bool_]:
+    """Which videos have an instance that ends after their rows."""
+    short: NDArray[np.bool_] = last_V > _seconds(spec, rows_V) + spec.snippet_seconds + SLACK
+    return short
+
+
+def _few(videos: int) -> int:
+    """So many without a duration may be too short."""
+    return max(1, videos // OUTLIERS)
 
 
 def _slack(spec: Spec, d: float | Floats) -> float | Floats:
@@ -256,13 +276,14 @@ def _hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], d_V: Floats) 
     return f"are these the features of these videos? if so, {_said(features, clock)}"
 
 
-def _rough_hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], row: float) -> str:
-    """The same from where the last instances end, which is somewhat before the videos' ends."""
+def _rough_hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], last_V: Floats, row: float) -> str:
+    """The same from where the last instances end, which is somewhat before the videos' ends: `row` seconds a row."""
     if len(rows_V) > 3 and (equal := _rescaled(rows_V)):
         return f"{equal} rows for every video may be features rescaled to one length: take unscaled ones"
     if (other := _other(clock, row)) is not None:
         return other
-    near = min(_usual(), key=lambda spec: abs(spec.snippet_seconds / row - 1.02))
+    long_enough = [spec for spec in _usual() if _short(spec, rows_V, last_V).sum() <= _few(len(rows_V))]
+    near = min(long_enough, key=lambda spec: abs(spec.snippet_seconds / row - 1.02))
     return f"rows are about {row:.2g} s apart by the annotations, as of {_words(near)}: {_said(features, clock, near)}"
 
 

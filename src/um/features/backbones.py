@@ -29,6 +29,11 @@ def clip_of(backbone: str, stream: str, window: int) -> Clip:
     return Clip(clip["frames"], clip["stride"]) if clip else Clip(window, 1)
 
 
+def width(backbone: str, stream: str) -> int:
+    """Columns of the features that a backbone gives."""
+    return int(_config(config_file(backbone, stream)).model.cls_head.in_channels)
+
+
 def config_file(backbone: str, stream: str = "rgb") -> Path:
     """The mmengine config of a backbone and a stream."""
     path = CONFIGS / f"{backbone}-{stream}.py"
