@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from convert import LAYOUTS, Dataset, make_official
 
+from um.datasets.folder import Folder
+from um.datasets.subset import load_subset
+
 
 @pytest.fixture
 def official(tmp_path):
@@ -58,6 +61,18 @@ def spoil(root):
     shutil.copy(root / FLOW.format(4), root / FLOW.format(5))
     shutil.copy(root / RGB.format(4), root / "features/test/rgb/abcdefghi04.npy")
     np.save(root / "features/test/rgb/abcdefghi99.npy", np.ones((4, 6), np.float16))
+
+
+def test_zeros_alone_are_said(um, official, caplog):
+    path = official / RGB.format(0)
+    np.save(path, np.zeros_like(np.load(path)))
+    code, printed, _ = um("features", "inspect", official)
+    assert code == 0
+    assert "zeros alone   1 video (abcdefghi00)" in printed
+    flow = official / FLOW.format(0)
+    np.save(flow, np.zeros_like(np.load(flow)))
+    load_subset(Folder(official), "train")
+    assert "nothing but zeros in the features of 1 video (abcdefghi00)" in caplog.text
 
 
 def test_all_that_is_wrong_is_listed(um, official):

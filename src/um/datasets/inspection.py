@@ -28,6 +28,7 @@ class Findings:
         widths: stream → columns, with how many videos have them.
         dtypes: the same of number types.
         nan: video ids with NaN; `infinite` with infinite values.
+        blank: video ids with an array of zeros alone.
         twice: video ids that have a stream more than once.
         content: sha256 → video ids.
         problems: video ids, with what is wrong with an array.
@@ -38,6 +39,7 @@ class Findings:
     dtypes: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     nan: Counter[str] = field(default_factory=Counter)
     infinite: Counter[str] = field(default_factory=Counter)
+    blank: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
     content: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     problems: list[tuple[str, BadInput]] = field(default_factory=list)
@@ -72,6 +74,7 @@ def inspect(root: Path, missing: str = "error", show: Callable[[str], None] = pr
         _ids(show, "unannotated", sorted(ids - described.videos.keys()))
     for title, counts in (("NaN", found.nan), ("infinite", found.infinite)):
         _ids(show, title, sorted(counts), f"{sum(counts.values())} values in ")
+    _ids(show, "zeros alone", sorted(set(found.blank)))
     _ids(show, "twice", sorted(found.twice))
     same = [names for names in found.content.values() if len(names) > 1]
     _ids(show, "same content", sorted(set().union(*same)))
@@ -109,6 +112,8 @@ def _add(found: Findings, array: Stored) -> None:
     if np.issubdtype(values.dtype, np.floating):
         found.nan += Counter({array.id: int(np.isnan(values).sum())})
         found.infinite += Counter({array.id: int(np.isinf(values).sum())})
+    if not values.any():
+        found.blank.append(array.id)
     for stream in array.streams:
         found.dtypes[stream][str(values.dtype)] += 1
         found.widths[stream][array.width()] += 1

@@ -104,12 +104,17 @@ def load_subset(folder: Folder, role: str, dtype: torch.dtype = torch.float32) -
         hint = "--resident float16 halves it; or take fewer videos, or one stream: --streams"
     check_fits(folder.features, sum(folder.held.values()), "features in memory", hint)
     packed_NF = torch.empty(sum(lengths), width, dtype=dtype)
+    blank = []
     for video, first, length in zip(videos, offset_V.tolist(), lengths, strict=True):
         rows_TF = packed_NF[first : first + length]
         folder.read_into(rows_TF.numpy(), video.id)
         if dtype == torch.float16 and not rows_TF.isfinite().all():
             found, expected = f"{video.id} with values beyond 65504", "the range of half precision"
             raise BadInput(folder.features, found, expected, "keep the features in single precision")
+        if not rows_TF[length // 2].any() and not rows_TF.any():
+            blank.append(video.id)
+    if blank:
+        log.warning("%s: nothing but zeros in the features of %s", folder.features, some(blank))
     missing, misses = folder.without_features(role), (role, folder.missing) == ("test", "miss")
     if missing:
         become = "count as misses" if misses else "are left out"
