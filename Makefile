@@ -19,7 +19,7 @@ run: .venv/.ready ## build everything that is not up to date, and print the benc
 	um table
 
 test: .venv/.ready ## run the tests; UM_REFERENCE_DATA=<folder> adds those that need reference data
-	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadgroup
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses 3 --dist loadgroup
 
 fuzz: .venv/.ready ## draw new damage for every reader of files, UM_FUZZ=SECONDS each (default: 30; in all 15 minutes)
 	UM_FUZZ=$${UM_FUZZ:-30} python -m pytest tests/unit/test_fuzz.py

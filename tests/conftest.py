@@ -4,20 +4,25 @@ from pathlib import Path
 import pytest
 
 RECORDS = ("test_faults.py", "test_provenance.py")
+FIRST = ("records", "e2e", "workflow")
+
+
+def _group(item: pytest.Item) -> str:
+    folder = item.path.parent.name
+    if folder == "workflow" and item.path.name in RECORDS:
+        return "records"
+    return folder if folder in FIRST else str(item.path)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two processes share the tests: those of a file stay together, and those of workflow/ in two halves.
 
-    These come first, as they take longest. Each half builds the demo once.
+    The longest come first: one process builds the demo while the other runs e2e/, and takes that demo then.
     """
-    items.sort(key=lambda item: item.path.parent.name != "workflow")
+    items.sort(key=lambda item: FIRST.index(_group(item)) if _group(item) in FIRST else len(FIRST))
     for item in items:
-        group = str(item.path)
-        if item.path.parent.name == "workflow":
-            group = f"{item.path.parent} {item.path.name in RECORDS}"
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
 
 
 @pytest.fixture(scope="session")

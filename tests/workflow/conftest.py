@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
@@ -90,15 +91,21 @@ def clone(tmp_path_factory) -> Workspace:
 
 @pytest.fixture(scope="session")
 def built(clone, kinetics_weights, tmp_path_factory) -> Workspace:
-    """The same after `snakemake --cores all` and `um record`; not to be changed."""
-    workspace = _copy(clone, tmp_path_factory.mktemp("built") / "project")
-    (workspace / WEIGHTS).parent.mkdir(parents=True)
-    shutil.copy(kinetics_weights, workspace / WEIGHTS)
-    workspace.done("snakemake", "--touch", "--forceall", "--config", "only=weights", "--", "weights")
-    workspace.done("snakemake", "--cores", "all")
-    workspace.done("um", "record")
-    workspace.commit()
-    return workspace
+    """The same after `snakemake --cores all` and `um record`, made once for all test processes; not to be changed."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with FileLock(base / "built.lock"):
+        if (base / "built").exists():
+            return Workspace(base / "built")
+        workspace = _copy(clone, base / "building")
+        (workspace / WEIGHTS).parent.mkdir(parents=True)
+        shutil.copy(kinetics_weights, workspace / WEIGHTS)
+        workspace.done("snakemake", "--touch", "--forceall", "--config", "only=weights", "--", "weights")
+        workspace.done("snakemake", "--cores", "all")
+        workspace.done("um", "table")  # a look at it before the record changes nothing
+        workspace.done("um", "record")
+        workspace.commit()
+        return Workspace(workspace.root.rename(base / "built"))
 
 
 @pytest.fixture

@@ -78,6 +78,7 @@ def test_from_a_mirror_to_the_table_by_the_preset(workspace: Workspace, lab, tmp
         "--config",
         "dataset=thumos14",
         "what=videos",
+        "seed=0",
         "--set-scatter",
         "downloads=2",
     )
@@ -85,7 +86,7 @@ def test_from_a_mirror_to_the_table_by_the_preset(workspace: Workspace, lab, tmp
         workspace.environment["UM_MIRROR"] = server.url
         report = workspace.done(*build)
     assert report.count("rule download_shard:") == 2
-    table = (workspace / "results/thumos14-videos/benchmark.md").read_text()
+    table = (workspace / "results/thumos14-seed0-videos/benchmark.md").read_text()
     assert "annotated videos without features, left out: 1" in table
     metrics = json.loads((workspace / "results/thumos14/seed0/metrics.json").read_text())
     assert (metrics["num_videos"], metrics["num_missing"], metrics["missing"]) == (2, 1, ["video_test_0000777"])

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from um.datasets import annotations, demo
+from um.datasets import annotations
 from um.datasets.annotations import SUBSETS, VIDEO_SUFFIXES, video_id
-from um.datasets.folder import Folder
 from um.errors import BadInput, some
 from um.files import held, sha256, write_json
 from um.forms import Index, Listed, Section, load, read_yaml, validate
@@ -168,12 +167,16 @@ def download(
     sources: list[Source] = []
     annotated: dict[str, Any] | Path
     if description.provider == "demo":
+        from um.datasets import demo  # not above: as with the libraries of downloads
+
         annotated = demo.plan(settings)
         sources = _rendered(annotated, settings)
     elif description.provider == "local":
         annotated = location(dataset) / ANNOTATIONS
         sources = _local(location(dataset))
     else:
+        from um.datasets.folder import Folder  # not above, either
+
         annotated = annotations.database(Folder(location(dataset)).described())
     brought = {"features": OWN} if description.provider == "sources" else {}
     with at_work(dataset, out) as journal:
@@ -254,6 +257,8 @@ def _make(journal: Journal, sources: list[Source]) -> dict[str, dict[str, str | 
 
 
 def _rendered(plan: dict[str, Any], settings: Download) -> list[Source]:
+    from um.datasets import demo
+
     def renderer(name: str) -> Callable[[Path], None]:
         return lambda path: demo.render(name, settings, path)
 
