@@ -1,4 +1,5 @@
-# Every target is a command or two, in the environment that .venv/.ready stands for.
+# Every target is a command or two, in the environment that .venv/.ready stands for. Python compiles what it imports:
+# to compile all of it at once would take half the installation.
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
@@ -11,7 +12,7 @@ help: ## show this
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	.venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 run: .venv/.ready ## build everything that is not up to date, and print the benchmark table

@@ -34,6 +34,7 @@ ASIDE = {  # imports for other verbs: `um localize`; a dataset's title; annotati
     ("um.download.videos", "um.video.probe"),
     ("um.datasets.source", "um.datasets.folder"),
     ("um.datasets.source", "um.features.shard"),
+    ("um.test", "um.features.backbones"),
     ("um.test", "um.features.extract"),
     ("um.test", "um.datasets.source"),
     ("um.test", "um.report.timeline"),
