@@ -293,7 +293,7 @@ def train(
     from um.datasets.clock import stated
     from um.datasets.folder import Folder
     from um.device import choose_device
-    from um.loss import imbalance
+    from um.method.loss import imbalance
     from um.progress import progress
     from um.train import fit, open_run
 

@@ -13,8 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from um import checkpoint
-from um.checkpoint import Header
 from um.datasets import clock as clocks
 from um.datasets.annotations import AMBIGUOUS, Annotations, load, video_id
 from um.datasets.folder import Folder, loose_features
@@ -28,10 +26,12 @@ from um.features.extract import extract
 from um.files import check_ours, held, write_json
 from um.forms import Spec, validate
 from um.journal import Journal
-from um.localize import Curves
-from um.model import UM
+from um.method import checkpoint
+from um.method.checkpoint import Header
+from um.method.localize import Curves
+from um.method.model import UM
+from um.method.predict import predict
 from um.params import Features, Localize, Settings, Train
-from um.predict import predict
 from um.progress import progress
 from um.submission import BEGINNING, submission
 

@@ -21,8 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import entry
 
-from um import checkpoint, params
-from um.checkpoint import Header
+from um import params
 from um.datasets import annotations, check, layouts, source, wtalc
 from um.datasets.objects import read_objects
 from um.download import missing, sources
@@ -30,7 +29,9 @@ from um.errors import BadInput
 from um.features import store
 from um.features.ledger import Ledger
 from um.forms import Index, Spec, load
-from um.model import UM
+from um.method import checkpoint
+from um.method.checkpoint import Header
+from um.method.model import UM
 from um.params import Train
 from um.submission import read_submission
 

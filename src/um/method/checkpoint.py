@@ -16,7 +16,7 @@ from um import tensors
 from um.errors import BadInput
 from um.files import atomic
 from um.forms import Form, Sha256, check_file, parse_json, validate
-from um.model import UM
+from um.method.model import UM
 from um.params import Features, Localize, Seed, Train
 
 EXPECTED = "a UM model"

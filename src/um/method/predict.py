@@ -7,8 +7,8 @@ import pandas as pd
 from torch import Tensor
 
 from um.errors import BadInput
-from um.localize import Curves, curves, localize
-from um.model import UM
+from um.method.localize import Curves, curves, localize
+from um.method.model import UM
 from um.params import Localize
 from um.submission import COLUMNS
 
