@@ -29,13 +29,13 @@ from um.datasets import annotations
 from um.datasets.folder import Folder
 from um.datasets.subset import Subset, load_subset
 from um.evaluation.metrics import evaluate
+from um.evaluation.submission import COLUMNS
 from um.method import checkpoint
 from um.method.localize import curves, localize
 from um.method.loss import um_loss
 from um.method.model import UM
 from um.method.sampling import Batches
 from um.params import Settings, Train, threshold_range
-from um.submission import COLUMNS
 from um.train import fit, open_run, seed_everything
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

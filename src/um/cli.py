@@ -327,7 +327,7 @@ def test(
     """Localise and evaluate: write predictions.json and metrics.json."""
     from um.datasets.clock import stated
     from um.device import choose_device
-    from um.table import show
+    from um.report.table import show
     from um.test import test as run_test
 
     settings = _settings(dataset, changed, variant)
@@ -378,10 +378,10 @@ def evaluate(
     changed: Changed,
 ) -> None:
     """Score predictions."""
+    from um.evaluation.fitting import policy
     from um.evaluation.metrics import BEGINNING
-    from um.fitting import policy
+    from um.report.table import show
     from um.score import score
-    from um.table import show
 
     check_ours(out, BEGINNING)
     metrics = score(annotations, predictions, subset, _settings(None, changed).evaluate, policy(unlisted))
@@ -408,9 +408,9 @@ def compare(
     changed: Changed,
 ) -> None:
     """Say whether two systems differ, by a paired bootstrap over test videos and seeds."""
-    from um import compare as comparison
     from um.datasets import annotations as form
-    from um.fitting import policy
+    from um.evaluation.fitting import policy
+    from um.report import compare as comparison
 
     if (dataset is None) == (annotations is None):
         found = "both --dataset and --annotations" if dataset else "neither --dataset nor --annotations"
@@ -434,7 +434,7 @@ def table(
     out: Annotated[Optional[Path], typer.Option(help="folder of the table; default: that of the metrics")] = None,  # noqa: UP045
 ) -> None:
     """Write the benchmark table as csv, md, html and tex, and print it."""
-    from um import benchmark
+    from um.report import benchmark
 
     values = params.load()
     benchmark.write(results, dataset or values.datasets, _of_seeds(values, seed), out, variant)
@@ -449,7 +449,7 @@ def ablation(
     seed: Seeds = None,
 ) -> None:
     """Write the paper's ablation on a dataset as csv, md, html and tex, and print it; `snakemake ablation` runs it."""
-    from um import benchmark
+    from um.report import benchmark
 
     benchmark.ablation(results, dataset, variant, _of_seeds(params.load(), seed), out)
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from um.datasets import annotations
 from um.errors import BadInput, some
+from um.evaluation.fitting import NOTHING_LEFT, Unlisted, fitted
 from um.evaluation.metrics import evaluate, missing
-from um.fitting import NOTHING_LEFT, Unlisted, fitted
+from um.evaluation.submission import read_submission
 from um.params import Evaluate
-from um.submission import read_submission
 
 log = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from um.datasets.subset import Subset, load_subset
 from um.errors import BadInput, some
 from um.evaluation import metrics as scores
 from um.evaluation.metrics import accuracy, evaluate, missing
+from um.evaluation.submission import BEGINNING, submission
 from um.features import backbones
 from um.features.extract import extract
 from um.files import check_ours, held, write_json
@@ -33,7 +34,6 @@ from um.method.model import UM
 from um.method.predict import predict
 from um.params import Features, Localize, Settings, Train
 from um.progress import progress
-from um.submission import BEGINNING, submission
 
 log = logging.getLogger(__name__)
 

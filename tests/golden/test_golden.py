@@ -16,13 +16,13 @@ from um.datasets import annotations
 from um.datasets.folder import Folder
 from um.datasets.subset import load_subset
 from um.evaluation.metrics import accuracy, evaluate
+from um.evaluation.submission import read_submission
 from um.method import checkpoint
 from um.method.loss import um_loss
 from um.method.model import UM
 from um.method.predict import predict
 from um.params import Evaluate, Localize, Train
 from um.score import score as um_score
-from um.submission import read_submission
 
 
 @pytest.fixture(params=["a", "b", "c"])

@@ -26,6 +26,7 @@ from um.datasets import annotations, check, layouts, source, wtalc
 from um.datasets.objects import read_objects
 from um.download import missing, sources
 from um.errors import BadInput
+from um.evaluation.submission import read_submission
 from um.features import store
 from um.features.ledger import Ledger
 from um.forms import Index, Spec, load
@@ -33,7 +34,6 @@ from um.method import checkpoint
 from um.method.checkpoint import Header
 from um.method.model import UM
 from um.params import Train
-from um.submission import read_submission
 
 BUDGET = int(os.environ.get("UM_FUZZ", "0"))
 STRANGE = [10**400, -(2**63), 1e308, 1e-320, "../x", "/etc/passwd", "\x1b[0m", "[/red]", "nan", "1e999", "v_"]

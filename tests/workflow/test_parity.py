@@ -23,7 +23,7 @@ MODULES = {  # the module behind each stage's verb
     "features": "um.features.extract",
     "train": "um.train",
     "evaluate": "um.test",
-    "table": "um.benchmark",
+    "table": "um.report.benchmark",
 }
 PLUMBING = {"um.errors", "um.files", "um.forms", "um.journal", "um.params", "um.progress"}  # make no values
 ASIDE = {  # imports for other verbs: `um localize`; a dataset's title; annotations of datasets that come as features;
@@ -38,7 +38,7 @@ ASIDE = {  # imports for other verbs: `um localize`; a dataset's title; annotati
     ("um.test", "um.features.extract"),
     ("um.test", "um.datasets.source"),
     ("um.test", "um.report.timeline"),
-    ("um.benchmark", "um.datasets.source"),
+    ("um.report.benchmark", "um.datasets.source"),
 }
 
 

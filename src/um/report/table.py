@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from um.errors import printable
-from um.evaluation import bootstrap
 from um.evaluation.metrics import name_of
 from um.files import atomic, check_ours, held
+from um.report import bootstrap
 
 FORMS = ("md", "html", "tex")
 BEGINNINGS = {  # of the files that we write
