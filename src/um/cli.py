@@ -164,7 +164,7 @@ def status(
     """Say what is there of a dataset, what is missing, and which population of the literature that is."""
     from um.datasets.source import DATASETS
     from um.download import sources
-    from um.download.status import status as describe
+    from um.inspection.status import status as describe
 
     facts = DATASETS / (dataset or "")
     table = sources.read(facts / "sources.yaml") if (facts / "sources.yaml").is_file() else None
@@ -177,7 +177,7 @@ def check(
     annotations: Annotated[str, typer.Argument(help="dataset in data/, JSON file, or THUMOS'14's folder of txt files")],
 ) -> None:
     """List everything that is wrong with annotations, and their labels by subset; errors are exit code 1."""
-    from um.datasets.check import report
+    from um.inspection.annotations import report
 
     if report(annotations, typer.echo):
         raise typer.Exit(1)
@@ -258,7 +258,7 @@ def inspect_features(
 ) -> None:
     """Say what a folder of features is, and whether um train would take it."""
     from um.datasets.clock import stated
-    from um.datasets.inspection import inspect as describe
+    from um.inspection.features import inspect as describe
 
     clock = stated(feature_fps, feature_window, feature_stride)
     changed: Changed = {"evaluate": {"missing": missing} if missing else {}}

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from tiny import entry
 
 from um import params
-from um.datasets import annotations, check, layouts, source, wtalc
+from um.datasets import annotations, layouts, source, wtalc
 from um.datasets.objects import read_objects
 from um.download import missing, sources
 from um.errors import BadInput
@@ -30,6 +30,7 @@ from um.evaluation.submission import read_submission
 from um.features import store
 from um.features.ledger import Ledger
 from um.forms import Index, Spec, load
+from um.inspection import annotations as check
 from um.method import checkpoint
 from um.method.checkpoint import Header
 from um.method.model import UM
