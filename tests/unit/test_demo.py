@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from um.datasets import demo
-from um.datasets.figures import FIDGETS, PASSERS
+from um.demo import videos as demo
+from um.demo.figures import FIDGETS, PASSERS
 from um.errors import BadInput
 from um.files import sha256
 from um.params import Download

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from um.datasets import demo, source
+from um.datasets import source
 from um.datasets.annotations import VIDEO_SUFFIXES
+from um.demo import videos as demo
 from um.errors import BadInput
 from um.files import held, sha256, write_json
 from um.params import Download

@@ -167,7 +167,7 @@ def download(
     sources: list[Source] = []
     annotated: dict[str, Any] | Path
     if description.provider == "demo":
-        from um.datasets import demo  # not above: as with the libraries of downloads
+        from um.demo import videos as demo  # not above: as with the libraries of downloads
 
         annotated = demo.plan(settings)
         sources = _rendered(annotated, settings)
@@ -257,7 +257,7 @@ def _make(journal: Journal, sources: list[Source]) -> dict[str, dict[str, str | 
 
 
 def _rendered(plan: dict[str, Any], settings: Download) -> list[Source]:
-    from um.datasets import demo
+    from um.demo import videos as demo
 
     def renderer(name: str) -> Callable[[Path], None]:
         return lambda path: demo.render(name, settings, path)
