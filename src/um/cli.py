@@ -194,9 +194,9 @@ def simulate(
     half: Annotated[Optional[bool], typer.Option(help="float16; default: for ActivityNet")] = None,  # noqa: UP045
 ) -> None:
     """Write a dataset folder with real annotations and simulated features."""
-    from um.datasets import benchmarks
-    from um.datasets.simulate import simulate as run_simulate
     from um.progress import progress
+    from um.simulation import counts as benchmarks
+    from um.simulation.simulate import simulate as run_simulate
 
     source = benchmarks.annotation_file(dataset, annotations)
     with progress("simulated videos") as step:

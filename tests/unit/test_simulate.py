@@ -8,14 +8,15 @@ import pandas as pd
 import pytest
 import torch
 
-from um.datasets import benchmarks, simulate
 from um.datasets.folder import Folder
-from um.datasets.simulate import STREAMS, Model, World, fit, snippets
 from um.datasets.subset import load_subset
 from um.errors import BadInput
 from um.evaluation.metrics import evaluate, whole_video
 from um.files import held, sha256
 from um.params import Settings
+from um.simulation import counts as benchmarks
+from um.simulation import simulate
+from um.simulation.simulate import STREAMS, Model, World, fit, snippets
 
 DIMS = 64
 REAL = {"rgb": "video_validation_0000051", "flow": "video_validation_0000051-flow"}
