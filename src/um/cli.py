@@ -138,10 +138,10 @@ def download(
     changed: Changed,
 ) -> None:
     """Bring a dataset's annotations, and its videos or published features, to data/."""
-    from um.datasets import source
+    from um import dataset as source
     from um.download.bring import Machine
     from um.download.obtain import Ways, mirrors
-    from um.features.shard import Shard
+    from um.shard import Shard
 
     settings = _settings(dataset, changed).download
     machine = Machine(
@@ -162,7 +162,7 @@ def status(
     data_dir: DataDir = None,
 ) -> None:
     """Say what is there of a dataset, what is missing, and which population of the literature that is."""
-    from um.datasets.source import DATASETS
+    from um.dataset import DATASETS
     from um.download import sources
     from um.inspection.status import status as describe
 
@@ -220,12 +220,12 @@ def extract(
     changed: Changed,
 ) -> None:
     """Extract snippet features of videos, or of all videos of a dataset; bring them where it comes as features."""
-    from um.datasets import source
+    from um import dataset as source
     from um.datasets.annotations import load
-    from um.datasets.imported import bring
     from um.features.extract import extract as run_extract
-    from um.features.shard import Shard
+    from um.features.imported import bring
     from um.progress import progress
+    from um.shard import Shard
 
     settings, share = _settings(dataset, changed).features, Shard.parse(shard) if shard else None
     missing: dict[str, str] = {}

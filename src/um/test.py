@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from um.dataset import by_id
 from um.datasets import clock as clocks
 from um.datasets.annotations import AMBIGUOUS, Annotations, load, video_id
 from um.datasets.folder import Folder, loose_features
-from um.datasets.source import by_id
 from um.datasets.subset import Subset, load_subset
 from um.errors import BadInput, some
 from um.evaluation import metrics as scores

@@ -173,8 +173,8 @@ def test_readme_runs_on_a_folder_in_the_public_layout(tmp_path):
 
 def test_the_example_of_a_dataset_works(tmp_path, monkeypatch):
     """Annotations, description and overrides of docs/datasets.md as they stand, up to the copied videos."""
+    from um import dataset as source
     from um import params
-    from um.datasets import source
 
     page = ROOT / "docs/datasets.md"
     (annotations,) = blocks(page, "json")

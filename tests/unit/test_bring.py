@@ -21,16 +21,17 @@ from hostile import Entry, zipped
 from miniature import TEST, VALIDATION, annotation_zip, features_zip, ids, index, mirror, video, video_zip
 from serving import Answer, Server, nginx, noise, serving
 
-from um.datasets import annotations, source
-from um.datasets.imported import bring as import_features
+from um import dataset as source
+from um.datasets import annotations
 from um.download import missing
 from um.download.bring import Machine
 from um.download.http import Patience
 from um.download.obtain import Ways, mirrors
 from um.errors import BadInput
-from um.features.shard import Shard
+from um.features.imported import bring as import_features
 from um.files import held, sha256, write_json
 from um.params import Download
+from um.shard import Shard
 
 ROOT = Path(__file__).parents[2]
 OUT = Path("data/thumos14")

@@ -21,13 +21,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import entry
 
+from um import dataset as source
 from um import params
-from um.datasets import annotations, layouts, source, wtalc
+from um.datasets import annotations, layouts, store, wtalc
 from um.datasets.objects import read_objects
 from um.download import missing, sources
 from um.errors import BadInput
 from um.evaluation.submission import read_submission
-from um.features import store
 from um.features.ledger import Ledger
 from um.forms import Index, Spec, load
 from um.inspection import annotations as check

@@ -9,11 +9,12 @@ import pytest
 import torch
 from tiny import make_dataset
 
-from um.datasets import source, wtalc
+from um import dataset as source
+from um.datasets import wtalc
 from um.datasets.folder import Folder
-from um.datasets.imported import bring
 from um.datasets.subset import load_subset
 from um.errors import BadInput
+from um.features.imported import bring
 from um.params import Download
 
 

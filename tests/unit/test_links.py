@@ -8,7 +8,7 @@ from internet import Internet, Request, file, page, refusal, youtube
 from miniature import TEST, VALIDATION, annotation_zip, features_zip, ids, index, video, video_zip
 from test_bring import COUNTED, ROOT, annotated, download
 
-from um.datasets import source
+from um import dataset as source
 from um.download import missing
 from um.download.bring import Machine
 from um.download.http import Patience

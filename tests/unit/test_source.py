@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from um.datasets import source
+from um import dataset as source
 from um.datasets.annotations import VIDEO_SUFFIXES
 from um.demo import videos as demo
 from um.errors import BadInput

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from um import params as choices
 from um import provenance
-from um.datasets import source
+from um import dataset as source
 from um.errors import BadInput
 from um.forms import validate
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from um.datasets import annotations, source
+from um import dataset as source
+from um.datasets import annotations, store
 from um.errors import BadInput
 from um.evaluation.metrics import Matched, accuracy, match_predictions, metrics_of, name_of, whole_video
 from um.evaluation.submission import Model, Submission, read_submission
-from um.features import store
 from um.forms import Form, load, read_json, validate
 from um.params import OURS, Params, run_name, threshold_range
 from um.report import bootstrap, table

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from um.datasets import store
 from um.errors import BadInput
-from um.features import store
 from um.files import atomic, held, sweep, write_json
 from um.forms import Section, read_json
 from um.journal import AWAY, NotOurs, check_name

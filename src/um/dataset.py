@@ -24,7 +24,7 @@ from um.progress import progress
 
 if TYPE_CHECKING:
     from um.download.bring import Machine
-    from um.features.shard import Shard
+    from um.shard import Shard
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ def download(
 ) -> None:
     """Bring a dataset's annotations and videos to `out`, and list them in `videos/index.json`.
 
-    A dataset that comes as features has no videos: `um.datasets.imported.bring` brings the features.
+    A dataset that comes as features has no videos: `um.features.imported.bring` brings the features.
 
     Args:
         dataset: a folder of `datasets/`.
