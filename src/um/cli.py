@@ -138,7 +138,7 @@ def download(
     changed: Changed,
 ) -> None:
     """Bring a dataset's annotations, and its videos or published features, to data/."""
-    from um import dataset as source
+    from um.dataset import download as run_download
     from um.download.bring import Machine
     from um.download.obtain import Ways, mirrors
     from um.shard import Shard
@@ -153,7 +153,7 @@ def download(
         date or datetime.date.today().isoformat(),
         Shard.parse(shard) if shard else None,
     )
-    source.download(dataset, settings, out or Path("data") / dataset, machine)
+    run_download(dataset, settings, out or Path("data") / dataset, machine)
 
 
 @data.command()
@@ -195,10 +195,10 @@ def simulate(
 ) -> None:
     """Write a dataset folder with real annotations and simulated features."""
     from um.progress import progress
-    from um.simulation import counts as benchmarks
+    from um.simulation import truth
     from um.simulation.simulate import simulate as run_simulate
 
-    source = benchmarks.annotation_file(dataset, annotations)
+    source = truth.annotation_file(dataset, annotations)
     with progress("simulated videos") as step:
         folder = out or Path("data/simulated") / dataset
         run_simulate(dataset, source, folder, seed, dims, videos, half, report=step)
@@ -220,7 +220,7 @@ def extract(
     changed: Changed,
 ) -> None:
     """Extract snippet features of videos, or of all videos of a dataset; bring them where it comes as features."""
-    from um import dataset as source
+    from um.dataset import by_id, downloaded, features_of, not_downloaded
     from um.datasets.annotations import load
     from um.features.extract import extract as run_extract
     from um.features.imported import bring
@@ -232,15 +232,15 @@ def extract(
     if dataset and not videos:
         root = Path("data") / dataset
         out = out or root / "features"
-        if folder := source.features_of(dataset, root):
+        if folder := features_of(dataset, root):
             if share:
                 raise BadInput("--shard", f"{dataset}, which comes as features", "a dataset of videos", "leave it out")
             with progress("features") as step:
                 bring(folder, out, step, load(root / "annotations.json"))
             return
-        named, missing = source.downloaded(root), source.not_downloaded(root)
+        named, missing = downloaded(root), not_downloaded(root)
     elif videos and not dataset and out:
-        named = source.by_id(videos)
+        named = by_id(videos)
     else:
         raise BadInput("command line", "neither --dataset nor videos with --out", "one of them", "see --help")
     files = _weights(settings, weights, flow_weights)

@@ -167,9 +167,9 @@ def download(
     sources: list[Source] = []
     annotated: dict[str, Any] | Path
     if description.provider == "demo":
-        from um.demo import videos as demo  # not above: as with the libraries of downloads
+        from um.demo import videos  # not above: as with the libraries of downloads
 
-        annotated = demo.plan(settings)
+        annotated = videos.plan(settings)
         sources = _rendered(annotated, settings)
     elif description.provider == "local":
         annotated = location(dataset) / ANNOTATIONS
@@ -257,10 +257,10 @@ def _make(journal: Journal, sources: list[Source]) -> dict[str, dict[str, str | 
 
 
 def _rendered(plan: dict[str, Any], settings: Download) -> list[Source]:
-    from um.demo import videos as demo
+    from um.demo import videos
 
     def renderer(name: str) -> Callable[[Path], None]:
-        return lambda path: demo.render(name, settings, path)
+        return lambda path: videos.render(name, settings, path)
 
     return [Source(f"{entry['subset']}/{name}.mp4", renderer(name)) for name, entry in plan["database"].items()]
 

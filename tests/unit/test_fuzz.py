@@ -21,8 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import entry
 
-from um import dataset as source
-from um import params
+from um import dataset, params
 from um.datasets import annotations, layouts, store, wtalc
 from um.datasets.objects import read_objects
 from um.download import missing, sources
@@ -223,11 +222,11 @@ def opened(path: Path) -> None:
 
 
 def described(path: Path) -> None:
-    kept, source.DATASETS = source.DATASETS, path.parents[1]
+    kept, dataset.DATASETS = dataset.DATASETS, path.parents[1]
     try:
-        source.describe(path.parent.name)
+        dataset.describe(path.parent.name)
     finally:
-        source.DATASETS = kept
+        dataset.DATASETS = kept
 
 
 def resumed(path: Path) -> None:

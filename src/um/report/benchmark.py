@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from um import dataset as source
+from um.dataset import describe
 from um.datasets import annotations, store
 from um.errors import BadInput
 from um.evaluation.metrics import Matched, accuracy, match_predictions, metrics_of, name_of, whole_video
@@ -163,7 +163,7 @@ def _whole(dataset: str, values: Params) -> tuple[Matched, list[str]]:
 
 
 def _title(dataset: str) -> str:
-    title = source.describe(dataset).title or dataset
+    title = describe(dataset).title or dataset
     told = SIMULATED.casefold() in title.casefold()
     return title if told or not _made(dataset).get("simulated") else f"{title} ({SIMULATED})"
 

@@ -116,7 +116,7 @@ def _shown(figures: Sequence[Figure], methods: Sequence[str]) -> list[str]:
 
 def _render(form: str, groups: Sequence[Group], methods: list[str], caption: str) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("um"),
+        loader=jinja2.PackageLoader("um.report"),
         autoescape=jinja2.select_autoescape(("html.j2",)),
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
