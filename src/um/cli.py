@@ -352,7 +352,7 @@ def localize(
 ) -> None:
     """Find the actions of videos: labelled, scored segments in seconds, and a picture of each video's."""
     from um.device import choose_device
-    from um.test import localize as run_localize
+    from um.infer import localize as run_localize
 
     run_localize(
         inputs,
@@ -381,7 +381,7 @@ def evaluate(
     from um.evaluation.fitting import policy
     from um.evaluation.metrics import BEGINNING
     from um.report.table import show
-    from um.score import score
+    from um.test import score
 
     check_ours(out, BEGINNING)
     metrics = score(annotations, predictions, subset, _settings(None, changed).evaluate, policy(unlisted))

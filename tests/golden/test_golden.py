@@ -22,7 +22,7 @@ from um.method.loss import um_loss
 from um.method.model import UM
 from um.method.predict import predict
 from um.params import Evaluate, Localize, Train
-from um.score import score as um_score
+from um.test import score as um_score
 
 
 @pytest.fixture(params=["a", "b", "c"])

@@ -26,16 +26,12 @@ MODULES = {  # the module behind each stage's verb
     "table": "um.report.benchmark",
 }
 PLUMBING = {"um.errors", "um.files", "um.forms", "um.journal", "um.params", "um.progress", "um.shard"}  # make no values
-ASIDE = {  # imports for other verbs: `um localize`; a dataset's title; annotations of datasets that come as features;
+ASIDE = {  # imports for other verbs: a dataset's title; annotations of datasets that come as features;
     # and what a download finds its way by
     ("um.download.bring", "um.datasets.folder"),
     ("um.download.bring", "um.datasets.layouts"),
     ("um.download.videos", "um.video.probe"),
     ("um.dataset", "um.datasets.folder"),
-    ("um.test", "um.features.backbones"),
-    ("um.test", "um.features.extract"),
-    ("um.test", "um.dataset"),
-    ("um.test", "um.report.timeline"),
     ("um.report.benchmark", "um.dataset"),
 }
 
