@@ -107,7 +107,7 @@ def check_source(dataset: str, out: Path) -> None:
             check_apart(where, location(dataset), folder, hint)
 
 
-def has_videos(dataset: str, settings: Download) -> bool:
+def comes_as_videos(dataset: str, settings: Download) -> bool:
     """Whether features are extracted from its videos; otherwise they are brought."""
     provider = describe(dataset).provider
     return settings.what == "videos" if provider == "sources" else provider != "features"

@@ -327,8 +327,8 @@ def test_features_of_one_s_own_go_before(project, monkeypatch):
     out = download(machine(), what="features")
     assert dataset.features_of("thumos14", out) == mine
     assert index(out / "videos/index.json") == {"files": {}, "features": "$source"}
-    assert not dataset.has_videos("thumos14", Download(what="features"))
-    assert dataset.has_videos("thumos14", Download(what="videos"))
+    assert not dataset.comes_as_videos("thumos14", Download(what="features"))
+    assert dataset.comes_as_videos("thumos14", Download(what="videos"))
 
 
 def test_annotations_alone(project):

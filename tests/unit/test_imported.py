@@ -37,7 +37,7 @@ def build() -> Path:
 
 def test_the_data_are_the_same_and_the_folder_says_where_they_are_from(project):
     root = build()
-    assert not dataset.has_videos("mine", Download())
+    assert not dataset.comes_as_videos("mine", Download())
     ours, theirs = Folder(root), Folder(project)
     for role in ("train", "test"):
         assert load_subset(ours, role).fingerprint == load_subset(theirs, role).fingerprint

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from um import params as choices
 from um import provenance
-from um.dataset import check_source, has_videos, is_shared
+from um.dataset import check_source, comes_as_videos, is_shared
 from um.errors import BadInput
 from um.forms import validate
 
@@ -151,7 +151,7 @@ def dataset_of(wildcards):
 @cache
 def has_videos(dataset):
     """Whether features are extracted from the dataset's videos; asked for by all jobs of a plan."""
-    return has_videos(dataset, SETTINGS[dataset].download)
+    return comes_as_videos(dataset, SETTINGS[dataset].download)
 
 
 def downloads_of(wildcards):
