@@ -143,6 +143,11 @@ def of_dataset(pattern):
     return of_run
 
 
+def model_file(run, seed, selection):
+    """The model whose scores a folder of results holds: one of SELECTIONS below the seed's."""
+    return f"models/{run}/seed{seed}/{Path(selection).name or 'last'}.safetensors"
+
+
 def dataset_of(wildcards):
     """The dataset that a job's run is of."""
     return RUNS[wildcards.run]
