@@ -24,17 +24,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from um import checkpoint, params
+from um import params
 from um.datasets import annotations
 from um.datasets.folder import Folder
 from um.datasets.subset import Subset, load_subset
 from um.evaluation.metrics import evaluate
-from um.localize import curves, localize
-from um.loss import um_loss
-from um.model import UM
+from um.evaluation.submission import COLUMNS
+from um.method import checkpoint
+from um.method.localize import curves, localize
+from um.method.loss import um_loss
+from um.method.model import UM
+from um.method.sampling import Batches
 from um.params import Settings, Train, threshold_range
-from um.sampling import Batches
-from um.submission import COLUMNS
 from um.train import fit, open_run, seed_everything
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

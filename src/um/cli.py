@@ -138,10 +138,10 @@ def download(
     changed: Changed,
 ) -> None:
     """Bring a dataset's annotations, and its videos or published features, to data/."""
-    from um.datasets import source
+    from um.dataset import download as run_download
     from um.download.bring import Machine
     from um.download.obtain import Ways, mirrors
-    from um.features.shard import Shard
+    from um.shard import Shard
 
     settings = _settings(dataset, changed).download
     machine = Machine(
@@ -153,7 +153,7 @@ def download(
         date or datetime.date.today().isoformat(),
         Shard.parse(shard) if shard else None,
     )
-    source.download(dataset, settings, out or Path("data") / dataset, machine)
+    run_download(dataset, settings, out or Path("data") / dataset, machine)
 
 
 @data.command()
@@ -162,9 +162,9 @@ def status(
     data_dir: DataDir = None,
 ) -> None:
     """Say what is there of a dataset, what is missing, and which population of the literature that is."""
-    from um.datasets.source import DATASETS
+    from um.dataset import DATASETS
     from um.download import sources
-    from um.download.status import status as describe
+    from um.inspection.status import status as describe
 
     facts = DATASETS / (dataset or "")
     table = sources.read(facts / "sources.yaml") if (facts / "sources.yaml").is_file() else None
@@ -177,7 +177,7 @@ def check(
     annotations: Annotated[str, typer.Argument(help="dataset in data/, JSON file, or THUMOS'14's folder of txt files")],
 ) -> None:
     """List everything that is wrong with annotations, and their labels by subset; errors are exit code 1."""
-    from um.datasets.check import report
+    from um.inspection.annotations import report
 
     if report(annotations, typer.echo):
         raise typer.Exit(1)
@@ -194,11 +194,11 @@ def simulate(
     half: Annotated[Optional[bool], typer.Option(help="float16; default: for ActivityNet")] = None,  # noqa: UP045
 ) -> None:
     """Write a dataset folder with real annotations and simulated features."""
-    from um.datasets import benchmarks
-    from um.datasets.simulate import simulate as run_simulate
     from um.progress import progress
+    from um.simulation import truth
+    from um.simulation.simulate import simulate as run_simulate
 
-    source = benchmarks.annotation_file(dataset, annotations)
+    source = truth.annotation_file(dataset, annotations)
     with progress("simulated videos") as step:
         folder = out or Path("data/simulated") / dataset
         run_simulate(dataset, source, folder, seed, dims, videos, half, report=step)
@@ -220,27 +220,27 @@ def extract(
     changed: Changed,
 ) -> None:
     """Extract snippet features of videos, or of all videos of a dataset; bring them where it comes as features."""
-    from um.datasets import source
+    from um.dataset import by_id, downloaded, features_of, not_downloaded
     from um.datasets.annotations import load
-    from um.datasets.imported import bring
     from um.features.extract import extract as run_extract
-    from um.features.shard import Shard
+    from um.features.imported import bring
     from um.progress import progress
+    from um.shard import Shard
 
     settings, share = _settings(dataset, changed).features, Shard.parse(shard) if shard else None
     missing: dict[str, str] = {}
     if dataset and not videos:
         root = Path("data") / dataset
         out = out or root / "features"
-        if folder := source.features_of(dataset, root):
+        if folder := features_of(dataset, root):
             if share:
                 raise BadInput("--shard", f"{dataset}, which comes as features", "a dataset of videos", "leave it out")
             with progress("features") as step:
                 bring(folder, out, step, load(root / "annotations.json"))
             return
-        named, missing = source.downloaded(root), source.not_downloaded(root)
+        named, missing = downloaded(root), not_downloaded(root)
     elif videos and not dataset and out:
-        named = source.by_id(videos)
+        named = by_id(videos)
     else:
         raise BadInput("command line", "neither --dataset nor videos with --out", "one of them", "see --help")
     files = _weights(settings, weights, flow_weights)
@@ -258,7 +258,7 @@ def inspect_features(
 ) -> None:
     """Say what a folder of features is, and whether um train would take it."""
     from um.datasets.clock import stated
-    from um.datasets.inspection import inspect as describe
+    from um.inspection.features import inspect as describe
 
     clock = stated(feature_fps, feature_window, feature_stride)
     changed: Changed = {"evaluate": {"missing": missing} if missing else {}}
@@ -293,7 +293,7 @@ def train(
     from um.datasets.clock import stated
     from um.datasets.folder import Folder
     from um.device import choose_device
-    from um.loss import imbalance
+    from um.method.loss import imbalance
     from um.progress import progress
     from um.train import fit, open_run
 
@@ -327,7 +327,7 @@ def test(
     """Localise and evaluate: write predictions.json and metrics.json."""
     from um.datasets.clock import stated
     from um.device import choose_device
-    from um.table import show
+    from um.report.table import show
     from um.test import test as run_test
 
     settings = _settings(dataset, changed, variant)
@@ -352,7 +352,7 @@ def localize(
 ) -> None:
     """Find the actions of videos: labelled, scored segments in seconds, and a picture of each video's."""
     from um.device import choose_device
-    from um.test import localize as run_localize
+    from um.infer import localize as run_localize
 
     run_localize(
         inputs,
@@ -378,10 +378,10 @@ def evaluate(
     changed: Changed,
 ) -> None:
     """Score predictions."""
+    from um.evaluation.fitting import policy
     from um.evaluation.metrics import BEGINNING
-    from um.fitting import policy
-    from um.score import score
-    from um.table import show
+    from um.report.table import show
+    from um.test import score
 
     check_ours(out, BEGINNING)
     metrics = score(annotations, predictions, subset, _settings(None, changed).evaluate, policy(unlisted))
@@ -408,9 +408,9 @@ def compare(
     changed: Changed,
 ) -> None:
     """Say whether two systems differ, by a paired bootstrap over test videos and seeds."""
-    from um import compare as comparison
     from um.datasets import annotations as form
-    from um.fitting import policy
+    from um.evaluation.fitting import policy
+    from um.report import compare as comparison
 
     if (dataset is None) == (annotations is None):
         found = "both --dataset and --annotations" if dataset else "neither --dataset nor --annotations"
@@ -434,7 +434,7 @@ def table(
     out: Annotated[Optional[Path], typer.Option(help="folder of the table; default: that of the metrics")] = None,  # noqa: UP045
 ) -> None:
     """Write the benchmark table as csv, md, html and tex, and print it."""
-    from um import benchmark
+    from um.report import benchmark
 
     values = params.load()
     benchmark.write(results, dataset or values.datasets, _of_seeds(values, seed), out, variant)
@@ -449,7 +449,7 @@ def ablation(
     seed: Seeds = None,
 ) -> None:
     """Write the paper's ablation on a dataset as csv, md, html and tex, and print it; `snakemake ablation` runs it."""
-    from um import benchmark
+    from um.report import benchmark
 
     benchmark.ablation(results, dataset, variant, _of_seeds(params.load(), seed), out)
 

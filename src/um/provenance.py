@@ -594,7 +594,7 @@ def _faults_of_jobs(values: Params) -> Iterator[Fault]:
 
 def _other_table(values: Params) -> Iterator[Fault]:
     """No job reads the table, but it is soon made again."""
-    from um import benchmark
+    from um.report import benchmark
 
     with tempfile.TemporaryDirectory() as folder:
         with contextlib.redirect_stdout(io.StringIO()):

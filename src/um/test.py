@@ -1,39 +1,27 @@
-"""Using a model: on the test subset of a dataset (`um test`), and on anything (`um localize`)."""
+"""A model on a test subset (`um test`), and a file of predictions against annotations (`um evaluate`)."""
 
 import logging
-import os
-import tempfile
-from collections import Counter
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from um import checkpoint
-from um.checkpoint import Header
+from um.datasets import annotations
 from um.datasets import clock as clocks
-from um.datasets.annotations import AMBIGUOUS, Annotations, load, video_id
-from um.datasets.folder import Folder, loose_features
-from um.datasets.source import by_id
+from um.datasets.annotations import AMBIGUOUS
+from um.datasets.folder import Folder
 from um.datasets.subset import Subset, load_subset
 from um.errors import BadInput, some
 from um.evaluation import metrics as scores
+from um.evaluation.fitting import NOTHING_LEFT, Unlisted, fitted
 from um.evaluation.metrics import accuracy, evaluate, missing
-from um.features import backbones
-from um.features.extract import extract
+from um.evaluation.submission import BEGINNING, read_submission, submission
 from um.files import check_ours, held, write_json
-from um.forms import Spec, validate
-from um.journal import Journal
-from um.localize import Curves
-from um.model import UM
-from um.params import Features, Localize, Settings, Train
-from um.predict import predict
-from um.progress import progress
-from um.submission import BEGINNING, submission
+from um.forms import Spec
+from um.method import checkpoint
+from um.method.checkpoint import Header
+from um.method.predict import predict
+from um.params import Evaluate, Localize, Settings
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +58,7 @@ def _test(
         clocks.agree(folder.features, folder.snippet_seconds, header.snippet_seconds, model_file)
     classes = header.classes if header else folder.classes
     subset = load_subset(folder, "test")
-    _check_width(root, subset.packed_NF.shape[1], model, model_file)
+    checkpoint.check_width(root, subset.packed_NF.shape[1], model, model_file)
     outputs = model.classifier.out_channels
     if len(classes) != outputs:
         raise BadInput(root, f"{len(classes)} classes", f"{outputs}, as {model_file} has", "choose the dataset it fits")
@@ -109,123 +97,34 @@ def _differences(trained: Localize, settings: Localize) -> str:
     return " and ".join(changed)
 
 
-def _check_width(where: Path | str, width: int, model: UM, model_file: Path) -> None:
-    if width != model.embed.in_channels:
-        expected = f"{model.embed.in_channels}, as {model_file} was trained on"
-        raise BadInput(where, f"features of width {width}", expected, "choose --streams or the features")
-
-
-def localize(
-    inputs: Sequence[Path],
-    model_file: Path,
-    out: Path,
-    changed: dict[str, Any],
-    weights: Callable[[Features], dict[str, Path]],
-    device: torch.device,
-    *,
-    timelines: bool = True,
-    annotations: Path | None = None,
-) -> None:
-    """Write the segments of videos or of extracted features in the submission form, and a picture of each video.
+def score(
+    truth: Path, predictions: Path, subset: str | None, settings: Evaluate, unlisted: Unlisted = "count"
+) -> dict[str, Any]:
+    """Score predictions against annotations.
 
     Args:
-        inputs: video files, or folders that `um extract` wrote.
-        model_file: of ours, as its header names the classes.
-        out: JSON file; pictures go to `<its name without suffix>-timelines/<id>.png` beside it.
-        changed: localisation settings that differ from the model's own.
-        weights: gives the backbone's weights by stream when a video needs them.
-        device: where the networks run.
-        timelines: write the pictures.
-        annotations: file of the true segments, which the pictures then show.
+        truth: annotations, as `um.datasets.annotations.load` reads them.
+        predictions: a submission.
+        subset: of the videos; the one that the layout tests on by default.
+        settings: protocol, thresholds, and whether videos without an entry count.
+        unlisted: whether predictions for other videos count.
+
+    Returns:
+        The metrics, and what the submission says of its model and features.
     """
-    if annotations and not timelines:
-        raise BadInput("command line", "--annotations with --no-timelines", "one of them", "only pictures show them")
-    truth = load(annotations) if annotations else None
-    model, header = checkpoint.read(model_file, Train())
-    if header is None:
-        raise BadInput(model_file, "a checkpoint without class names", "a model of um train", "use um test --data-dir")
-    check_ours(out, BEGINNING)
-    if out.name == "predictions.json" and os.path.lexists(out.with_name("metrics.json")):
-        found, hint = "predictions of um test, with their metrics.json beside them", "choose another --out"
-        raise BadInput(out, found, "a file of its own", hint)
-    timelines = timelines and (out.is_file() or not out.exists())  # not beside /dev/null
-    settings = validate(Localize, header.localize.model_dump() | changed, Path("command line"))
-    model = model.to(device)
-
-    for path in inputs:
-        if not path.exists():
-            raise BadInput(path, "no such file or folder", "a video, or a folder of um extract", "check the path")
-    videos = by_id(path for path in inputs if not path.is_dir())
-    if videos:  # before the long work
-        spec = header.features
-        width = sum(backbones.width(spec.backbone, stream) for stream in header.streams)
-        _check_width(f"features.backbone {spec.backbone}", width, model, model_file)
-    made = [(path, loose_features(path, header.streams, header.snippet_seconds)) for path in inputs if path.is_dir()]
-    places = [*((name, path) for name, path in videos.items()), *((name, path) for path, own in made for name in own)]
-    counts = Counter(name for name, _ in places)
-    for name, where in places:
-        if counts[name] > 1:
-            raise BadInput(where, f"the id {name} again", "every video once", "rename one of the two, or leave it out")
-        _check_annotated(where, name, truth)
-    pictures = Journal(folder := out.with_name(f"{out.stem}-timelines"), folder / ".um.jsonl", "um localize").read()
-    if timelines:
-        pictures.refuse(f"{name}.png" for name, _ in places)
-
-    named: dict[str, Tensor] = {}
-    failures: dict[str, BadInput] = {}
-
-    def take(where: Path, features: dict[str, Callable[[], NDArray[np.float32]]]) -> None:
-        for name, read in features.items():
-            try:
-                array = read()
-                _check_width(where, array.shape[1], model, model_file)
-            except BadInput as error:
-                failures[name] = error
-                log.warning("%s left out: %s", name, error)
-            else:
-                named[name] = torch.from_numpy(array).to(device)
-
-    for place, features in made:
-        take(place, features)
-    if videos:
-        with tempfile.TemporaryDirectory() as scratch:
-            rows = Path(scratch)
-            unread = extract(videos, rows, spec, weights(spec), str(device), strict=None)
-            failures |= unread
-            if len(unread) < len(videos):
-                take(rows, loose_features(rows, header.streams))
-    if not named:
-        raise _left_out(failures, len(places), "no predictions were written")
-    seen: dict[str, Curves] = {}
-    look = seen.__setitem__ if timelines else None
-    predictions, _ = predict(model, named.items(), header.classes, settings, header.snippet_seconds, look)
-    write_json(out, submission(predictions, named, header.model, header.simulated))
-    if timelines:
-        from um.report import timeline  # not above: matplotlib takes a second, and um test has no use for it
-
-        rows_of = dict(list(predictions.groupby("video")))
-        with progress("timelines", len(seen)) as step:
-            for name, video in seen.items():
-                duration = len(named[name]) * header.snippet_seconds
-                instances = truth.videos[video_id(name)].instances if truth else ()
-                segments = rows_of.get(name, predictions[:0])
-                with pictures.write(f"{name}.png") as path:
-                    timeline.draw(path, name, segments, video, header.classes, duration, instances)
-                step(name)
-        pictures.settle(pictures.entries)
-    if failures:
-        raise _left_out(failures, len(places), f"{out} has the others")
-
-
-def _left_out(failures: dict[str, BadInput], total: int, rest: str) -> BadInput:
-    """The one error of inputs that could not be used."""
-    first = failures[min(failures)]
-    if total == 1:
-        return first
-    found = f"{some(sorted(failures))} of {total} that cannot be used; {Path(first.where).name}: {first.found}"
-    return BadInput(first.where, found, first.expected, f"{rest}; {first.hint}")
-
-
-def _check_annotated(where: Path, name: str, truth: Annotations | None) -> None:
-    if truth and video_id(name) not in truth.videos:
-        raise BadInput(truth.path, f"no video {name}", f"one for {where}", "annotate it, or leave --annotations out")
+    listed = annotations.load(truth)
+    videos = listed.evaluated(subset)
+    submitted = read_submission(predictions)
+    rows = fitted(predictions, submitted, listed, videos, unlisted)
+    there = set(submitted.videos)
+    absent = [video for video in videos if video.id not in there]
+    if absent:
+        become = "are left out" if settings.missing == "drop" else "count as videos without a prediction"
+        log.warning("%s: no entry for %s, which %s", predictions, some([video.id for video in absent]), become)
+    if settings.missing == "drop":
+        videos = [video for video in videos if video.id in there]
+    if not videos:
+        raise BadInput(predictions, *NOTHING_LEFT)
+    metrics = evaluate(videos, rows, settings) | missing(absent, settings.missing)
+    stated = {"model": submitted.model} if submitted.model else {}
+    return metrics | stated | {"simulated": submitted.simulated}

@@ -14,19 +14,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from um import checkpoint
-from um.checkpoint import Header
 from um.datasets.folder import Folder, untaught
 from um.datasets.subset import Subset, load_subset
 from um.errors import BadInput, some
 from um.evaluation.metrics import accuracy, evaluate
 from um.files import atomic, check_ours, held
 from um.forms import check_file, check_fits
-from um.loss import Losses, check_classes, um_loss
-from um.model import UM
+from um.method import checkpoint
+from um.method.checkpoint import Header
+from um.method.loss import Losses, check_classes, um_loss
+from um.method.model import UM
+from um.method.predict import predict
+from um.method.sampling import Batches, evenly
 from um.params import Settings
-from um.predict import predict
-from um.sampling import Batches, evenly
 
 log = logging.getLogger(__name__)
 

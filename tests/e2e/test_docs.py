@@ -174,7 +174,7 @@ def test_readme_runs_on_a_folder_in_the_public_layout(tmp_path):
 def test_the_example_of_a_dataset_works(tmp_path, monkeypatch):
     """Annotations, description and overrides of docs/datasets.md as they stand, up to the copied videos."""
     from um import params
-    from um.datasets import source
+    from um.dataset import download, downloaded
 
     page = ROOT / "docs/datasets.md"
     (annotations,) = blocks(page, "json")
@@ -191,8 +191,8 @@ def test_the_example_of_a_dataset_works(tmp_path, monkeypatch):
     values = params.load()
     assert values.of("cooking").train.num_segments == 100
     out = tmp_path / "data/cooking"
-    source.download("cooking", values.of("cooking").download, out)
-    assert sorted(source.downloaded(out)) == ["train/cooking_01", "val/cooking_02"]
+    download("cooking", values.of("cooking").download, out)
+    assert sorted(downloaded(out)) == ["train/cooking_01", "val/cooking_02"]
 
 
 def test_every_source_is_in_the_table_of_those_that_were_not_tried():

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from um import checkpoint
 from um.cli import main
 from um.datasets import annotations
 from um.datasets.folder import Folder
 from um.datasets.subset import load_subset
 from um.evaluation.metrics import accuracy, evaluate
-from um.loss import um_loss
-from um.model import UM
+from um.evaluation.submission import read_submission
+from um.method import checkpoint
+from um.method.loss import um_loss
+from um.method.model import UM
+from um.method.predict import predict
 from um.params import Evaluate, Localize, Train
-from um.predict import predict
-from um.score import score as um_score
-from um.submission import read_submission
+from um.test import score as um_score
 
 
 @pytest.fixture(params=["a", "b", "c"])

@@ -8,8 +8,8 @@ import torch
 from tiny import make_dataset
 
 from um.datasets.folder import Folder
-from um.loss import um_loss
-from um.model import UM
+from um.method.loss import um_loss
+from um.method.model import UM
 from um.params import Settings, Train
 from um.test import test as score
 from um.train import fit, open_run

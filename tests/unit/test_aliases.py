@@ -11,10 +11,10 @@ import torch
 import typer
 from convert import Dataset, make_official, seed_activitynet, seed_thumos14
 
-from um import checkpoint
 from um.aliases import translate
 from um.cli import app
 from um.errors import BadInput
+from um.method import checkpoint
 from um.params import Train
 
 TRAIN = "um train --data_name activitynet1.2 --num_segments 50 --seed 0"

@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import make_dataset
 
+from um.datasets import store
 from um.datasets.folder import Folder
 from um.datasets.objects import read_objects
 from um.datasets.subset import load_subset
 from um.errors import BadInput
-from um.features import store
 from um.files import sha256
 
 VIDEO = "features/train/rgb/video_00.npy"

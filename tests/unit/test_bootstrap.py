@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from um.datasets.annotations import Instance, Video
-from um.evaluation import bootstrap
 from um.evaluation.metrics import evaluate, match_predictions
+from um.evaluation.submission import COLUMNS
 from um.params import Evaluate
-from um.submission import COLUMNS
+from um.report import bootstrap
 
 PROTOCOLS = pytest.mark.parametrize("protocol", ["activitynet", "thumos14"])
 

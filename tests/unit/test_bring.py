@@ -21,16 +21,17 @@ from hostile import Entry, zipped
 from miniature import TEST, VALIDATION, annotation_zip, features_zip, ids, index, mirror, video, video_zip
 from serving import Answer, Server, nginx, noise, serving
 
-from um.datasets import annotations, source
-from um.datasets.imported import bring as import_features
+from um import dataset
+from um.datasets import annotations
 from um.download import missing
 from um.download.bring import Machine
 from um.download.http import Patience
 from um.download.obtain import Ways, mirrors
 from um.errors import BadInput
-from um.features.shard import Shard
+from um.features.imported import bring as import_features
 from um.files import held, sha256, write_json
 from um.params import Download
+from um.shard import Shard
 
 ROOT = Path(__file__).parents[2]
 OUT = Path("data/thumos14")
@@ -53,15 +54,15 @@ def machine(*places: str | Path, shard: str | None = None, **others: object) -> 
     return Machine(ways, date="2026-11-26", shard=Shard.parse(shard) if shard else None, **others)
 
 
-def download(how: Machine, dataset: str = "thumos14", **settings: object) -> Path:
-    out = Path("data") / dataset
-    source.download(dataset, Download(**settings), out, how)
+def download(how: Machine, name: str = "thumos14", **settings: object) -> Path:
+    out = Path("data") / name
+    dataset.download(name, Download(**settings), out, how)
     return out
 
 
-def table(dataset: str, **values: object) -> None:
+def table(name: str, **values: object) -> None:
     """Another dataset of sources.yaml."""
-    folder = Path("datasets") / dataset
+    folder = Path("datasets") / name
     folder.mkdir(parents=True)
     (folder / "dataset.yaml").write_text("provider: sources\n")
     (folder / "sources.yaml").write_text(yaml.safe_dump({"train": "train", "test": "val"} | values))
@@ -89,7 +90,7 @@ def annotated(path: Path, **durations: float) -> Path:
 def test_videos_of_the_preset_from_a_lab_s_copy(project):
     copy = mirror(project / "lab")
     out = download(machine(copy), what="videos")
-    assert sorted(source.downloaded(out)) == sorted(f"{'test' if '_test_' in i else 'val'}/{i}" for i in COUNTED)
+    assert sorted(dataset.downloaded(out)) == sorted(f"{'test' if '_test_' in i else 'val'}/{i}" for i in COUNTED)
     read = annotations.load(out / "annotations.json")
     assert sorted(read.videos) == sorted(COUNTED)
     assert [v.id for v in read.subset("train")] == ids(VALIDATION)
@@ -167,7 +168,7 @@ def test_a_video_that_no_archive_has_is_missing_and_so_are_cut_and_short_ones(pr
         "val/video_validation_0000051",
         "val/video_validation_0000052",
     ]
-    assert source.not_downloaded(out) == listed["missing"]
+    assert dataset.not_downloaded(out) == listed["missing"]
     assert sorted(path.stem for path in out.glob("videos/*/*")) == sorted(set(COUNTED) - set(rows))
 
 
@@ -181,7 +182,7 @@ def test_an_interrupted_archive_is_no_missing_video(project):
     assert len(list(OUT.glob("videos/val/*.mp4"))) == 4
     assert not (OUT / "videos/index.json").exists()
     (project / "elsewhere.zip").rename(copy / "thumos14/TH14_Test_set_mp4.zip")
-    assert len(source.downloaded(download(machine(copy), what="videos"))) == 6
+    assert len(dataset.downloaded(download(machine(copy), what="videos"))) == 6
 
 
 def test_another_checkout_s_data_is_a_mirror_by_folder_and_by_server(project):
@@ -207,7 +208,7 @@ def test_of_a_server_s_archive_the_annotated_videos_alone_are_fetched(project):
     with nginx(copy, project / "nginx") as server:
         out = download(machine(server.url), what="videos")
         sent = sum(r.sent for r in server.log("/thumos14/TH14_validation_set_mp4.zip"))
-    assert len(source.downloaded(out)) == 6
+    assert len(dataset.downloaded(out)) == 6
     assert sent < 0.1 * (copy / "thumos14/TH14_validation_set_mp4.zip").stat().st_size
     assert not list(out.glob("downloads/packed/*/*"))
     pinned = index(project / "datasets/thumos14/sources.lock.json")["files"]
@@ -279,7 +280,7 @@ def test_shards_share_the_archives_and_the_last_run_finds_everything(project):
     for archive in copy.glob("thumos14/*_set_mp4.zip"):
         archive.unlink()  # nobody looks into it again
     out = download(machine(copy), what="videos")
-    assert len(source.downloaded(out)) == 5
+    assert len(dataset.downloaded(out)) == 5
     assert not list(out.glob("videos/shards/*"))
     assert list(missing.read(project / "datasets/thumos14/missing.tsv")) == ["video_test_0000006"]
 
@@ -292,7 +293,7 @@ def test_published_features_train_without_videos(project):
     Path("datasets/thumos14/sources.yaml").write_text(yaml.safe_dump(values))
     out = download(machine(copy), what="features")
     assert index(out / "videos/index.json") == {"files": {}, "features": "um"}
-    folder = source.features_of("thumos14", out)
+    folder = dataset.features_of("thumos14", out)
     assert folder == out / "downloads/features/um/THUMOS14"
     import_features(folder, out / "features", annotated=annotations.load(out / "annotations.json"))
     files = sorted(path.relative_to(out / "features").as_posix() for path in out.glob("features/*/*/*.npy"))
@@ -324,10 +325,10 @@ def test_features_of_one_s_own_go_before(project, monkeypatch):
     download(machine(copy), what="annotations")
     mine = own_features(project, monkeypatch)
     out = download(machine(), what="features")
-    assert source.features_of("thumos14", out) == mine
+    assert dataset.features_of("thumos14", out) == mine
     assert index(out / "videos/index.json") == {"files": {}, "features": "$source"}
-    assert not source.has_videos("thumos14", Download(what="features"))
-    assert source.has_videos("thumos14", Download(what="videos"))
+    assert not dataset.comes_as_videos("thumos14", Download(what="features"))
+    assert dataset.comes_as_videos("thumos14", Download(what="videos"))
 
 
 def test_annotations_alone(project):
@@ -359,7 +360,7 @@ def test_links_of_their_own_and_what_becomes_of_each(project, web):
         web.serve(f"/{name}.mp4", Answer(whole))
     web.serve("/val/v2.mp4", Answer(status=503), Answer(whole))
     out = download(machine(project / "lab"), "net", what="videos")
-    assert sorted(source.downloaded(out)) == ["train/t1", "val/v1", "val/v2"]
+    assert sorted(dataset.downloaded(out)) == ["train/t1", "val/v1", "val/v2"]
     rows = missing.read(Path("datasets/net/missing.tsv"))
     assert sorted(rows) == ["t2", "t3"]
     assert "404" in rows["t2"].reason
@@ -377,7 +378,7 @@ def test_missing_videos_are_not_asked_for_again_unless_that_is_wanted(project, w
     assert Path("datasets/net/missing.tsv").read_bytes() == text
     web.serve("/train/t1.mp4", Answer(video(project / "any.mp4")))
     out = download(machine(project / "lab", retry=True), "net", what="videos")
-    assert sorted(source.downloaded(out)) == ["train/t1", "val/v1"]
+    assert sorted(dataset.downloaded(out)) == ["train/t1", "val/v1"]
     assert missing.read(Path("datasets/net/missing.tsv")) == {}
 
 
@@ -388,7 +389,7 @@ def test_those_that_others_report_are_tried_and_stay_listed_if_they_come(project
     for name in ("train/t1", "val/v1"):
         web.serve(f"/{name}.mp4", Answer(video(project / "any.mp4")))
     out = download(machine(project / "lab"), "net", what="videos")
-    assert sorted(source.downloaded(out)) == ["train/t1", "val/v1"]
+    assert sorted(dataset.downloaded(out)) == ["train/t1", "val/v1"]
     assert missing.read(Path("datasets/net/missing.tsv")) == known
 
 
@@ -431,7 +432,7 @@ def test_a_video_counts_when_it_has_been_checked_and_not_before(project):
     assert not list(OUT.glob("videos/val/*"))
     assert "TH14_validation_set_mp4.zip" not in index(Path("datasets/thumos14/sources.lock.json"))["files"]
     packed.write_bytes(repaired)
-    assert len(source.downloaded(download(machine(copy), what="videos"))) == 6
+    assert len(dataset.downloaded(download(machine(copy), what="videos"))) == 6
     assert missing.read(Path("datasets/thumos14/missing.tsv")) == {}
 
 
@@ -464,7 +465,7 @@ def test_annotations_are_those_that_were_taken_first(project, web, caplog):
         download(machine(project / "lab"), "net", what="videos")
     download(machine(project / "lab"), "net", what="annotations", source="second")
     out = download(machine(project / "lab"), "net", what="videos")
-    assert sorted(source.downloaded(out)) == ["train/t1", "val/v2"]
+    assert sorted(dataset.downloaded(out)) == ["train/t1", "val/v2"]
     assert (out / "videos/val/v1.mp4").is_file(), "nothing is thrown away"
     assert "1 file (val/v1.mp4) that are not annotated stay as they are" in caplog.text
 
@@ -477,7 +478,7 @@ def test_what_is_only_linked_into_the_data_stays_as_it_is(project):
         (theirs / f"{name}.mp4").write_bytes(video(project / "any.mp4"))
     (OUT / "videos").mkdir(parents=True)
     (OUT / "videos/val").symlink_to(theirs)
-    assert len(source.downloaded(download(machine(copy), what="videos"))) == 6
+    assert len(dataset.downloaded(download(machine(copy), what="videos"))) == 6
     assert len(list(theirs.iterdir())) == 5
 
 
@@ -488,7 +489,7 @@ def test_a_bad_copy_in_a_mirror_does_not_hide_a_good_one_elsewhere(project, web)
     (project / "lab/net/videos").mkdir()
     (project / "lab/net/videos/v_t1.mp4").write_bytes(b"cut")
     out = download(machine(project / "lab"), "net", what="videos")
-    assert sorted(source.downloaded(out)) == ["train/t1", "val/v1"]
+    assert sorted(dataset.downloaded(out)) == ["train/t1", "val/v1"]
 
 
 def test_a_copy_that_comes_later_is_taken_without_being_asked_for(project, web):
@@ -498,7 +499,7 @@ def test_a_copy_that_comes_later_is_taken_without_being_asked_for(project, web):
     assert list(missing.read(Path("datasets/net/missing.tsv"))) == ["t1"]
     (project / "lab/net/videos").mkdir()
     (project / "lab/net/videos/t1.mp4").write_bytes(video(project / "any.mp4"))
-    assert len(source.downloaded(download(machine(project / "lab"), "net", what="videos"))) == 2
+    assert len(dataset.downloaded(download(machine(project / "lab"), "net", what="videos"))) == 2
     assert missing.read(Path("datasets/net/missing.tsv")) == {}
 
 
@@ -516,7 +517,7 @@ def test_a_failure_in_one_place_and_a_no_in_another_decide_nothing(project, web)
         download(machine(project / "lab"), "net", what="videos")
     assert not Path("datasets/net/missing.tsv").exists()
     out = download(machine(project / "lab", give_up=True), "net", what="videos")
-    assert sorted(source.downloaded(out)) == ["val/v1"]
+    assert sorted(dataset.downloaded(out)) == ["val/v1"]
     assert "HTTP 503" in missing.read(Path("datasets/net/missing.tsv"))["t1"].reason
 
 
@@ -532,7 +533,7 @@ def test_what_two_archives_share_is_missing_when_both_have_been_seen(project):
     )
     for shard in ("1-of-2", "2-of-2"):
         download(machine(project / "lab", shard=shard), "net", what="videos")
-    assert len(source.downloaded(download(machine(project / "lab"), "net", what="videos"))) == 2
+    assert len(dataset.downloaded(download(machine(project / "lab"), "net", what="videos"))) == 2
     assert list(missing.read(Path("datasets/net/missing.tsv"))) == ["t2"]
 
 
@@ -552,7 +553,7 @@ def test_nothing_of_an_encrypted_archive_is_fetched_without_its_password(project
             download(machine(server.url), what="videos")
         monkeypatch.setenv("UM_ARCHIVE_PASSWORD", "secret")
         sent = sum(r.sent for r in server.log("/thumos14/TH14_Test_set_mp4.zip"))
-        assert len(source.downloaded(download(machine(server.url), what="videos"))) == 6
+        assert len(dataset.downloaded(download(machine(server.url), what="videos"))) == 6
         assert sum(r.sent for r in server.log("/thumos14/TH14_Test_set_mp4.zip")) == sent, "it had come already"
 
 
@@ -565,7 +566,7 @@ def test_a_mirror_that_is_down_is_passed_over(project, web, caplog):
     web.serve("/odd/net/videos/index.json", Answer(b"[1, 2]"))
     places = gone.url, f"{web.url}/odd", project / "lab"
     out = download(machine(*places), "net", what="videos")
-    assert len(source.downloaded(out)) == 2
+    assert len(dataset.downloaded(out)) == 2
     assert "nobody answers there" in caplog.text
     assert "no index of videos" in caplog.text
     with pytest.raises(BadInput, match="nowhere: found no such folder; expected a mirror"):
@@ -609,7 +610,7 @@ def test_shards_at_the_same_time_share_the_links_to_a_mirror(project):
     Path("datasets/thumos14/sources.yaml").write_text(without_links())
     shards = [subprocess.Popen([*command, f"{n}-of-4"], stderr=subprocess.PIPE) for n in range(1, 5)]
     assert [shard.communicate()[1].count(b"um: ") + shard.returncode for shard in shards] == [0] * 4
-    assert len(source.downloaded(download(machine(copy), what="videos"))) == 6
+    assert len(dataset.downloaded(download(machine(copy), what="videos"))) == 6
 
 
 def test_a_folder_s_hidden_files_are_nobody_s(project):
@@ -633,7 +634,7 @@ def test_a_folder_s_hidden_files_are_nobody_s(project):
     assert (out / "downloads/features/folder/v2.npy").is_file(), "a mirror's folder may get more"
     shutil.rmtree(out / "downloads")
     with pytest.raises(BadInput, match="expected the features that um download brought"):
-        source.features_of("net", out)
+        dataset.features_of("net", out)
 
 
 def test_a_pinned_feature_file_is_not_the_video_of_its_name(project, web):
@@ -642,7 +643,7 @@ def test_a_pinned_feature_file_is_not_the_video_of_its_name(project, web):
         web.serve(f"/{name}.mp4", Answer(video(project / "any.mp4")))
     pinned = {"shared/t1.npy": {"sha256": "0" * 64, "bytes": 1}}
     write_json(Path("datasets/net/sources.lock.json"), {"files": pinned})
-    assert len(source.downloaded(download(machine(project / "lab"), "net", what="videos"))) == 2
+    assert len(dataset.downloaded(download(machine(project / "lab"), "net", what="videos"))) == 2
 
 
 def test_shards_of_videos_tell_the_last_run_what_is_gone(project, web):
@@ -652,7 +653,7 @@ def test_shards_of_videos_tell_the_last_run_what_is_gone(project, web):
     for number in (1, 2, 3):
         download(machine(project / "lab", shard=f"{number}-of-3"), "net", what="videos")
     out = download(machine(project / "lab"), "net", what="videos")
-    assert sorted(source.downloaded(out)) == ["train/t1", "val/v1"]
+    assert sorted(dataset.downloaded(out)) == ["train/t1", "val/v1"]
     assert all(len(web.asked(f"/{name}.mp4")) == 1 for name in ("train/t1", "train/t2", "val/v1", "val/v2"))
     assert sorted(missing.read(Path("datasets/net/missing.tsv"))) == ["t2", "v2"]
 
@@ -796,7 +797,7 @@ def test_an_archive_that_somebody_put_there_is_used_and_stays(project, web, kind
     video_zip(hand, "x", dict.fromkeys(["t1", "v1"], video(project / "any.mp4")))
     content = hand.read_bytes()
     hand.rename(packed) if kind == "file" else packed.symlink_to(hand)
-    assert len(source.downloaded(download(machine(project / "lab"), "net", what="videos"))) == 2
+    assert len(dataset.downloaded(download(machine(project / "lab"), "net", what="videos"))) == 2
     assert packed.read_bytes() == content
     assert packed.is_symlink() == (kind == "link")
 
@@ -865,7 +866,7 @@ def test_a_link_to_another_dataset_s_folder_is_refused(project, linked):
     (OUT / linked).unlink()
     OUT.rmdir()
     OUT.symlink_to(other.resolve())  # the hint
-    assert len(source.downloaded(download(machine(copy), what="videos"))) == 6
+    assert len(dataset.downloaded(download(machine(copy), what="videos"))) == 6
 
 
 def test_features_of_one_s_own_are_not_written_over(project):
@@ -925,7 +926,7 @@ def test_odd_names_come_from_everywhere(project, web, where):
             web.serve(f"{prefix}/{quote(name, safe='/')}", Answer(whole))
     places = [f"{web.url}/mirror"] * (where == "server")
     out = download(machine(project / "lab", *places), "net", what="videos")
-    assert {path.relative_to(out / "videos").as_posix() for path in source.downloaded(out).values()} == set(files)
+    assert {path.relative_to(out / "videos").as_posix() for path in dataset.downloaded(out).values()} == set(files)
 
 
 @pytest.mark.parametrize("name", ["../../x", "a\nb", "/etc/x", "a" * 300, ".x", "\u202e"])
@@ -997,5 +998,5 @@ def test_an_index_of_a_mirror_that_leads_out_is_passed_over(project, web, caplog
         web.serve(f"/{name}.mp4", Answer(video(project / "any.mp4")))
     listed = {"../../../t1.mp4": {"sha256": "0" * 64}}
     web.serve("/odd/net/videos/index.json", Answer(json.dumps({"files": listed}).encode()))
-    assert len(source.downloaded(download(machine(f"{web.url}/odd", project / "lab"), "net", what="videos"))) == 2
+    assert len(dataset.downloaded(download(machine(f"{web.url}/odd", project / "lab"), "net", what="videos"))) == 2
     assert "a path below the file's own folder" in caplog.text

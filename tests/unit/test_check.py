@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from um.datasets import annotations, check
-from um.datasets.check import report
+from um.datasets import annotations
 from um.errors import BadInput
+from um.inspection import annotations as check
+from um.inspection.annotations import report
 
 
 def video(subset="train", segments=((0, 1),), label="run", **more):

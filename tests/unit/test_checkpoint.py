@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from um import checkpoint
-from um.checkpoint import Header
 from um.errors import BadInput
-from um.model import UM
+from um.method import checkpoint
+from um.method.checkpoint import Header
+from um.method.model import UM
 from um.params import Features, Localize, Train
 
 OFFICIAL = "cas_module.classifier.0.weight"

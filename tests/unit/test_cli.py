@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny import TINY, make_dataset, options
 
-from um.loss import imbalance
+from um.method.loss import imbalance
 from um.params import Localize, Train
 
 FIRST = "features/train/rgb/video_00.npy"

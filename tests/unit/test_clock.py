@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import TINY, make_dataset, options
 
-from um import checkpoint
-from um.checkpoint import Header
 from um.datasets import annotations, clock
 from um.datasets.annotations import Instance, Video
 from um.datasets.clock import PUBLIC, Clock
 from um.errors import BadInput
 from um.forms import Spec
-from um.model import UM
+from um.method import checkpoint
+from um.method.checkpoint import Header
+from um.method.model import UM
 from um.params import Features, Localize, Train
 
 CLASSES = ("jump", "run", "throw")

@@ -10,9 +10,9 @@ from test_bootstrap import make
 from um.cli import main
 from um.datasets import annotations
 from um.evaluation.metrics import evaluate
+from um.evaluation.submission import submission
 from um.files import write_json
 from um.params import Evaluate
-from um.submission import submission
 
 
 @pytest.fixture
@@ -135,9 +135,9 @@ def test_predictions_for_none_of_the_videos(um):
 
 def test_published_predictions_against_themselves_moved(reference_data, tmp_path):
     """210 videos, 36,195 predictions: a paired interval is narrow enough to see a tenth of a second."""
-    from um.evaluation import bootstrap
     from um.evaluation.metrics import match_predictions
-    from um.submission import read_submission
+    from um.evaluation.submission import read_submission
+    from um.report import bootstrap
 
     videos = annotations.load(reference_data / "data/thumos14/gt.json").subset("test")
     rows = read_submission(reference_data / "data/published/aicl_thumos14.json").predictions

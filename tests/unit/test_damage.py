@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tiny import make_dataset, options
 
-from um.checkpoint import Header
+from um.method.checkpoint import Header
 
 SECONDS = 5  # 2 are promised; the test machine is shared
 

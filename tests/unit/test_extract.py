@@ -14,13 +14,14 @@ import pytest
 import torch
 from rendering import constant, number
 
+from um.datasets import store
 from um.errors import BadInput
-from um.features import network, store
+from um.features import network
 from um.features.extract import _decoded, extract, relative_path
 from um.features.prefetch import prefetch
-from um.features.shard import Shard
 from um.files import held, sha256
 from um.params import Features
+from um.shard import Shard
 from um.video import flow
 
 TINY = Features(short_side=64, crop=32, clips=2)
@@ -116,7 +117,7 @@ def started(videos: dict[str, Path], out: Path, weights: dict[str, Path], shard:
 import json, time
 from pathlib import Path
 from um.features import extract as module, network
-from um.features.shard import Shard
+from um.shard import Shard
 from um.params import Features
 videos, out, weights, shard = json.loads({arguments!r})
 call = network.Network.launch

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from um.fitting import nearest
+from um.evaluation.fitting import nearest
 from um.forms import read_json
 
 LABELS = ["CricketShot", "Diving"]

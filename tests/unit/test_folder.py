@@ -12,10 +12,10 @@ import torch
 from tiny import CLASSES, SNIPPET, make_dataset
 
 from um.datasets.folder import Folder, loose_features
-from um.datasets.inspection import inspect
 from um.datasets.subset import load_subset
 from um.errors import BadInput
 from um.files import sha256
+from um.inspection.features import inspect
 
 
 @pytest.mark.parametrize("official", [False, True])

@@ -21,18 +21,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import entry
 
-from um import checkpoint, params
-from um.checkpoint import Header
-from um.datasets import annotations, check, layouts, source, wtalc
+from um import dataset, params
+from um.datasets import annotations, layouts, store, wtalc
 from um.datasets.objects import read_objects
 from um.download import missing, sources
 from um.errors import BadInput
-from um.features import store
+from um.evaluation.submission import read_submission
 from um.features.ledger import Ledger
 from um.forms import Index, Spec, load
-from um.model import UM
+from um.inspection import annotations as check
+from um.method import checkpoint
+from um.method.checkpoint import Header
+from um.method.model import UM
 from um.params import Train
-from um.submission import read_submission
 
 BUDGET = int(os.environ.get("UM_FUZZ", "0"))
 STRANGE = [10**400, -(2**63), 1e308, 1e-320, "../x", "/etc/passwd", "\x1b[0m", "[/red]", "nan", "1e999", "v_"]
@@ -221,11 +222,11 @@ def opened(path: Path) -> None:
 
 
 def described(path: Path) -> None:
-    kept, source.DATASETS = source.DATASETS, path.parents[1]
+    kept, dataset.DATASETS = dataset.DATASETS, path.parents[1]
     try:
-        source.describe(path.parent.name)
+        dataset.describe(path.parent.name)
     finally:
-        source.DATASETS = kept
+        dataset.DATASETS = kept
 
 
 def resumed(path: Path) -> None:

@@ -9,11 +9,12 @@ import pytest
 import torch
 from tiny import make_dataset
 
-from um.datasets import source, wtalc
+from um import dataset
+from um.datasets import wtalc
 from um.datasets.folder import Folder
-from um.datasets.imported import bring
 from um.datasets.subset import load_subset
 from um.errors import BadInput
+from um.features.imported import bring
 from um.params import Download
 
 
@@ -29,14 +30,14 @@ def project(tmp_path, monkeypatch) -> Path:
 
 
 def build() -> Path:
-    source.download("mine", Download(), Path("data/mine"))
-    bring(source.location("mine"), Path("data/mine/features"))
+    dataset.download("mine", Download(), Path("data/mine"))
+    bring(dataset.location("mine"), Path("data/mine/features"))
     return Path("data/mine")
 
 
 def test_the_data_are_the_same_and_the_folder_says_where_they_are_from(project):
     root = build()
-    assert not source.has_videos("mine", Download())
+    assert not dataset.comes_as_videos("mine", Download())
     ours, theirs = Folder(root), Folder(project)
     for role in ("train", "test"):
         assert load_subset(ours, role).fingerprint == load_subset(theirs, role).fingerprint

@@ -10,9 +10,9 @@ import pytest
 
 from um.errors import BadInput
 from um.features.ledger import Ledger, at_work
-from um.features.shard import Shard
 from um.files import sha256, write_json
 from um.journal import Journal
+from um.shard import Shard
 
 A, B = {"fps": 25.0}, {"fps": 12.5}
 FILES = [f"train/rgb/{name}.npy" for name in "abcd"]

@@ -8,7 +8,7 @@ from internet import Internet, Request, file, page, refusal, youtube
 from miniature import TEST, VALIDATION, annotation_zip, features_zip, ids, index, video, video_zip
 from test_bring import COUNTED, ROOT, annotated, download
 
-from um.datasets import source
+from um import dataset
 from um.download import missing
 from um.download.bring import Machine
 from um.download.http import Patience
@@ -28,8 +28,8 @@ def internet(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name in ("UM_MIRROR", "UM_FEATURES"):
         monkeypatch.delenv(name, raising=False)
-    for dataset in ("thumos14", "activitynet1.2", "activitynet1.3"):
-        shutil.copytree(ROOT / "datasets" / dataset, tmp_path / "datasets" / dataset)
+    for name in ("thumos14", "activitynet1.2", "activitynet1.3"):
+        shutil.copytree(ROOT / "datasets" / name, tmp_path / "datasets" / name)
     with Internet() as internet:
         internet.plug_in(monkeypatch)
         for listed, subset, part in ((VALIDATION, "val", "Validation_set"), (TEST, "test", "test_set")):
@@ -48,7 +48,7 @@ def test_thumos14_from_its_site_and_its_bucket(internet, tmp_path):
         video_zip(tmp_path / name, inside, dict.fromkeys(ids(listed), whole))
         internet.at(f"{VIDEOS}/{name}", file((tmp_path / name).read_bytes()))
     out = download(HOW, what="videos")
-    assert sorted(source.downloaded(out)) == sorted(f"{'test' if '_test_' in i else 'val'}/{i}" for i in COUNTED)
+    assert sorted(dataset.downloaded(out)) == sorted(f"{'test' if '_test_' in i else 'val'}/{i}" for i in COUNTED)
 
 
 def test_features_of_thumos14_from_the_first_link_of_google_drive_that_works(internet, tmp_path):
@@ -70,7 +70,7 @@ def test_features_of_thumos14_from_the_first_link_of_google_drive_that_works(int
         "19BI",
         "1Nqa",
     ]
-    assert len(list(source.features_of("thumos14", out).rglob("*.npy"))) == 2 * len(COUNTED)
+    assert len(list(dataset.features_of("thumos14", out).rglob("*.npy"))) == 2 * len(COUNTED)
 
 
 def test_a_shared_folder_is_a_source_and_each_of_its_files_is_pinned(internet, tmp_path):
@@ -117,7 +117,7 @@ def test_activitynet_from_youtube_and_what_is_gone_from_there(internet, tmp_path
         },
     )
     out = download(HOW, "activitynet1.3", what="videos")
-    assert sorted(source.downloaded(out)) == ["train/t0000000001", "val/v0000000001"]
+    assert sorted(dataset.downloaded(out)) == ["train/t0000000001", "val/v0000000001"]
     rows = missing.read(Path("datasets/activitynet1.3/missing.tsv"))
     found = {name: row.reason for name, row in rows.items() if row.date == "2026-11-26"}
     assert found == {

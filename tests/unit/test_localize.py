@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from um.localize import Curves, curves, localize, nms, predicted_classes, soft_nms, upscale
-from um.model import UM
+from um.method.localize import Curves, curves, localize, nms, predicted_classes, soft_nms, upscale
+from um.method.model import UM
 from um.params import Localize, Train
 
 moment = st.integers(0, 200).map(lambda n: n / 8)

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from um.loss import um_loss
-from um.model import UM, WIDE, winograd, winograd_kernels
+from um.method.loss import um_loss
+from um.method.model import UM, WIDE, winograd, winograd_kernels
 from um.params import Train
 
 

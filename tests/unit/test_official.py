@@ -10,8 +10,9 @@ from collections import Counter
 
 import pytest
 
-from um.datasets import annotations, check
+from um.datasets import annotations
 from um.datasets.annotations import AMBIGUOUS, SUBSETS
+from um.inspection import annotations as check
 
 FRAMES = {30.0: 379, 29.97: 18, 25.0: 11, 24.0: 2}  # frames per second → videos of gt.json
 

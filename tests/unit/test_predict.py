@@ -11,10 +11,10 @@ from um.datasets import annotations
 from um.datasets.annotations import Instance, Video
 from um.errors import BadInput
 from um.evaluation.metrics import accuracy, evaluate, whole_video
-from um.model import UM
+from um.evaluation.submission import COLUMNS, read_submission, submission
+from um.method.model import UM
+from um.method.predict import predict
 from um.params import Evaluate, Localize, Train
-from um.predict import predict
-from um.submission import COLUMNS, read_submission, submission
 
 CLASSES = ["a", "b", "c"]
 

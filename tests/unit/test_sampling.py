@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from um.sampling import Batches, evenly, random_per_bin
+from um.method.sampling import Batches, evenly, random_per_bin
 
 
 def bins(length: int, T: int) -> list[range]:

@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
-from um.datasets import benchmarks, simulate
 from um.datasets.folder import Folder
-from um.datasets.simulate import STREAMS, Model, World, fit, snippets
 from um.datasets.subset import load_subset
 from um.errors import BadInput
 from um.evaluation.metrics import evaluate, whole_video
 from um.files import held, sha256
 from um.params import Settings
+from um.simulation import simulate, truth
+from um.simulation.simulate import STREAMS, Model, World, fit, snippets
 
 DIMS = 64
 REAL = {"rgb": "video_validation_0000051", "flow": "video_validation_0000051-flow"}
@@ -123,8 +123,8 @@ def test_half_precision(gt, tmp_path):
 
 
 def test_two_labels_on_one_segment_share_it(gt):
-    database = benchmarks.read("thumos14", gt)
-    world = World(0, DIMS, Model(spread=0, confusion=0, context=0), benchmarks.classes(database))
+    database = truth.read("thumos14", gt)
+    world = World(0, DIMS, Model(spread=0, confusion=0, context=0), truth.classes(database))
     entry = next(e for e in database.values() if len(e["annotations"]) == 8)
     weight_JT, direction_JD = world._signals(simulate.random(0), snippets(entry), entry["annotations"])
     inside = weight_JT[:8].max(axis=1)
@@ -142,18 +142,18 @@ def test_ambiguous_is_no_class_and_a_video_without_labels_is_left_out(gt):
     content["database"]["video_00"]["annotations"] = [{"label": "Ambiguous", "segment": ["1", "2"]}]
     content["database"]["video_01"]["annotations"].append({"label": "Ambiguous", "segment": ["1", "2"]})
     gt.write_text(json.dumps(content))
-    database = benchmarks.read("thumos14", gt)
+    database = truth.read("thumos14", gt)
     assert "video_00" not in database
-    assert benchmarks.classes(database) == ["Billiards", "CliffDiving", "Diving", "LongJump"]
+    assert truth.classes(database) == ["Billiards", "CliffDiving", "Diving", "LongJump"]
 
 
 def test_a_choice_of_videos_keeps_classes_and_proportions(gt):
-    database = benchmarks.read("thumos14", gt)
+    database = truth.read("thumos14", gt)
     for count in (6, 9, 12):
-        chosen = benchmarks.choose(database, count)
+        chosen = truth.choose(database, count)
         assert len(chosen) == count
         assert [e["subset"] for e in chosen.values()].count("train") == count * 2 / 3
-        assert benchmarks.classes(chosen) == benchmarks.classes(database)
+        assert truth.classes(chosen) == truth.classes(database)
 
 
 @pytest.mark.parametrize(
@@ -240,14 +240,14 @@ def test_a_simulation_replaces_nothing(gt, tmp_path):
     ],
 )
 def test_annotations_are_the_real_ones(reference_data, dataset, videos, classes, instances, total):
-    path = reference_data / benchmarks.BENCHMARKS[dataset].file
-    database = benchmarks.read(dataset, path)
+    path = reference_data / truth.BENCHMARKS[dataset].file
+    database = truth.read(dataset, path)
     published = json.loads(path.read_text())
     published = published.get("database", published)
     subsets = [entry["subset"] for entry in database.values()]
     names = ("train", "test" if dataset == "thumos14" else "val")
     assert tuple(subsets.count(name) for name in names) == videos
-    assert len(benchmarks.classes(database)) == classes
+    assert len(truth.classes(database)) == classes
     assert instances in (None, sum(len(entry["annotations"]) for entry in database.values()))
     for name, entry in database.items():
         real = published.get(name) or published[f"v_{name}"]
@@ -288,8 +288,8 @@ TOLERANCE = {"mean": 0.1, "sd over time": 0.15, "sd over dimensions": 0.4, "belo
 
 def test_simulated_videos_look_like_the_real_sample(reference_data):
     """On average over eight videos of about its length."""
-    database = benchmarks.read("thumos14", reference_data / benchmarks.BENCHMARKS["thumos14"].file)
-    world = World(0, 2048, Model(), benchmarks.classes(database))
+    database = truth.read("thumos14", reference_data / truth.BENCHMARKS["thumos14"].file)
+    world = World(0, 2048, Model(), truth.classes(database))
     names = [name for name, entry in database.items() if 200 < snippets(entry) < 330][:8]
     videos = [world.video(name, database[name]) for name in names]
     for number, name in enumerate(REAL.values()):
@@ -305,7 +305,7 @@ def test_um_learns_from_it(reference_data, tmp_path):
     from um.train import open_run
 
     out = tmp_path / "thumos14"
-    path = reference_data / benchmarks.BENCHMARKS["thumos14"].file
+    path = reference_data / truth.BENCHMARKS["thumos14"].file
     simulate.simulate("thumos14", path, out, dims=256, count=120)
     settings = {"num_segments": 64, "embedding_dim": 64, "lr": 3e-3, "iterations": 120, "eval_every": 120}
     settings |= {"margin": 10.0, "alpha": 5e-3}

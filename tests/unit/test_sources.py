@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from um.dataset import describe
 from um.datasets import annotations
 from um.datasets.annotations import video_id
-from um.datasets.source import describe
 from um.download import missing, sources
 from um.download.sources import KINDS, Lock
 from um.errors import BadInput

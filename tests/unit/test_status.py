@@ -11,9 +11,9 @@ from tiny import make_dataset
 from um.download import missing
 from um.download.missing import Row
 from um.download.sources import Lock, Split, Table
-from um.download.status import Counts, matching, status
 from um.errors import BadInput, printable
 from um.files import write_json
+from um.inspection.status import Counts, matching, status
 
 SPLITS = [{"name": "everybody", "train": 6, "test": 4}, {"name": "the careful", "train": 5, "test": 4}]
 TABLE = Table.model_validate(

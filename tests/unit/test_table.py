@@ -13,14 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from um import benchmark, table
 from um.datasets import annotations
 from um.errors import BadInput
-from um.evaluation import bootstrap
 from um.evaluation.metrics import evaluate, match_predictions
+from um.evaluation.submission import read_submission, submission
 from um.files import write_json
 from um.params import Params
-from um.submission import read_submission, submission
+from um.report import benchmark, bootstrap, table
 
 SEEDS = [0, 1, 2]
 SPEC = {"backbone": "i3d-inception", "streams": "rgb", "fps": 25.0, "window": 16, "weights_sha256": {"rgb": "ab" * 32}}

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from rendering import constant
 from tiny import SNIPPET
 
-from um import checkpoint
-from um.checkpoint import Header
 from um.datasets.annotations import Instance
-from um.localize import Curves
-from um.model import UM
+from um.evaluation.submission import COLUMNS
+from um.method import checkpoint
+from um.method.checkpoint import Header
+from um.method.localize import Curves
+from um.method.model import UM
 from um.params import Features, Localize, Train
 from um.report.timeline import CUT, LANES, SCORES, clock, draw, lanes, picture
-from um.submission import COLUMNS
 
 CLASSES = ["jump", "run", "throw"]
 DURATION = 20.0

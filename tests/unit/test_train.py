@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import make_dataset
 
-from um import checkpoint
 from um.datasets.folder import Folder
 from um.device import choose_device
 from um.errors import BadInput
+from um.method import checkpoint
 from um.params import Evaluate, Localize, Settings, Train
 from um.test import test as score
 from um.train import Run, _save, fit, held_out, open_run
@@ -410,8 +410,8 @@ def test_a_run_without_held_out_leaves_no_selected_model_of_another(root, select
 
 def test_one_class_teaches_nothing_and_is_refused(um, tmp_path):
     """The softmax over one class is 1, so that both losses on it are 0 whatever the network says."""
-    from um.loss import um_loss
-    from um.model import UM
+    from um.method.loss import um_loss
+    from um.method.model import UM
     from um.params import Train as Settings
 
     for form in ("mean_bce", "summed_ce"):

@@ -75,4 +75,4 @@ def test_a_folder_of_features_needs_no_video_and_no_weights(workspace, tmp_path)
     changed = source / "features/test/rgb/video_08.npy"
     np.save(changed, np.load(changed)[::-1])
     workspace.done("um", "extract", "--dataset", "2024_05")
-    assert "test_last" in workspace.done(*build, "-n", "--", "evaluate")
+    assert "test_model" in workspace.done(*build, "-n", "--", "evaluate")

@@ -19,26 +19,20 @@ WRITTEN = yaml.safe_load((ROOT / "dvc.yaml").read_text().replace("${item}", "${i
 STAGES = {name: stage.get("do", stage) for name, stage in WRITTEN.items() if name != "fetch"}
 MODULES = {  # the module behind each stage's verb
     "weights": "um.features.weights",
-    "download": "um.datasets.source",
+    "download": "um.dataset",
     "features": "um.features.extract",
     "train": "um.train",
     "evaluate": "um.test",
-    "table": "um.benchmark",
+    "table": "um.report.benchmark",
 }
-PLUMBING = {"um.errors", "um.files", "um.forms", "um.journal", "um.params", "um.progress"}  # make no values
-ASIDE = {  # imports for other verbs: `um localize`; a dataset's title; annotations of datasets that come as features;
+PLUMBING = {"um.errors", "um.files", "um.forms", "um.journal", "um.params", "um.progress", "um.shard"}  # make no values
+ASIDE = {  # imports for other verbs: a dataset's title; annotations of datasets that come as features;
     # and what a download finds its way by
     ("um.download.bring", "um.datasets.folder"),
     ("um.download.bring", "um.datasets.layouts"),
-    ("um.download.bring", "um.features.shard"),
     ("um.download.videos", "um.video.probe"),
-    ("um.datasets.source", "um.datasets.folder"),
-    ("um.datasets.source", "um.features.shard"),
-    ("um.test", "um.features.backbones"),
-    ("um.test", "um.features.extract"),
-    ("um.test", "um.datasets.source"),
-    ("um.test", "um.report.timeline"),
-    ("um.benchmark", "um.datasets.source"),
+    ("um.dataset", "um.datasets.folder"),
+    ("um.report.benchmark", "um.dataset"),
 }
 
 
@@ -128,7 +122,7 @@ def test_outputs_are_the_same(shared):
 def test_planning_loads_no_large_library(shared):
     """PyTorch would double the time of every snakemake call; those of pictures would add a sixth."""
     traced = re.sub(" +", " ", shared.done("python", "-X", "importtime", "-m", "snakemake", "-n"))
-    assert "| um.datasets.source" in traced
+    assert "| um.dataset" in traced
     assert not re.findall(r"\| (torch|h5py|av|cv2|matplotlib)\n", traced)
 
 

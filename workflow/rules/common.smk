@@ -14,7 +14,7 @@ from pathlib import Path
 
 from um import params as choices
 from um import provenance
-from um.datasets import source
+from um.dataset import check_source, comes_as_videos, is_shared
 from um.errors import BadInput
 from um.forms import validate
 
@@ -88,7 +88,7 @@ def chosen():
         if unknown := [dataset for dataset in datasets if dataset not in known]:
             raise BadInput("datasets", f"no {unknown[0]}", f"one of {', '.join(known)}", "docs/datasets.md adds one")
         for dataset in datasets:  # Snakemake deletes outputs before it makes them
-            source.check_source(dataset, Path("data") / dataset)
+            check_source(dataset, Path("data") / dataset)
         if MAIN:
             provenance.check_ledger(values)
         if ONLY == "table":
@@ -143,6 +143,11 @@ def of_dataset(pattern):
     return of_run
 
 
+def model_file(run, seed, selection):
+    """The model whose scores a folder of results holds: one of SELECTIONS below the seed's."""
+    return f"models/{run}/seed{seed}/{Path(selection).name or 'last'}.safetensors"
+
+
 def dataset_of(wildcards):
     """The dataset that a job's run is of."""
     return RUNS[wildcards.run]
@@ -151,12 +156,12 @@ def dataset_of(wildcards):
 @cache
 def has_videos(dataset):
     """Whether features are extracted from the dataset's videos; asked for by all jobs of a plan."""
-    return source.has_videos(dataset, SETTINGS[dataset].download)
+    return comes_as_videos(dataset, SETTINGS[dataset].download)
 
 
 def downloads_of(wildcards):
     """The marks of the jobs that share a dataset's download, if there are several."""
-    if DOWNLOADS < 2 or not source.is_shared(wildcards.dataset, SETTINGS[wildcards.dataset].download):
+    if DOWNLOADS < 2 or not is_shared(wildcards.dataset, SETTINGS[wildcards.dataset].download):
         return []
     return gather.downloads("data/{dataset}/downloads/shards/{scatteritem}", dataset=wildcards.dataset)
 

@@ -20,16 +20,23 @@ rule evaluate:
         expand("results/{run}/seed{seed}/{selection}metrics.json", run=BUILT, seed=SEEDS, selection=SELECTIONS),
 
 
-rule test_last:
+for selection in SELECTIONS:
+    earlier(model_file("{run}", "{seed}", selection))
+
+
+rule test_model:
+    """Localise with one model of a seed, and score that."""
     input:
         annotations=of_dataset("data/{dataset}/annotations.json"),
         features=of_dataset("data/{dataset}/features/index.json"),
-        model=earlier("models/{run}/seed{seed}/last.safetensors"),
+        model=lambda wildcards: model_file(wildcards.run, wildcards.seed, wildcards.selection),
     output:
-        predictions="results/{run}/seed{seed}/predictions.json",
-        metrics="results/{run}/seed{seed}/metrics.json",
+        predictions="results/{run}/seed{seed}/{selection}predictions.json",
+        metrics="results/{run}/seed{seed}/{selection}metrics.json",
     log:
-        "logs/evaluate/{run}-seed{seed}.log",
+        "logs/evaluate/{run}-seed{seed}/{selection}um.log",
+    wildcard_constraints:
+        selection="|".join(SELECTIONS),
     conda:
         "../envs/um.yaml"
     threads: 1
@@ -47,29 +54,3 @@ rule test_last:
             {params.settings:q} \
             2>&1 | tee {log:q}
         """
-
-
-use rule test_last as test_best_on_test with:
-    input:
-        annotations=of_dataset("data/{dataset}/annotations.json"),
-        features=of_dataset("data/{dataset}/features/index.json"),
-        model=earlier("models/{run}/seed{seed}/best_on_test.safetensors"),
-    output:
-        predictions="results/{run}/seed{seed}/best_on_test/predictions.json",
-        metrics="results/{run}/seed{seed}/best_on_test/metrics.json",
-    log:
-        "logs/evaluate/{run}-seed{seed}-best_on_test.log",
-
-
-if SELECTED:
-
-    use rule test_last as test_selected with:
-        input:
-            annotations=of_dataset("data/{dataset}/annotations.json"),
-            features=of_dataset("data/{dataset}/features/index.json"),
-            model=earlier("models/{run}/seed{seed}/selected.safetensors"),
-        output:
-            predictions="results/{run}/seed{seed}/selected/predictions.json",
-            metrics="results/{run}/seed{seed}/selected/metrics.json",
-        log:
-            "logs/evaluate/{run}-seed{seed}-selected.log",

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from um.datasets import clock as clocks
-from um.datasets import layouts
+from um.datasets import layouts, store
 from um.datasets.annotations import SLACK, Annotations, Video, video_id
 from um.errors import BadInput, some
-from um.features import store
 from um.forms import Spec, read_text
 
 log = logging.getLogger(__name__)

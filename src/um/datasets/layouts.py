@@ -25,10 +25,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from um.datasets import annotations, wtalc
+from um.datasets import annotations, store, wtalc
 from um.datasets.annotations import Annotations, video_id
 from um.errors import BadInput, some
-from um.features import store
 from um.files import sha256
 from um.forms import Index, check_file, check_fits, read_json, validate
 from um.journal import lines

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from um.datasets import store
 from um.errors import BadInput
-from um.features import store
 from um.forms import check_file, check_fits
 
 MOST_OPERATIONS = 3_000_000  # of a pickle; ActivityNet's segments take 300,000

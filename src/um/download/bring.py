@@ -21,21 +21,21 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import ConfigDict, Field, RootModel
 
+from um.dataset import ANNOTATIONS, VERB, at_work, describe_in, index_in
 from um.datasets import annotations as form
 from um.datasets.annotations import Annotations, Video
 from um.datasets.folder import listed
 from um.datasets.layouts import recognise
-from um.datasets.source import ANNOTATIONS, VERB, at_work, describe_in, index_in
 from um.download import archive, sources
 from um.download.obtain import Ways, obtain, parts
 from um.download.sources import Alternative, File, Lock, Table
 from um.errors import BadInput, Gone, some
-from um.features.shard import NAME, Shard
 from um.files import make_folder, sha256, write_json
 from um.forms import Inside, Listed, load
 from um.journal import AWAY, Journal, NotOurs, check_name
 from um.params import Download
 from um.progress import transfers
+from um.shard import NAME, Shard
 
 log = logging.getLogger(__name__)
 

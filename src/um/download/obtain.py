@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from um.datasets.source import spelling, videos_below
+from um.dataset import spelling, videos_below
 from um.download import drive, http, youtube
 from um.download.sources import File, Lock, is_page
 from um.errors import BadInput, Gone

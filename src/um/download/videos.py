@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from um.dataset import index_in, spelling
 from um.datasets.annotations import SLACK, VIDEO_SUFFIXES, Video
-from um.datasets.source import index_in, spelling
 from um.download import archive, missing, partial, youtube
 from um.download.bring import CONNECTIONS, SHARDS, Site, in_parallel, remove
 from um.download.http import shown

@@ -20,12 +20,12 @@ import numpy.typing as npt
 from um.errors import BadInput
 from um.features.ledger import VERB, Ledger, at_work, says
 from um.features.prefetch import prefetch
-from um.features.shard import Shard
 from um.files import held, sha256
 from um.forms import check_file
 from um.journal import check_name
 from um.params import Features
 from um.progress import progress
+from um.shard import Shard
 
 if TYPE_CHECKING:
     from torch import Tensor

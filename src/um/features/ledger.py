@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from um.datasets import store
 from um.errors import BadInput, some
-from um.features import store
-from um.features.shard import NAME, Shard
 from um.files import flock, make_folder, sha256, sweep, write_json
 from um.forms import Index, Listed, load, read_json
 from um.journal import AWAY, Journal, check_name, lines
+from um.shard import NAME, Shard
 
 log = logging.getLogger(__name__)
 

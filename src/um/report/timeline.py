@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from um.datasets.annotations import Instance
 from um.files import atomic
-from um.localize import Curves, Floats
+from um.method.localize import Curves, Floats
 
 CUT = 0.5
 ROWS = 3

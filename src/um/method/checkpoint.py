@@ -16,7 +16,7 @@ from um import tensors
 from um.errors import BadInput
 from um.files import atomic
 from um.forms import Form, Sha256, check_file, parse_json, validate
-from um.model import UM
+from um.method.model import UM
 from um.params import Features, Localize, Seed, Train
 
 EXPECTED = "a UM model"
@@ -177,3 +177,14 @@ def _published(path: Path) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             raise BadInput(path, f"{name} that is no tensor", EXPECTED, HINT)
     return {PUBLISHED[name]: value for name, value in state.items()}
+
+
+def check_width(where: Path | str, width: int, model: UM, model_file: Path) -> None:
+    """Refuse features of another width than a model was trained on.
+
+    Raises:
+        BadInput: they are.
+    """
+    if width != model.embed.in_channels:
+        expected = f"{model.embed.in_channels}, as {model_file} was trained on"
+        raise BadInput(where, f"features of width {width}", expected, "choose --streams or the features")

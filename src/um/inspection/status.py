@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from um.dataset import DATASETS, INDEX, Videos
+from um.dataset import index as read_index
 from um.datasets import annotations as form
 from um.datasets import layouts, wtalc
 from um.datasets.annotations import SUBSETS, VIDEO_SUFFIXES, Annotations, Video
 from um.datasets.folder import listed
-from um.datasets.source import DATASETS, INDEX, Videos
-from um.datasets.source import index as read_index
 from um.download import missing
 from um.download.sources import KINDS, Alternative, File, Lock, Split, Table
 from um.errors import BadInput, some

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from um.datasets import clock as clocks
-from um.datasets import layouts
+from um.datasets import layouts, store
 from um.datasets.annotations import Annotations, Video
 from um.datasets.folder import Folder, listed, untaught
 from um.datasets.layouts import STREAMS, Layout, Stored
 from um.errors import BadInput, some
-from um.features import store
 from um.forms import Spec
 from um.progress import progress
 

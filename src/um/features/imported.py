@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from um.datasets import store
 from um.datasets.annotations import SUBSETS, Annotations
 from um.datasets.folder import Folder
 from um.errors import some
-from um.features import store
 from um.features.ledger import VERB, Ledger
 from um.files import held, sha256
 from um.journal import check_apart

@@ -18,7 +18,7 @@ import av
 import cv2
 import numpy as np
 
-from um.datasets.figures import ACTIONS, FIDGETS, PASSERS, Array, Drawing, Motion, Point
+from um.demo.figures import ACTIONS, FIDGETS, PASSERS, Array, Drawing, Motion, Point
 from um.errors import BadInput
 from um.files import atomic
 from um.params import Download

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from um.model import UM
+from um.method.model import UM
+from um.method.sampling import evenly
 from um.params import Localize, threshold_range
-from um.sampling import evenly
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -6,12 +6,12 @@ from typing import Any
 
 from um.datasets.annotations import Annotations
 from um.errors import BadInput, some
-from um.evaluation import bootstrap
+from um.evaluation.fitting import NOTHING_LEFT, Unlisted, fitted
 from um.evaluation.metrics import Matched, match_predictions
-from um.fitting import NOTHING_LEFT, Unlisted, fitted
+from um.evaluation.submission import Submission, read_submission
 from um.params import Evaluate, threshold_range
-from um.submission import Submission, read_submission
-from um.table import SIMULATED, print_table
+from um.report import bootstrap
+from um.report.table import SIMULATED, print_table
 
 BEGINNING = '{\n "a": {'  # of the files that we write
 SELECTIONS = ("last", "selected", "best_on_test")  # the first lies in seed*/ itself, the others in folders there
@@ -41,7 +41,7 @@ def compare(
 
     Returns:
         What `um compare --out` writes; scores are fractions in [0, 1], `difference` is a − b, `low` and `high` bound
-        it, and `p_value` is that of `um.evaluation.bootstrap.Difference`.
+        it, and `p_value` is that of `um.report.bootstrap.Difference`.
 
     Raises:
         BadInput: no predictions, predictions for different videos, or of another selection than asked for.

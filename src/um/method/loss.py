@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy
 
 from um.errors import BadInput, some
-from um.model import Output
+from um.method.model import Output
 from um.params import Train
 
 

@@ -8,17 +8,16 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from um import table
-from um.datasets import annotations, source
+from um.dataset import describe
+from um.datasets import annotations, store
 from um.errors import BadInput
-from um.evaluation import bootstrap
 from um.evaluation.metrics import Matched, accuracy, match_predictions, metrics_of, name_of, whole_video
-from um.features import store
+from um.evaluation.submission import Model, Submission, read_submission
 from um.forms import Form, load, read_json, validate
 from um.params import OURS, Params, run_name, threshold_range
-from um.published import ABLATION, OFFICIAL, PAPER, PUBLISHED, SEED, Published
-from um.submission import Model, Submission, read_submission
-from um.table import AVERAGE, INTERVAL, SIMULATED, Figure, Group
+from um.report import bootstrap, table
+from um.report.published import ABLATION, OFFICIAL, PAPER, PUBLISHED, SEED, Published
+from um.report.table import AVERAGE, INTERVAL, SIMULATED, Figure, Group
 
 LAST, BEST, SELECTED, WHOLE = "Ours (last)", "Ours (best on test)", "Ours (selected)", "Whole video"
 METHODS = (LAST, SELECTED, BEST, WHOLE, PAPER, OFFICIAL, SEED)
@@ -164,7 +163,7 @@ def _whole(dataset: str, values: Params) -> tuple[Matched, list[str]]:
 
 
 def _title(dataset: str) -> str:
-    title = source.describe(dataset).title or dataset
+    title = describe(dataset).title or dataset
     told = SIMULATED.casefold() in title.casefold()
     return title if told or not _made(dataset).get("simulated") else f"{title} ({SIMULATED})"
 

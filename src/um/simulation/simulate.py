@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from um.datasets import benchmarks
+from um.datasets import store
 from um.errors import BadInput
-from um.features import store
 from um.files import atomic, held, sweep, write_json
 from um.forms import Section, read_json
 from um.journal import AWAY, NotOurs, check_name
+from um.simulation import truth
 
 Floats = NDArray[np.float32]
 
@@ -258,13 +258,13 @@ def simulate(
     Raises:
         BadInput: an unknown dataset, another annotation file, or a folder that holds anything else, or is at work.
     """
-    about, model = benchmarks.benchmark(dataset), model or Model()
+    about, model = truth.benchmark(dataset), model or Model()
     if dims < 2 or dims % 2:
         raise BadInput("command line", f"--dims {dims}", "an even number above 0", "half of them are rgb, half flow")
-    database = benchmarks.read(dataset, source)
-    labels = benchmarks.classes(database)
+    database = truth.read(dataset, source)
+    labels = truth.classes(database)
     if count is not None:
-        database = benchmarks.choose(database, count)
+        database = truth.choose(database, count)
     dtype = np.float16 if (about.half if half is None else half) else np.float32
     spec = {
         "simulated": True,

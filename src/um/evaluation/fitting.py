@@ -12,7 +12,7 @@ import pandas as pd
 
 from um.datasets.annotations import FEW, FRACTION, NOT_SECONDS, SLACK, UNITS, Annotations, Video, fractions
 from um.errors import BadInput, some
-from um.submission import Submission
+from um.evaluation.submission import Submission
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from um.progress import progress
 
 if TYPE_CHECKING:
     from um.download.bring import Machine
-    from um.features.shard import Shard
+    from um.shard import Shard
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def check_source(dataset: str, out: Path) -> None:
             check_apart(where, location(dataset), folder, hint)
 
 
-def has_videos(dataset: str, settings: Download) -> bool:
+def comes_as_videos(dataset: str, settings: Download) -> bool:
     """Whether features are extracted from its videos; otherwise they are brought."""
     provider = describe(dataset).provider
     return settings.what == "videos" if provider == "sources" else provider != "features"
@@ -139,7 +139,7 @@ def download(
 ) -> None:
     """Bring a dataset's annotations and videos to `out`, and list them in `videos/index.json`.
 
-    A dataset that comes as features has no videos: `um.datasets.imported.bring` brings the features.
+    A dataset that comes as features has no videos: `um.features.imported.bring` brings the features.
 
     Args:
         dataset: a folder of `datasets/`.
@@ -167,9 +167,9 @@ def download(
     sources: list[Source] = []
     annotated: dict[str, Any] | Path
     if description.provider == "demo":
-        from um.datasets import demo  # not above: as with the libraries of downloads
+        from um.demo import videos  # not above: as with the libraries of downloads
 
-        annotated = demo.plan(settings)
+        annotated = videos.plan(settings)
         sources = _rendered(annotated, settings)
     elif description.provider == "local":
         annotated = location(dataset) / ANNOTATIONS
@@ -257,10 +257,10 @@ def _make(journal: Journal, sources: list[Source]) -> dict[str, dict[str, str | 
 
 
 def _rendered(plan: dict[str, Any], settings: Download) -> list[Source]:
-    from um.datasets import demo
+    from um.demo import videos
 
     def renderer(name: str) -> Callable[[Path], None]:
-        return lambda path: demo.render(name, settings, path)
+        return lambda path: videos.render(name, settings, path)
 
     return [Source(f"{entry['subset']}/{name}.mp4", renderer(name)) for name, entry in plan["database"].items()]
 

@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from um.errors import printable
-from um.evaluation import bootstrap
 from um.evaluation.metrics import name_of
 from um.files import atomic, check_ours, held
+from um.report import bootstrap
 
 FORMS = ("md", "html", "tex")
 BEGINNINGS = {  # of the files that we write
@@ -116,7 +116,7 @@ def _shown(figures: Sequence[Figure], methods: Sequence[str]) -> list[str]:
 
 def _render(form: str, groups: Sequence[Group], methods: list[str], caption: str) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("um"),
+        loader=jinja2.PackageLoader("um.report"),
         autoescape=jinja2.select_autoescape(("html.j2",)),
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
