@@ -1,0 +1,60 @@
+"""The commands that messages name exist, with the options that they name; test_faults and test_errors follow them."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from um.cli import app
+
+ROOT = Path(__file__).parents[2]
+COMMAND = re.compile(r"\bum ((?:data |features )?[a-z]+)((?: --?[a-z][\w-]*(?:[ =][\w./{}<>]+)?)*)")
+NO_VERB = {"demo"}  # the name of its annotations
+
+
+def texts(path: Path) -> list[str]:
+    """The strings of a module but for its docstrings; what an f-string puts in is {}."""
+    tree = ast.parse(path.read_text("utf-8"))
+    bare = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            found.append("".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in bare | parts:
+            found.append(node.value)
+    return found
+
+
+def commands() -> dict[str, set[str]]:
+    """Every verb, with its options."""
+    group = typer.main.get_command(app)
+    verbs = dict(group.commands)
+    for name in ("data", "features"):
+        verbs |= {f"{name} {verb}": command for verb, command in verbs.pop(name).commands.items()}
+    return {name: {o for p in command.params for o in (*p.opts, *p.secondary_opts)} for name, command in verbs.items()}
+
+
+NAMED = sorted(
+    {
+        (path.relative_to(ROOT / "src").as_posix(), verb, options)
+        for path in (ROOT / "src/um").rglob("*.py")
+        for text in texts(path)
+        for verb, options in COMMAND.findall(text)
+        if verb not in NO_VERB
+    }
+)
+
+
+def test_messages_name_commands():
+    assert len(NAMED) > 40
+
+
+@pytest.mark.parametrize(("file", "verb", "options"), NAMED)
+def test_a_named_command_exists(file, verb, options):
+    known = commands()
+    assert verb in known, f"{file} names `um {verb}{options}`"
+    wanted = set(re.findall(r"--[a-z][\w-]*", options)) - {"--help", "--debug"}
+    assert wanted <= known[verb], f"{file} names `um {verb}{options}`"
