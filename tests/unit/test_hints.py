@@ -11,7 +11,7 @@ from um.cli import app
 
 ROOT = Path(__file__).parents[2]
 COMMAND = re.compile(r"\bum ((?:data |features )?[a-z]+)((?: --?[a-z][\w-]*(?:[ =][\w./{}<>]+)?)*)")
-NO_VERB = {"demo"}  # the name of its annotations
+NO_VERB = {"demo", "needs"}  # the name of its annotations, and prose
 
 
 def texts(path: Path) -> list[str]:
