@@ -27,7 +27,7 @@ fuzz: .venv/.ready ## draw new damage for every reader of files, UM_FUZZ=SECONDS
 	UM_FUZZ=$${UM_FUZZ:-30} python -m pytest tests/unit/test_fuzz.py
 
 faults: .venv/.ready ## damage and kill `um record` and `um restore` at every point, and follow what they say; half an hour
-	UM_FAULTS=1 OMP_NUM_THREADS=1 python -m pytest tests/workflow/test_faults.py
+	UM_FAULTS=1 OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist load tests/workflow/test_faults.py
 
 lint: .venv/.ready ## check style, types and rules
 	ruff check

@@ -3,26 +3,22 @@ from pathlib import Path
 
 import pytest
 
-RECORDS = ("test_faults.py", "test_provenance.py")
-FIRST = ("records", "e2e", "workflow")
+FIRST = ("test_provenance.py", "e2e", "workflow")
 
 
-def _group(item: pytest.Item) -> str:
-    folder = item.path.parent.name
-    if folder == "workflow" and item.path.name in RECORDS:
-        return "records"
-    return folder if folder in FIRST else str(item.path)
+def _rank(item: pytest.Item) -> int:
+    return next((i for i, name in enumerate(FIRST) if name in (item.path.name, item.path.parent.name)), len(FIRST))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes share the tests: those of a file stay together, and those of workflow/ in two halves.
+    """The tests of a file stay together in one of the processes.
 
-    The longest come first: one process builds the demo while the other runs e2e/, and takes that demo then.
+    The longest files come first; while one process builds the demo for all of workflow/, others run e2e/.
     """
-    items.sort(key=lambda item: FIRST.index(_group(item)) if _group(item) in FIRST else len(FIRST))
+    items.sort(key=_rank)
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+        item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from um.demo import videos
+from um.demo import videos as demo
 from um.demo.figures import FIDGETS, PASSERS
 from um.errors import BadInput
 from um.files import sha256
@@ -19,7 +19,7 @@ SEEDS = [0, 1, 2, 12345]
 
 
 def database(seed=0, **counts):
-    return videos.plan(Download(render_seed=seed, **counts))["database"]
+    return demo.plan(Download(render_seed=seed, **counts))["database"]
 
 
 def seconds(video):
@@ -36,13 +36,13 @@ def rendered(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     frames = {}
     for video_id in ("demo_train_0001", "demo_train_0004", "demo_test_0003"):
-        videos.render(video_id, Download(), folder / f"{video_id}.mp4")
+        demo.render(video_id, Download(), folder / f"{video_id}.mp4")
         with av.open(str(folder / f"{video_id}.mp4")) as file:
             stream = file.streams.video[0]
-            assert stream.average_rate == videos.FPS
+            assert stream.average_rate == demo.FPS
             assert stream.codec_context.name == "h264"
             decoded = list(file.decode(video=0))
-        assert [frame.pts * frame.time_base * videos.FPS for frame in decoded] == list(range(len(decoded)))
+        assert [frame.pts * frame.time_base * demo.FPS for frame in decoded] == list(range(len(decoded)))
         frames[video_id] = np.stack([frame.to_ndarray(format="gray") for frame in decoded])
     return frames
 
@@ -60,7 +60,7 @@ def test_as_many_videos_as_asked_for():
 def test_every_class_is_in_enough_videos(seed, subset, least):
     videos = [video for video in database(seed).values() if video["subset"] == subset]
     count = Counter(label for video in videos for label in labels(video))
-    assert set(count) == set(videos.CLASSES)
+    assert set(count) == set(demo.CLASSES)
     assert min(count.values()) >= least
     assert sum(len(labels(video)) == 2 for video in videos) == round(0.22 * len(videos))  # a fifth, of few
 
@@ -83,7 +83,7 @@ def test_instances_are_short_apart_and_inside(seed):
         assert all(end - start >= 1.28 for start, end in zip(edges[::2], edges[1::2], strict=True)), "gaps"
         assert 0.25 <= sum(end - start for start, end in seconds(video)) / video["duration"] <= 0.5
         for edge in edges:
-            assert edge == round(round(edge * videos.FPS) / videos.FPS, 2), "a time that is no frame's"
+            assert edge == round(round(edge * demo.FPS) / demo.FPS, 2), "a time that is no frame's"
 
 
 def test_the_recorded_scores_are_at_least_twice_the_whole_videos():
@@ -101,26 +101,26 @@ def test_a_video_depends_on_seed_and_id_only():
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path):
     for name, settings in [("a", Download()), ("b", Download(train_videos=9)), ("c", Download(render_seed=1))]:
-        videos.render("demo_train_0007", settings, tmp_path / name)
+        demo.render("demo_train_0007", settings, tmp_path / name)
     assert sha256(tmp_path / "a") == sha256(tmp_path / "b") != sha256(tmp_path / "c")
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "c"}, "temporary files are left"
 
 
 def test_the_bytes_do_not_depend_on_the_processor(tmp_path, monkeypatch):
     """x264's plain C code, which every processor can run, writes what its fastest code writes."""
-    frames = list(videos._frames("demo_test_0002", 0))[:100]
-    monkeypatch.setattr(videos, "_frames", lambda *_: iter(frames))
-    videos.render("demo_test_0002", Download(), tmp_path / "fast")
-    monkeypatch.setitem(videos.ENCODER, "x264-params", videos.ENCODER["x264-params"] + ":asm=0")
-    videos.render("demo_test_0002", Download(), tmp_path / "plain")
+    frames = list(demo._frames("demo_test_0002", 0))[:100]
+    monkeypatch.setattr(demo, "_frames", lambda *_: iter(frames))
+    demo.render("demo_test_0002", Download(), tmp_path / "fast")
+    monkeypatch.setitem(demo.ENCODER, "x264-params", demo.ENCODER["x264-params"] + ":asm=0")
+    demo.render("demo_test_0002", Download(), tmp_path / "plain")
     assert sha256(tmp_path / "fast") == sha256(tmp_path / "plain")
 
 
 def test_the_videos_are_what_the_plan_says(rendered):
     videos = database()
     for video_id, frames in rendered.items():
-        assert len(frames) == round(videos[video_id]["duration"] * videos.FPS)
-        assert frames.shape[1:] == (videos.HEIGHT, videos.WIDTH)
+        assert len(frames) == round(videos[video_id]["duration"] * demo.FPS)
+        assert frames.shape[1:] == (demo.HEIGHT, demo.WIDTH)
 
 
 def test_the_background_moves_about_as_much_as_the_actions(rendered):
@@ -130,7 +130,7 @@ def test_the_background_moves_about_as_much_as_the_actions(rendered):
         change = np.abs(np.diff(frames.astype(np.int16), axis=0)).mean(axis=(1, 2))
         action = np.zeros(len(change), bool)
         for start, end in seconds(videos[video_id]):
-            action[round(start * videos.FPS) : round(end * videos.FPS)] = True
+            action[round(start * demo.FPS) : round(end * demo.FPS)] = True
         inside.append(change[action])
         outside.append(change[~action])
     inside, outside = np.concatenate(inside), np.concatenate(outside)
@@ -141,11 +141,11 @@ def test_the_background_moves_about_as_much_as_the_actions(rendered):
 @pytest.mark.parametrize("video_id", ["demo_test_0003", "demo_train_0004"])
 def test_what_is_drawn_in_the_background_does_not_depend_on_the_class(video_id, monkeypatch):
     """With other classes in the plan, every frame outside the instances stays the same."""
-    number, instances = videos._instances(video_id, 0)
-    before = list(videos._frames(video_id, 0))
-    swapped = [(videos.CLASSES[videos.CLASSES.index(label) - 1], start, end) for label, start, end in instances]
-    monkeypatch.setattr(videos, "_instances", lambda *_: (number, swapped))
-    after = list(videos._frames(video_id, 0))
+    number, instances = demo._instances(video_id, 0)
+    before = list(demo._frames(video_id, 0))
+    swapped = [(demo.CLASSES[demo.CLASSES.index(label) - 1], start, end) for label, start, end in instances]
+    monkeypatch.setattr(demo, "_instances", lambda *_: (number, swapped))
+    after = list(demo._frames(video_id, 0))
     same = np.array([np.array_equal(a, b) for a, b in zip(before, after, strict=True)])
     action = np.zeros(number, bool)
     for _, start, end in instances:
@@ -157,26 +157,26 @@ def test_what_is_drawn_in_the_background_does_not_depend_on_the_class(video_id, 
 def test_every_fidget_and_passer_is_seen_somewhere():
     seen = set()
     for video_id in database():
-        frames, instances = videos._instances(video_id, 0)
+        frames, instances = demo._instances(video_id, 0)
         rng = np.random.default_rng(frames)
-        seen |= {act.motion for act in videos._acts(rng, frames, instances)}
-        seen |= {show.motion for show, *_ in videos._passers(rng, frames)}
+        seen |= {act.motion for act in demo._acts(rng, frames, instances)}
+        seen |= {show.motion for show, *_ in demo._passers(rng, frames)}
     assert seen >= {motion for motion, _ in (*FIDGETS, *PASSERS)}
 
 
 def test_unknown_videos_are_refused(tmp_path):
     for video_id in ("demo_train_0037", "demo_test_0000", "demo_val_0001", "other"):
         with pytest.raises(BadInput, match="no such video"):
-            videos.render(video_id, Download(), tmp_path / "x.mp4")
+            demo.render(video_id, Download(), tmp_path / "x.mp4")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_failed_rendering_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_):
-        yield np.zeros((videos.HEIGHT, videos.WIDTH, 3), np.uint8)
+        yield np.zeros((demo.HEIGHT, demo.WIDTH, 3), np.uint8)
         raise RuntimeError("interrupted")
 
-    monkeypatch.setattr(videos, "_frames", fail)
+    monkeypatch.setattr(demo, "_frames", fail)
     with pytest.raises(RuntimeError, match="interrupted"):
-        videos.render("demo_test_0001", Download(), Path(tmp_path / "x.mp4"))
+        demo.render("demo_test_0001", Download(), Path(tmp_path / "x.mp4"))
     assert not list(tmp_path.iterdir())
