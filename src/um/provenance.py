@@ -206,6 +206,9 @@ def restore(aside: bool = False) -> None:
         if planned := plan():
             hint = "`snakemake; um record` builds it, `dvc pull; um restore` takes it from a remote"
             raise BadInput("snakemake", f"work for {', '.join(planned)}", "all files of the ledger", hint)
+        disk, kept = Disk(), _kept_by_git()
+        if lost := [out for out in outs if out.exists() and out not in kept and not disk.object(outs[out]).is_file()]:
+            raise BadInput(lost[0], "no copy in DVC's cache", "one, as after `dvc pull`", "`um record` makes it")
         absent = [str(out) for out in _outs(values) if not out.exists()]
         log.info("restored: Snakemake and DVC agree%s", f"; not here: {', '.join(absent)}" if absent else "")
 

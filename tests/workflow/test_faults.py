@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from .conftest import Workspace
 
@@ -79,7 +80,7 @@ FAULTS: dict[str, Callable[[Workspace], None]] = {
     "file and cache": lambda w: (flip(cached(w, MODEL)), flip(w / MODEL)),
     "a file without copies": lambda w: (cached(w, MODEL).unlink(), flip(w / MODEL)),
     "a folder without copies": lambda w: ([p.unlink() for p in (w / ".dvc/cache").rglob("*.dir")], flip(w / MODEL)),
-    "a torn dvc.lock": lambda w: write(w / "dvc.lock", (w / "dvc.lock").read_bytes()[:5000]),
+    "a torn dvc.lock": lambda w: write(w / "dvc.lock", (w / "dvc.lock").read_bytes().rpartition(b"5: ")[0]),
     "a lock that a kill left": lambda w: new(w, ".snakemake/locks/0.input.lock"),
     "nothing that Snakemake knows": lambda w: shutil.rmtree(w / ".snakemake"),
 }
@@ -211,10 +212,9 @@ def unknown_weights(workspace: Workspace) -> None:
 
 def other_machine(workspace: Workspace) -> None:
     """A record of other bytes from the same inputs."""
-    md5 = cached(workspace, MODEL).name
-    lock = (workspace / "dvc.lock").read_text()
-    other = hashlib.md5(b"other", usedforsecurity=False).hexdigest()
-    (workspace / "dvc.lock").write_text(lock.replace(cached(workspace, MODEL).parent.name + md5, other))
+    lock = workspace / "dvc.lock"
+    md5 = yaml.safe_load(lock.read_text())["stages"]["evaluate@demo-0"]["outs"][0]["md5"]
+    lock.write_text(lock.read_text().replace(md5, f"{md5[:30].translate(str.maketrans('01', '10'))}00.dir"))
 
 
 EVALUATE = "snakemake --config only=evaluate dataset=demo seed=0 -- evaluate"
