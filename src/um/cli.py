@@ -491,7 +491,7 @@ def main() -> None:
 
     `--debug` anywhere on the command line, or the variable UM_DEBUG, shows the traceback as well.
     """
-    gc.set_threshold(200_000)  # what PyTorch's import makes stays: looking for cycles in it takes a third of the start
+    gc.set_threshold(200_000)  # objects of imports live on: scanning them for cycles takes a fifth of a short verb
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     words = [word for word in sys.argv[1:] if word != "--debug"]
     debug = len(words) < len(sys.argv) - 1 or bool(os.environ.get("UM_DEBUG"))
@@ -509,7 +509,7 @@ def main() -> None:
             print(f"um: {line}", file=sys.stderr)
     if code == INTERRUPTED:  # typer's way to tell it
         print("um: stopped; run it again to go on", file=sys.stderr)
-    gc.freeze()  # nor is anything looked for at the end
+    gc.freeze()  # skips the scan at interpreter exit
     sys.exit(code)
 
 

@@ -197,7 +197,8 @@ def restore(aside: bool = False) -> None:
         outs = _recorded(values, lock)
         if aside:
             _take_recorded(outs, lock, "um restore")
-        _check_recorded(Disk(), outs)
+        disk = Disk()
+        _check_recorded(disk, outs)
         report = run("dvc", "repro", "--dry", "--allow-missing")
         if changed := re.findall(r"Running stage '(.+?)'", report):
             hint = "`dvc repro; um restore` builds what has changed; `dvc status` tells why"
@@ -206,7 +207,7 @@ def restore(aside: bool = False) -> None:
         if planned := plan():
             hint = "`snakemake; um record` builds it, `dvc pull; um restore` takes it from a remote"
             raise BadInput("snakemake", f"work for {', '.join(planned)}", "all files of the ledger", hint)
-        disk, kept = Disk(), _kept_by_git()
+        kept = _kept_by_git()
         if lost := [out for out in outs if out.exists() and out not in kept and not disk.object(outs[out]).is_file()]:
             raise BadInput(lost[0], "no copy in DVC's cache", "one, as after `dvc pull`", "`um record` makes it")
         absent = [str(out) for out in _outs(values) if not out.exists()]
