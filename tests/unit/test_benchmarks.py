@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tiny import make_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -43,8 +44,8 @@ def test_bf16_is_compared_with_fp32_over_seeds(tmp_path):
     assert re.search(r"means \d+\.\d\d apart: (within|MORE THAN) the seeds", text)
 
 
-def test_the_loss_scale_trains_the_arms_that_are_asked_for(tmp_path):
-    arms = ["official", "scaled"]
+@pytest.mark.parametrize("arms", [["scaled"], ["official", "ours"]])
+def test_the_loss_scale_trains_the_arms_that_are_asked_for(tmp_path, arms):
     sizes = ("--iterations", 2, "--looks", 1, "--embedding-dim", 8)
     root, out = make_dataset(tmp_path / "d"), tmp_path / "out"
     printed("loss_scale.py", root, "--dataset", "activitynet1.2", "--out", out, "--arms", *arms, *sizes)

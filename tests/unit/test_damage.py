@@ -262,7 +262,7 @@ def put(document: Any, at: tuple[str | int, ...], value: Any) -> Any:
     return copy
 
 
-JSONS = [name for name in READERS if name.endswith(".json") and "best_on_test" not in name]  # of one form with the last
+JSONS = [name for name in READERS if name.endswith(".json")]
 
 
 @pytest.mark.parametrize("value", VALUES)

@@ -342,17 +342,18 @@ def test_two_streams_have_equal_lengths(
     tmp_path: Path, videos: dict[str, Path], weights: dict[str, Path], whole: Path, backend: str
 ) -> None:
     settings = TINY.model_copy(update={"streams": "rgb,flow", "flow": backend})
-    extract({"val/c": videos["val/c"]}, tmp_path, settings, weights, "cpu")
-    rgb, flow = (store.read(tmp_path / f"val/{stream}/c.npy") for stream in ("rgb", "flow"))
-    assert rgb.shape == flow.shape
-    assert not np.allclose(rgb, flow)
-    assert rgb.tobytes() == store.read(whole / "val/rgb/c.npy").tobytes()  # flow beside it changes nothing
+    extract({"train/a": videos["train/a"], "val/c": videos["val/c"]}, tmp_path, settings, weights, "cpu")
+    for name in ("train/{}/a.npy", "val/{}/c.npy"):
+        rgb, flow = (store.read(tmp_path / name.format(stream)) for stream in ("rgb", "flow"))
+        assert rgb.shape == flow.shape
+        assert not np.allclose(rgb, flow)
+        assert rgb.tobytes() == store.read(whole / name.format("rgb")).tobytes()  # flow beside it changes nothing
     spec = json.loads((tmp_path / "spec.json").read_text())
     assert spec["weights_sha256"] == {stream: sha256(path) for stream, path in weights.items()}
     assert spec["flow"] == backend
     alone = TINY.model_copy(update={"streams": "flow", "flow": backend})
-    extract({"c": videos["val/c"]}, tmp_path / "alone", alone, weights, "cpu")
-    assert (tmp_path / "alone/flow/c.npy").read_bytes() == (tmp_path / "val/flow/c.npy").read_bytes()
+    extract({"a": videos["train/a"]}, tmp_path / "alone", alone, weights, "cpu")
+    assert (tmp_path / "alone/flow/a.npy").read_bytes() == (tmp_path / "train/flow/a.npy").read_bytes()
 
 
 def test_flow_is_that_to_the_following_frame(videos: dict[str, Path]) -> None:

@@ -97,13 +97,15 @@ def test_what_a_job_has_read_is_known(workspace, monkeypatch):
     """Also before the first record, when there is no dvc.lock to compare with."""
     monkeypatch.chdir(workspace.root)
     (workspace / "dvc.lock").unlink()
-    path = workspace / "results/demo/seed0/predictions.json"
-    content, state = path.read_bytes(), path.stat()
-    path.write_bytes(content.replace(b"0", b"1"))
-    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
-    found = r"results/demo/seed0/predictions\.json: found changes after results/benchmark\.csv was made"
-    with pytest.raises(BadInput, match=found):
-        provenance.record()
+    for name, of in (("metrics", "results/benchmark.csv"), ("predictions", "results/benchmark.csv")):
+        path = workspace / f"results/demo/seed0/{name}.json"
+        content, state = path.read_bytes(), path.stat()
+        path.write_bytes(content.replace(b"0", b"1"))
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+        with pytest.raises(BadInput, match=f"{path.relative_to(workspace.root)}: found changes after {of} was made"):
+            provenance.record()
+        path.write_bytes(content)
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
 def test_one_command_at_a_time(workspace, monkeypatch):
