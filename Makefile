@@ -43,7 +43,7 @@ $(BENCH_DATA): | .venv/.ready
 	um simulate --dataset thumos14 --out $@
 
 bench: .venv/.ready | $(BENCH_DATA) ## time the method's parts against a plain account of the official structure, on simulated THUMOS14
-	python benchmarks/method.py $(BENCH_DATA)
+	PYTHONPATH=tests python benchmarks/method.py $(BENCH_DATA)
 
 bench-features: .venv/.ready ## extraction of BENCH_VIDEO: speed, parts, ceiling, memory, beside mmaction2; minutes on a CPU
 	python benchmarks/features.py $(BENCH_VIDEO) --parts pipeline mmaction

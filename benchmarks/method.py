@@ -12,7 +12,6 @@ fp32 does.
 import argparse
 import os
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from helpers import oracle  # with PYTHONPATH=tests, as `make bench` sets it
 
 from um import params
 from um.datasets import annotations
@@ -37,9 +37,6 @@ from um.method.model import UM
 from um.method.sampling import Batches
 from um.params import Settings, Train, threshold_range
 from um.train import fit, open_run, seed_everything
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import oracle
 
 CPU = torch.device("cpu")
 WARM_UP = Train(num_segments=100, iterations=100, eval_every=100, lr=1e-3)  # enough for curves like a trained model's

@@ -15,7 +15,7 @@ import pytest
 import torch
 import typer
 import yaml
-from tiny import make_dataset, options
+from helpers.tiny import make_dataset, options
 
 from um.aliases import translate
 from um.cli import app

@@ -5,7 +5,7 @@ import copy
 import pandas as pd
 import pytest
 import torch
-from tiny import make_dataset
+from helpers.tiny import make_dataset
 
 from um.datasets.folder import Folder
 from um.method.loss import um_loss

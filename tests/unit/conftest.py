@@ -2,8 +2,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.tiny import make_dataset
 from hypothesis import settings
-from tiny import make_dataset
 
 settings.register_profile("um", deadline=None, derandomize=True, max_examples=50)  # equal on every machine
 settings.load_profile("um")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer
-from convert import Dataset, make_official, seed_activitynet, seed_thumos14
+from helpers.convert import Dataset, make_official, seed_activitynet, seed_thumos14
 
 from um.aliases import translate
 from um.cli import app

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hostile import CORPUS, Case, Entry, noise, tar_of, tarred, zipped
+from helpers.hostile import CORPUS, Case, Entry, noise, tar_of, tarred, zipped
 from hypothesis import given
 from hypothesis import strategies as st
 

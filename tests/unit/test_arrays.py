@@ -14,10 +14,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from convert import Dataset, make_official, procl, wtalc
+from helpers.convert import Dataset, make_official, procl, wtalc
+from helpers.tiny import make_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import make_dataset
 
 from um.datasets import store
 from um.datasets.folder import Folder

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import make_dataset
+from helpers.tiny import make_dataset
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +17,7 @@ def printed(script: str, *words: object) -> str:
     ended = subprocess.run(
         [str(word) for word in command],
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -17,9 +17,22 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import yaml
-from hostile import Entry, zipped
-from miniature import TEST, VALIDATION, annotation_zip, features_zip, ids, index, mirror, video, video_zip
-from serving import Answer, Server, nginx, noise, serving
+from helpers.hostile import Entry, zipped
+from helpers.miniature import (
+    COUNTED,
+    TEST,
+    VALIDATION,
+    annotated,
+    annotation_zip,
+    download,
+    features_zip,
+    ids,
+    index,
+    mirror,
+    video,
+    video_zip,
+)
+from helpers.serving import Answer, Server, nginx, noise, serving
 
 from um import dataset
 from um.datasets import annotations
@@ -36,7 +49,6 @@ from um.shard import Shard
 ROOT = Path(__file__).parents[2]
 OUT = Path("data/thumos14")
 HASTY = Patience(silence=2, tries=2, first_wait=0.01, window=1)
-COUNTED = [*ids(VALIDATION), "video_test_0000004", "video_test_0000006"]  # 270 and 1292 are excluded
 
 
 @pytest.fixture
@@ -54,12 +66,6 @@ def machine(*places: str | Path, shard: str | None = None, **others: object) -> 
     return Machine(ways, date="2026-11-26", shard=Shard.parse(shard) if shard else None, **others)
 
 
-def download(how: Machine, name: str = "thumos14", **settings: object) -> Path:
-    out = Path("data") / name
-    dataset.download(name, Download(**settings), out, how)
-    return out
-
-
 def table(name: str, **values: object) -> None:
     """Another dataset of sources.yaml."""
     folder = Path("datasets") / name
@@ -70,21 +76,6 @@ def table(name: str, **values: object) -> None:
 
 def version(name: str, *files: dict[str, object]) -> dict[str, object]:
     return {"name": name, "about": "of this test", "terms": "none", "files": list(files)}
-
-
-def annotated(path: Path, **durations: float) -> Path:
-    """An ActivityNet-style file of videos by duration; the ids tell their subset."""
-    database = {
-        name: {
-            "subset": {"t": "training", "v": "validation"}[name[0]],
-            "duration": seconds,
-            "annotations": [{"label": "run", "segment": [0.0, min(0.5, seconds)]}],
-        }
-        for name, seconds in durations.items()
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"database": database}))
-    return path
 
 
 def test_videos_of_the_preset_from_a_lab_s_copy(project):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import TINY, make_dataset, options
+from helpers.tiny import TINY, make_dataset, options
 
 from um.method.loss import imbalance
 from um.params import Localize, Train

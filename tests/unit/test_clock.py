@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.tiny import TINY, make_dataset, options
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import TINY, make_dataset, options
 
 from um.datasets import annotations, clock
 from um.datasets.annotations import Instance, Video

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_bootstrap import make
+from helpers.predicted import make
 
 from um.cli import main
 from um.datasets import annotations

@@ -10,9 +10,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from corpus import damaged, film, noisy, packets, patched, remux, shifted, sized, with_cover
-from probing import first_picture, probe
-from rendering import SIDE, expected, number
+from helpers.corpus import damaged, film, noisy, packets, patched, remux, shifted, sized, with_cover
+from helpers.probing import first_picture, probe
+from helpers.rendering import SIDE, expected, number
 
 from um.errors import BadInput
 from um.features import network

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import make_dataset, options
+from helpers.tiny import make_dataset, options
 
 from um.method.checkpoint import Header
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rendering import SIDE, constant, expected, number, picture, render
+from helpers.rendering import SIDE, constant, expected, number, picture, render
 
 from um.errors import BadInput
 from um.video.decode import centre, snippets

@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
-from internet import Internet, Reply, Request, file, in_turn, page, redirect
+from helpers.internet import Internet, Reply, Request, file, in_turn, page, redirect
 
 from um.download import drive, http
 from um.errors import BadInput, Gone

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rendering import constant, number
+from helpers.rendering import constant, number
 
 from um.datasets import store
 from um.errors import BadInput

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny import make_dataset, options
+from helpers.tiny import make_dataset, options
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 NOBODY = 65534

@@ -11,9 +11,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from corpus import Track, copied, film, font, muxed, packets, patched, remux, sounding, timed
-from probing import require, resampled
-from rendering import SIDE, expected, number, picture
+from helpers.corpus import Track, copied, film, font, muxed, packets, patched, remux, sounding, timed
+from helpers.probing import require, resampled
+from helpers.rendering import SIDE, expected, number, picture
 
 from um.errors import BadInput
 from um.video.decode import snippets

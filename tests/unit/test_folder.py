@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import CLASSES, SNIPPET, make_dataset
+from helpers.tiny import CLASSES, SNIPPET, make_dataset
 
 from um.datasets.folder import Folder, loose_features
 from um.datasets.subset import load_subset

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from helpers.tiny import entry
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny import entry
 
 from um import dataset, params
 from um.datasets import annotations, layouts, store, wtalc

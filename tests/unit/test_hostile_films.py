@@ -9,8 +9,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from corpus import copied, film, font, muxed, patched, sounding, timed
-from rendering import SIDE
+from helpers.corpus import copied, film, font, muxed, patched, sounding, timed
+from helpers.rendering import SIDE
 
 from um.errors import BadInput
 from um.video.decode import snippets

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from serving import Answer, Server, nginx, noise, redirect, serving
+from helpers.serving import Answer, Server, nginx, noise, redirect, serving
 
 from um.download.http import BLOCK, Patience, fetch
 from um.errors import BadInput, Gone

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-import convert
 import numpy as np
 import pytest
 import torch
-from tiny import make_dataset
+from helpers import convert
+from helpers.tiny import make_dataset
 
 from um import dataset
 from um.datasets import wtalc

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from convert import LAYOUTS, Dataset, make_official
+from helpers.convert import LAYOUTS, Dataset, make_official
 
 from um.datasets.folder import Folder
 from um.datasets.subset import load_subset

@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from convert import LAYOUTS, Dataset, make_official, procl, save_objects, seed_activitynet, wtalc
-from tiny import SNIPPET, make_dataset
+from helpers.convert import LAYOUTS, Dataset, make_official, procl, save_objects, seed_activitynet, wtalc
+from helpers.tiny import SNIPPET, make_dataset
 
 from um.datasets import annotations
 from um.datasets.folder import Folder

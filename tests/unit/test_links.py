@@ -4,9 +4,20 @@ import shutil
 from pathlib import Path
 
 import pytest
-from internet import Internet, Request, file, page, refusal, youtube
-from miniature import TEST, VALIDATION, annotation_zip, features_zip, ids, index, video, video_zip
-from test_bring import COUNTED, ROOT, annotated, download
+from helpers.internet import Internet, Request, file, page, refusal, youtube
+from helpers.miniature import (
+    COUNTED,
+    TEST,
+    VALIDATION,
+    annotated,
+    annotation_zip,
+    download,
+    features_zip,
+    ids,
+    index,
+    video,
+    video_zip,
+)
 
 from um import dataset
 from um.download import missing
@@ -14,6 +25,7 @@ from um.download.bring import Machine
 from um.download.http import Patience
 from um.download.obtain import Ways
 
+ROOT = Path(__file__).parents[2]
 HOW = Machine(Ways(patience=Patience(silence=5, tries=2, first_wait=0.01), nap=(0, 0)), date="2026-11-26")
 SITE = "https://www.crcv.ucf.edu/THUMOS14"
 VIDEOS = "https://storage.googleapis.com/thumos14_files"

@@ -1,9 +1,9 @@
 """From curves to segments, against plain accounts."""
 
 import numpy as np
-import oracle
 import pytest
 import torch
+from helpers import oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hostile import CORPUS, Entry, zipped
-from serving import Answer, Nginx, Request, nginx, noise, serving
+from helpers.hostile import CORPUS, Entry, zipped
+from helpers.serving import Answer, Nginx, Request, nginx, noise, serving
 
 from um.download import archive, partial
 from um.download.http import BLOCK, Patience

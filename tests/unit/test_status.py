@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.tiny import make_dataset
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import make_dataset
 
 from um.download import missing
 from um.download.missing import Row

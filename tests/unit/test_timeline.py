@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.rendering import constant
+from helpers.tiny import SNIPPET
 from hypothesis import given
 from hypothesis import strategies as st
-from rendering import constant
-from tiny import SNIPPET
 
 from um.datasets.annotations import Instance
 from um.evaluation.submission import COLUMNS

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.tiny import make_dataset
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import make_dataset
 
 from um.datasets.folder import Folder
 from um.device import choose_device

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import av
 import pytest
-from internet import Internet, Reply, file, in_turn, page, redirect, refusal, value
-from internet import youtube as imitated
-from rendering import constant
+from helpers.internet import Internet, Reply, file, in_turn, page, redirect, refusal, value
+from helpers.internet import youtube as imitated
+from helpers.rendering import constant
 
 from um.download import http, youtube
 from um.errors import BadInput, Gone

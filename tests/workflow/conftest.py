@@ -3,69 +3,18 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
-from ruamel.yaml import YAML
+from helpers.workspace import ROOT, WEIGHTS, Workspace
 
-ROOT = Path(__file__).parents[2]
-WEIGHTS = "data/weights/i3d-inception-rgb.safetensors"
 TINY: dict[str, dict[str, Any]] = {
     "features": {"fps": 5.0, "short_side": 32, "crop": 32},
     "train": {"num_segments": 8, "embedding_dim": 32, "iterations": 4, "eval_every": 2},
 }
-
-
-class Workspace:
-    """A clone of the project, and its tools."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.environment = os.environ | {"PATH": path, "PYTHONPATH": str(root / "src"), "DVC_NO_ANALYTICS": "1"}
-
-    def __truediv__(self, name: str) -> Path:
-        return self.root / name
-
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command; its two streams come as one."""
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        return subprocess.run(command, cwd=self.root, env=self.environment, text=True, **streams)
-
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
-        """Start a command in a session of its own, to be killed with all that it starts; its output goes nowhere."""
-        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen(command, cwd=self.root, env=self.environment, start_new_session=True, **streams)
-
-    def done(self, *command: str) -> str:
-        """What a command prints that has to succeed."""
-        result = self.run(*command)
-        assert result.returncode == 0, result.stdout
-        return result.stdout
-
-    def change(self, key: str, value: Any) -> None:
-        """Set `a.b.c` in params.yaml; anchors stay."""
-        yaml = YAML()
-        values = yaml.load(self / "params.yaml")
-        *parents, last = key.split(".")
-        section = values
-        for name in parents:
-            section = section[name]
-        section[last] = value
-        yaml.dump(values, self / "params.yaml")
-
-    def idle(self) -> bool:
-        """Whether neither engine has anything to do."""
-        return "Nothing to be done" in self.done("snakemake", "-n") and "up to date" in self.done("dvc", "status")
-
-    def commit(self) -> None:
-        """Commit everything that git does not ignore."""
-        self.done("git", "add", "--all")
-        self.done("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", "state")
 
 
 @pytest.fixture(scope="session")
@@ -97,7 +46,7 @@ def built(clone, kinetics_weights, tmp_path_factory) -> Workspace:
     with FileLock(base / "built.lock"):
         if (base / "built").exists():
             return Workspace(base / "built")
-        workspace = _copy(clone, base / "building")
+        workspace = clone.copy(base / "building")
         (workspace / WEIGHTS).parent.mkdir(parents=True)
         shutil.copy(kinetics_weights, workspace / WEIGHTS)
         workspace.done("snakemake", "--touch", "--forceall", "--config", "only=weights", "--", "weights")
@@ -111,13 +60,13 @@ def built(clone, kinetics_weights, tmp_path_factory) -> Workspace:
 @pytest.fixture
 def workspace(built, tmp_path) -> Workspace:
     """A copy of what is built."""
-    return _copy(built, tmp_path / "project")
+    return built.copy(tmp_path / "project")
 
 
 @pytest.fixture(scope="module")
 def shared(built, tmp_path_factory) -> Workspace:
     """A copy for tests that only plan; see `changed`."""
-    return _copy(built, tmp_path_factory.mktemp("shared") / "project")
+    return built.copy(tmp_path_factory.mktemp("shared") / "project")
 
 
 @pytest.fixture
@@ -133,8 +82,3 @@ def changed(shared) -> Callable[[str], Workspace]:
     for path, (content, state) in before.items():
         path.write_bytes(content)
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
-
-
-def _copy(workspace: Workspace, destination: Path) -> Workspace:
-    shutil.copytree(workspace.root, destination, symlinks=True)
-    return Workspace(destination)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from tiny import TINY, make_dataset
+from helpers.tiny import TINY, make_dataset
 
 SLICE = [*(f"ucf6_train_{number:04d}" for number in (1, 2, 3, 4)), "ucf6_val_0001", "ucf6_val_0002"]
 SMALL = {

@@ -4,18 +4,14 @@ Real clips in the layout of THUMOS14's own archives stand in for it; of the pres
 """
 
 import json
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
-
-from .conftest import ROOT, Workspace
-
-sys.path.insert(0, str(ROOT / "tests/unit"))
-from serving import nginx
+from helpers.serving import nginx
+from helpers.workspace import Workspace
 
 LABELS = ("Archery", "BasketballDunk")
 COUNTS = {"training": ("validation", "val", 3), "validation": ("test", "test", 1)}  # ucf6's subset → ours, per label

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from .conftest import Workspace
+from helpers.workspace import Workspace
 
 FULL = bool(os.environ.get("UM_FAULTS"))
 NPY = "data/demo/features/train/rgb/demo_train_0001.npy"

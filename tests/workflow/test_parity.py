@@ -8,10 +8,9 @@ import networkx as nx
 import pytest
 import yaml
 from dvc.repo import Repo
+from helpers.workspace import ROOT, Workspace
 
 from um import params
-
-from .conftest import ROOT, Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # pygtrie, through DVC
 

@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.workspace import Workspace
 
 from um import provenance
 from um.errors import BadInput
 from um.files import held
 
-from .conftest import Workspace
 from .test_faults import FULL, follow
 
 

@@ -3,7 +3,8 @@
 import json
 import shutil
 
-from .conftest import WEIGHTS, Workspace, _copy
+from helpers.workspace import WEIGHTS, Workspace
+
 from .test_provenance import digests
 
 COUNT = 2000
@@ -31,7 +32,7 @@ def test_shards_make_what_is_recorded(workspace):
 
 
 def test_planning_needs_no_file_per_video(clone, tmp_path):
-    workspace = _copy(clone, tmp_path / "project")
+    workspace = clone.copy(tmp_path / "project")
     (workspace / "datasets/big").mkdir()
     (workspace / "datasets/big/dataset.yaml").write_text("provider: local\nsource: /nowhere\n")
     build = ("snakemake", "--config", "dataset=big", "seed=0")

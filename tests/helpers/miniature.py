@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from rendering import constant
+
+from helpers.rendering import constant
+from um import dataset
+from um.download.bring import Machine
+from um.params import Download
 
 Segments = Mapping[str, Sequence[tuple[str, float, float]]]  # label → video, start, end
 
@@ -24,6 +28,9 @@ TEST: Segments = {
 def ids(listed: Segments) -> list[str]:
     """All videos that are annotated."""
     return sorted({video for segments in listed.values() for video, _, _ in segments})
+
+
+COUNTED = [*ids(VALIDATION), "video_test_0000004", "video_test_0000006"]  # 270 and 1292 are excluded
 
 
 def video(path: Path, seconds: float = 1.6) -> bytes:
@@ -79,3 +86,24 @@ def features_zip(path: Path, names: Sequence[str], snippets: int = 3) -> None:
 def index(path: Path) -> dict[str, object]:
     """What is in an index.json."""
     return dict(json.loads(path.read_text("utf-8")))
+
+
+def annotated(path: Path, **durations: float) -> Path:
+    """An ActivityNet-style file of videos by duration; the ids tell their subset."""
+    database = {
+        name: {
+            "subset": {"t": "training", "v": "validation"}[name[0]],
+            "duration": seconds,
+            "annotations": [{"label": "run", "segment": [0.0, min(0.5, seconds)]}],
+        }
+        for name, seconds in durations.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"database": database}))
+    return path
+
+
+def download(how: Machine, name: str = "thumos14", **settings: object) -> Path:
+    out = Path("data") / name
+    dataset.download(name, Download(**settings), out, how)
+    return out

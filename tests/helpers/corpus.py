@@ -8,7 +8,8 @@ from typing import Any
 
 import av
 import numpy as np
-from rendering import SIDE, encode, picture
+
+from helpers.rendering import SIDE, encode, picture
 
 OPTIONS = {
     "libx264": {"crf": "1", "g": "12", "bf": "3", "threads": "1"},

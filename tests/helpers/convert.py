@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import h5py
 import numpy as np
-from tiny import make_dataset
+
+from helpers.tiny import make_dataset
 
 STREAMS = ("rgb", "flow")
 
