@@ -11,13 +11,15 @@ snakemake --cores all --config only=STAGE -- STAGE           one stage on what i
 Stages: weights, download, features, train, evaluate, table.
 """
 
+import re
+
 
 include: "workflow/rules/common.smk"
 
 
 wildcard_constraints:
     dataset="|".join(map(re.escape, DATASETS)),
-    run="|".join(map(re.escape, RUNS)),
+    run="|".join(map(re.escape, PLAN.runs)),
     seed="|".join(map(str, SEEDS)),
 
 
@@ -25,11 +27,11 @@ if not ONLY:
 
     rule all:
         input:
-            f"{TABLE}.html",
+            f"{PLAN.table}.html",
             # git keeps the table: in a fresh clone it is there, and what it is made from is not
-            expand("results/{run}/seed{seed}/{selection}metrics.json", run=BUILT, seed=SEEDS, selection=SELECTIONS),
+            expand("results/{run}/seed{seed}/{selection}metrics.json", run=BUILT, seed=SEEDS, selection=PLAN.selections),
 
 
-for stage in [ONLY] if ONLY else [*STAGES, "ablation"]:
+for stage in [ONLY] if ONLY else [*plan.STAGES, "ablation"]:
 
     include: f"workflow/rules/{stage}.smk"

@@ -17,9 +17,10 @@ import typer
 
 from um import params
 from um.aliases import translate
+from um.dataset import WEIGHTS
 from um.errors import BadInput, plain
 from um.files import check_ours, write_json
-from um.forms import Section, validate
+from um.forms import Section
 from um.params import Download, Evaluate, Features, Localize, Settings, Train
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ DataDir = Annotated[Optional[Path], typer.Option(help="any folder in a public la
 Variant = Annotated[str, typer.Option(help="form of the method: ours, or one of params.yaml's variants")]
 Seeds = Annotated[Optional[list[int]], typer.Option(help="default: those of params.yaml")]  # noqa: UP045
 Unlisted = Annotated[str, typer.Option(help="predictions for other videos: count (as false positives) or ignore")]
+Missing = Annotated[Optional[str], typer.Option(help="videos without features: error, drop or miss")]  # noqa: UP045
+Planned = Annotated[Optional[str], typer.Option(hidden=True)]  # noqa: UP045
 Out = Annotated[Path, typer.Option(help="where the results go")]
 Device = Annotated[str, typer.Option(help="auto (CUDA, else CPU), cpu, cuda, cuda:1, …")]
 Weights = Annotated[Path, typer.Option(help="pretrained weights of the backbone; the default is fetched when missing")]
@@ -50,10 +53,8 @@ FeatureFps = Annotated[
 FeatureWindow = Annotated[Optional[int], typer.Option(help="frames that a row of them saw; default: the same, or 16")]  # noqa: UP045
 FeatureStride = Annotated[Optional[int], typer.Option(help="frames from row to row; default: the window")]  # noqa: UP045
 INTERRUPTED = 130
-AS_PUBLISHED = ("official", "paper", "seed")  # variants that are what they are
 SHARD = "one of K processes that share the videos and the folder; when all have ended, one run without it"
 ISSUES = "the issue tracker of the repository it came from"
-WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")
 
 
 def overridable(**sections: type[Section]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -89,17 +90,33 @@ def overridable(**sections: type[Section]) -> Callable[[Callable[..., None]], Ca
     return decorate
 
 
-def _settings(dataset: str | None, changed: Changed, variant: str = params.OURS) -> Settings:
-    """Settings of a dataset of params.yaml, or the common ones, with the variant's and command-line values on top."""
-    file = Path("params.yaml")
-    values = params.load(file) if dataset or file.exists() else params.Params()
-    settings = values.of(dataset or "", variant)
-    merged = {stage: section | changed.get(stage, {}) for stage, section in settings.model_dump().items()}
-    return validate(Settings, merged, Path("command line"))
+def _settings(
+    dataset: str | None,
+    changed: Changed,
+    variant: str = params.OURS,
+    planned: tuple[str, str | None] = ("", None),
+) -> Settings:
+    """Settings of a dataset of params.yaml, or the common ones, with command-line values on top.
+
+    Args:
+        planned: stage of the workflow, and the digest of the settings that it was planned with.
+    """
+    settings = params.chosen(dataset, changed, variant)
+    stage, digest = planned
+    params.check_planned(digest, stage, settings)
+    return settings
 
 
 def _of_seeds(values: params.Params, seeds: list[int] | None) -> params.Params:
     return values.model_copy(update={"seeds": seeds}) if seeds else values
+
+
+def _given(rgb: Path, flow: Path | None) -> dict[str, Path]:
+    return {"rgb": rgb} | ({"flow": flow} if flow else {})
+
+
+def _missing(value: str | None) -> Changed:
+    return {"evaluate": {"missing": value} if value else {}}
 
 
 def _root(dataset: str | None, data_dir: Path | None) -> Path:
@@ -134,6 +151,7 @@ def download(
     give_up: Annotated[bool, typer.Option(help="count what fails for a reason that may pass as missing, too")] = False,
     date: Annotated[Optional[str], typer.Option(help="of this run, for missing.tsv; default: today")] = None,  # noqa: UP045
     shard: Annotated[Optional[str], typer.Option(metavar="I-of-K", help=SHARD)] = None,  # noqa: UP045
+    planned: Planned = None,
     *,
     changed: Changed,
 ) -> None:
@@ -143,7 +161,7 @@ def download(
     from um.download.obtain import Ways, mirrors
     from um.shard import Shard
 
-    settings = _settings(dataset, changed).download
+    settings = _settings(dataset, changed, planned=("download", planned)).download
     machine = Machine(
         Ways(mirrors(settings.mirrors), cookies),
         connections,
@@ -216,6 +234,7 @@ def extract(
     strict: Annotated[bool, typer.Option(help="fail where a video cannot be read, instead of listing it")] = False,
     decoders: Annotated[int, typer.Option(min=0, help="videos decoded at a time; 0: as many as the device takes")] = 0,
     shard: Annotated[Optional[str], typer.Option(metavar="I-of-K", help=SHARD)] = None,  # noqa: UP045
+    planned: Planned = None,
     *,
     changed: Changed,
 ) -> None:
@@ -224,10 +243,12 @@ def extract(
     from um.datasets.annotations import load
     from um.features.extract import extract as run_extract
     from um.features.imported import bring
+    from um.features.weights import weights_of
     from um.progress import progress
     from um.shard import Shard
 
-    settings, share = _settings(dataset, changed).features, Shard.parse(shard) if shard else None
+    settings = _settings(dataset, changed, planned=("features", planned)).features
+    share = Shard.parse(shard) if shard else None
     missing: dict[str, str] = {}
     if dataset and not videos:
         root = Path("data") / dataset
@@ -243,7 +264,7 @@ def extract(
         named = by_id(videos)
     else:
         raise BadInput("command line", "neither --dataset nor videos with --out", "one of them", "see --help")
-    files = _weights(settings, weights, flow_weights)
+    files = weights_of(settings, _given(weights, flow_weights))
     run_extract(named, out, settings, files, device, strict=strict, decoders=decoders, shard=share, missing=missing)
 
 
@@ -251,7 +272,7 @@ def extract(
 def inspect_features(
     folder: Annotated[Path, typer.Argument(help="a dataset, or features alone")],
     dataset: Annotated[Optional[str], typer.Option(help="dataset of params.yaml whose evaluate.missing holds")] = None,  # noqa: UP045
-    missing: Annotated[Optional[str], typer.Option(help="error, drop or miss, as for um train")] = None,  # noqa: UP045
+    missing: Missing = None,
     feature_fps: FeatureFps = None,
     feature_window: FeatureWindow = None,
     feature_stride: FeatureStride = None,
@@ -261,21 +282,11 @@ def inspect_features(
     from um.inspection.features import inspect as describe
 
     clock = stated(feature_fps, feature_window, feature_stride)
-    changed: Changed = {"evaluate": {"missing": missing} if missing else {}}
-    describe(folder, _settings(dataset, changed).evaluate.missing, typer.echo, clock)
-
-
-def _weights(settings: Features, rgb: Path, flow: Path | None) -> dict[str, Path]:
-    """The weights of every stream; the default ones are fetched when they are needed."""
-    from um.features.weights import fetch
-
-    if "rgb" in settings.streams and rgb == WEIGHTS:
-        fetch(rgb)
-    return {"rgb": rgb} | ({"flow": flow} if flow else {})
+    describe(folder, _settings(dataset, _missing(missing)).evaluate.missing, typer.echo, clock)
 
 
 @app.command()
-@overridable(train=Train, localize=Localize, evaluate=Evaluate)
+@overridable(train=Train)
 def train(
     dataset: DatasetName = None,
     data_dir: DataDir = None,
@@ -283,36 +294,28 @@ def train(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="of all random choices")] = 0,
     out: Out = Path("models"),
     device: Device = "auto",
+    missing: Missing = None,
     feature_fps: FeatureFps = None,
     feature_window: FeatureWindow = None,
     feature_stride: FeatureStride = None,
+    planned: Planned = None,
     *,
     changed: Changed,
 ) -> None:
-    """Train UM; a killed run goes on where it was."""
+    """Train UM; a killed training resumes."""
     from um.datasets.clock import stated
-    from um.datasets.folder import Folder
     from um.device import choose_device
-    from um.method.loss import imbalance
-    from um.progress import progress
-    from um.train import fit, open_run
+    from um.training import Recipe, train_with
 
-    settings = _settings(dataset, changed, variant)
-    chosen = choose_device(device)
+    settings = _settings(dataset, changed | _missing(missing), variant, ("train", planned))
     clock = stated(feature_fps, feature_window, feature_stride)
-    folder = Folder(_root(dataset, data_dir), settings.train.streams, settings.evaluate.missing, clock=clock)
-    run = open_run(folder, settings, seed)
-    if variant not in AS_PUBLISHED and (warning := imbalance(settings.train, len(run.classes))):
-        log.warning(warning)
-    steps = settings.train.iterations * (2 if settings.train.held_out else 1)
-    with progress(f"seed {seed}", steps) as step:
-        fit(run, out, chosen, lambda n, loss: step(f"loss {loss['total']:.3f}" if loss else "", n))
+    train_with(Recipe(settings, seed, dataset, variant, clock), _root(dataset, data_dir), out, choose_device(device))
 
 
 @app.command()
 @overridable(localize=Localize, evaluate=Evaluate, train=Train)
 def test(
-    model_file: Annotated[Path, typer.Option(help="model, ours or a published checkpoint")],
+    model_file: Annotated[Path, typer.Option(help="a model, or the folder of a training's checkpoints")],
     out: Out,
     dataset: DatasetName = None,
     data_dir: DataDir = None,
@@ -321,6 +324,7 @@ def test(
     feature_fps: FeatureFps = None,
     feature_window: FeatureWindow = None,
     feature_stride: FeatureStride = None,
+    planned: Planned = None,
     *,
     changed: Changed,
 ) -> None:
@@ -330,7 +334,7 @@ def test(
     from um.report.table import show
     from um.test import test as run_test
 
-    settings = _settings(dataset, changed, variant)
+    settings = _settings(dataset, changed, variant, ("evaluate", planned))
     clock = stated(feature_fps, feature_window, feature_stride)
     metrics = run_test(_root(dataset, data_dir), model_file, out, settings, choose_device(device), clock)
     show(metrics)
@@ -352,18 +356,10 @@ def localize(
 ) -> None:
     """Find the actions of videos: labelled, scored segments in seconds, and a picture of each video's."""
     from um.device import choose_device
-    from um.infer import localize as run_localize
+    from um.infer import Files, run
 
-    run_localize(
-        inputs,
-        model_file,
-        out,
-        changed["localize"],
-        lambda settings: _weights(settings, weights, flow_weights),
-        choose_device(device),
-        timelines=timelines,
-        annotations=annotations,
-    )
+    files = Files(out, timelines, annotations)
+    run(inputs, model_file, files, _given(weights, flow_weights), choose_device(device), changed["localize"])
 
 
 @app.command()
@@ -432,12 +428,15 @@ def table(
     variant: Variant = params.OURS,
     seed: Seeds = None,
     out: Annotated[Optional[Path], typer.Option(help="folder of the table; default: that of the metrics")] = None,  # noqa: UP045
+    planned: Planned = None,
 ) -> None:
     """Write the benchmark table as csv, md, html and tex, and print it."""
     from um.report import benchmark
 
     values = params.load()
-    benchmark.write(results, dataset or values.datasets, _of_seeds(values, seed), out, variant)
+    datasets = dataset or values.datasets
+    params.check_planned(planned, "table", *(values.of(name, variant) for name in datasets))
+    benchmark.write(results, datasets, _of_seeds(values, seed), out, variant)
 
 
 @app.command()
@@ -447,11 +446,14 @@ def ablation(
     variant: Annotated[list[str], typer.Option(help="a row of the paper's table; may be given several times")],
     results: Annotated[Path, typer.Option(help="folder of the metrics files")] = Path("results"),
     seed: Seeds = None,
+    planned: Planned = None,
 ) -> None:
     """Write the paper's ablation on a dataset as csv, md, html and tex, and print it; `snakemake ablation` runs it."""
     from um.report import benchmark
 
-    benchmark.ablation(results, dataset, variant, _of_seeds(params.load(), seed), out)
+    values = params.load()
+    params.check_planned(planned, "table", *(values.of(dataset, name) for name in variant))
+    benchmark.ablation(results, dataset, variant, _of_seeds(values, seed), out)
 
 
 @app.command()

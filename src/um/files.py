@@ -197,7 +197,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def json_text(value: Any) -> str:
+    """JSON with a stable layout: floats shortest round-trip, no NaN, a final newline."""
+    return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` with a stable layout: floats shortest round-trip, no NaN, a final newline."""
+    """Write `value` as `json_text` has it."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n", "utf-8")
+        temporary.write_text(json_text(value), "utf-8")

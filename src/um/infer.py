@@ -1,140 +1,269 @@
-"""Using a model on anything: videos, or features (`um localize`)."""
+"""Using a model on anything, videos or features: from Python (`um.localize`), and as a verb."""
 
 import logging
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from um import params
 from um.dataset import by_id
 from um.datasets.annotations import Annotations, load, video_id
 from um.datasets.folder import loose_features
+from um.device import choose_device
 from um.errors import BadInput, some
 from um.evaluation.submission import BEGINNING, submission
 from um.features import backbones
-from um.features.extract import extract
-from um.files import check_ours, write_json
-from um.forms import validate
+from um.features import extract as extraction
+from um.features.weights import weights_of
+from um.files import check_ours, json_text, write_json
 from um.journal import Journal
 from um.method import checkpoint
+from um.method.checkpoint import Header
 from um.method.localize import Curves
+from um.method.model import UM
 from um.method.predict import predict
-from um.params import Features, Localize, Train
+from um.params import Localize, Train
 from um.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
+Array = NDArray[np.float32]
+Input = Path | str
+
+
+class Model(NamedTuple):
+    """A trained model: the network in evaluation mode, and what its file says about it."""
+
+    network: UM
+    header: Header
+    path: Path
+
+
+class Segment(NamedTuple):
+    """An action that was found; times in seconds."""
+
+    video: str
+    label: str
+    score: float
+    start: float
+    end: float
+
+
+class Predictions:
+    """What a model finds in videos.
+
+    Attributes:
+        segments: of all videos, by class and then by falling score within a video.
+        curves: video → class scores (C,), class activation sequences (T, C) and magnitudes (T,), all in [0, 1].
+        durations: video → seconds that its T snippets span.
+        classes: C names.
+        left_out: video → why it could not be used.
+        simulated: whether the model learnt from simulated features.
+    """
+
+    def __init__(self, rows: pd.DataFrame, curves: dict[str, Curves], durations: dict[str, float], by: Header) -> None:
+        self._rows, self._model = rows, by.model
+        self.curves, self.durations = curves, durations
+        self.classes, self.simulated = by.classes, by.simulated
+        self.left_out: dict[str, BadInput] = {}
+
+    @property
+    def segments(self) -> list[Segment]:
+        """Everything found, as typed rows."""
+        return [Segment(*row) for row in self._rows.itertuples(index=False, name=None)]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Columns video, label, score, start, end."""
+        return self._rows.copy()
+
+    def to_json(self) -> str:
+        """ActivityNet's submission form, as `um localize` writes it."""
+        return json_text(self.submission())
+
+    def submission(self) -> dict[str, Any]:
+        """The same, not yet text."""
+        return submission(self._rows, self.curves, self._model, self.simulated)
+
+    def __repr__(self) -> str:
+        return f"<{len(self._rows)} segments of {len(self.curves)} videos>"
+
+
+def load_model(path: Input) -> Model:
+    """Read a model of `um train`.
+
+    Raises:
+        BadInput: missing, damaged, or a published checkpoint, which does not name its classes.
+    """
+    network, header = checkpoint.read(Path(path), Train())
+    if header is None:
+        expected, hint = "a model of um train", "use um test --data-dir"
+        raise BadInput(path, "a checkpoint without class names", expected, hint)
+    return Model(network, header, Path(path))
+
 
 def localize(
-    inputs: Sequence[Path],
-    model_file: Path,
-    out: Path,
-    changed: dict[str, Any],
-    weights: Callable[[Features], dict[str, Path]],
-    device: torch.device,
+    inputs: Input | Array | Sequence[Input] | Mapping[str, Array],
+    model: Model | Input,
     *,
-    timelines: bool = True,
-    annotations: Path | None = None,
-) -> None:
-    """Write the segments of videos or of extracted features in the submission form, and a picture of each video.
+    device: str = "auto",
+    weights: Mapping[str, Path] | None = None,
+    **settings: Any,
+) -> Predictions:
+    """Find the actions of videos.
 
     Args:
-        inputs: video files, or folders that `um extract` wrote.
-        model_file: of ours, as its header names the classes.
-        out: JSON file; pictures go to `<its name without suffix>-timelines/<id>.png` beside it.
-        changed: localisation settings that differ from the model's own.
-        weights: gives the backbone's weights by stream when a video needs them.
-        device: where the networks run.
-        timelines: write the pictures.
-        annotations: file of the true segments, which the pictures then show.
-    """
-    if annotations and not timelines:
-        raise BadInput("command line", "--annotations with --no-timelines", "one of them", "only pictures show them")
-    truth = load(annotations) if annotations else None
-    model, header = checkpoint.read(model_file, Train())
-    if header is None:
-        raise BadInput(model_file, "a checkpoint without class names", "a model of um train", "use um test --data-dir")
-    check_ours(out, BEGINNING)
-    if out.name == "predictions.json" and os.path.lexists(out.with_name("metrics.json")):
-        found, hint = "predictions of um test, with their metrics.json beside them", "choose another --out"
-        raise BadInput(out, found, "a file of its own", hint)
-    timelines = timelines and (out.is_file() or not out.exists())  # not beside /dev/null
-    settings = validate(Localize, header.localize.model_dump() | changed, Path("command line"))
-    model = model.to(device)
+        inputs: a video file or a folder of `um extract`, or several of them; or the features (T, F) of a video, or
+            several by name, as the model was trained on.
+        model: of `load_model`, or its file.
+        device: auto (CUDA, else CPU), cpu, cuda, cuda:1, …
+        weights: of the backbone, by stream; the default ones are fetched when a video needs them.
+        settings: of the `localize` section of params.yaml. Those that are not given are the ones that params.yaml in
+            the working directory has for the model's dataset, or the defaults.
 
-    for path in inputs:
+    Returns:
+        Segments and curves. Files that cannot be used are in `left_out`.
+
+    Raises:
+        BadInput: a model or settings that cannot be used, or no input that can.
+    """
+    model = model if isinstance(model, Model) else load_model(model)
+    return _localize(_resolve(inputs, model), model, choose_device(device), weights, settings)
+
+
+def extract(
+    videos: Input | Sequence[Input],
+    *,
+    device: str = "auto",
+    weights: Mapping[str, Path] | None = None,
+    **settings: Any,
+) -> dict[str, Array]:
+    """Snippet features of video files, without writing them.
+
+    Args:
+        videos: one file, or several.
+        device: auto (CUDA, else CPU), cpu, cuda, cuda:1, …
+        weights: of the backbone, by stream; the default ones are fetched.
+        settings: of the `features` section of params.yaml; by default, the common ones of the working directory's
+            params.yaml, or the defaults.
+
+    Returns:
+        Video id → float32 (T, F), one row per snippet, the streams side by side.
+
+    Raises:
+        BadInput: settings or weights that cannot be used, or a video that cannot be decoded.
+    """
+    paths = [videos] if isinstance(videos, str | Path) else list(videos)
+    how = params.chosen(None, {"features": settings}).features
+    with tempfile.TemporaryDirectory() as scratch:
+        named = by_id(Path(path) for path in paths)
+        extraction.extract(named, Path(scratch), how, weights_of(how, weights), device, strict=True)
+        return {name: read() for name, read in loose_features(Path(scratch), how.streams.split(",")).items()}
+
+
+class Inputs(NamedTuple):
+    """Where the features of every video come from."""
+
+    videos: dict[str, Path]  # still to be extracted
+    features: "dict[str, tuple[Path, Callable[[], Array]]]"  # where they are, and what reads them
+
+
+def _resolve(inputs: Input | Array | Sequence[Input] | Mapping[str, Array], model: Model) -> Inputs:
+    """The inputs by video id; all are checked before the long work begins."""
+    if isinstance(inputs, Mapping):
+        return Inputs({}, {name: (Path(name), partial(_rows, name, value)) for name, value in inputs.items()})
+    if isinstance(inputs, np.ndarray):
+        return _resolve({"video": inputs}, model)
+    paths = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(path) for path in inputs]
+    for path in paths:
         if not path.exists():
             raise BadInput(path, "no such file or folder", "a video, or a folder of um extract", "check the path")
-    videos = by_id(path for path in inputs if not path.is_dir())
-    if videos:  # before the long work
-        spec = header.features
-        width = sum(backbones.width(spec.backbone, stream) for stream in header.streams)
-        checkpoint.check_width(f"features.backbone {spec.backbone}", width, model, model_file)
-    made = [(path, loose_features(path, header.streams, header.snippet_seconds)) for path in inputs if path.is_dir()]
-    places = [*((name, path) for name, path in videos.items()), *((name, path) for path, own in made for name in own)]
+    videos = by_id(path for path in paths if not path.is_dir())
+    header = model.header
+    if videos:
+        width = sum(backbones.width(header.features.backbone, stream) for stream in header.streams)
+        checkpoint.check_width(f"features.backbone {header.features.backbone}", width, model.network, model.path)
+    folders = [(path, loose_features(path, header.streams, header.snippet_seconds)) for path in paths if path.is_dir()]
+    places = [*videos.items(), *((name, path) for path, own in folders for name in own)]
     counts = Counter(name for name, _ in places)
     for name, where in places:
         if counts[name] > 1:
             raise BadInput(where, f"the id {name} again", "every video once", "rename one of the two, or leave it out")
-        _check_annotated(where, name, truth)
-    pictures = Journal(folder := out.with_name(f"{out.stem}-timelines"), folder / ".um.jsonl", "um localize").read()
-    if timelines:
-        pictures.refuse(f"{name}.png" for name, _ in places)
+    return Inputs(videos, {name: (path, read) for path, own in folders for name, read in own.items()})
 
-    named: dict[str, Tensor] = {}
-    failures: dict[str, BadInput] = {}
 
-    def take(where: Path, features: dict[str, Callable[[], NDArray[np.float32]]]) -> None:
-        for name, read in features.items():
+def _rows(name: str, value: Array) -> Array:
+    array = np.asarray(value, dtype=np.float32)
+    if array.ndim != 2 or not len(array) or not np.isfinite(array).all():
+        raise BadInput(name, f"an array of shape {array.shape}", "finite features (T, F)", "one row per snippet")
+    return array
+
+
+def _localize(
+    inputs: Inputs,
+    model: Model,
+    device: torch.device,
+    weights: Mapping[str, Path] | None,
+    settings: Mapping[str, Any],
+) -> Predictions:
+    header, how = model.header, chosen_for(model, settings)
+    network = model.network.to(device)
+    named: dict[str, torch.Tensor] = {}
+    left_out: dict[str, BadInput] = {}
+
+    def take(features: "Mapping[str, tuple[Path, Callable[[], Array]]]") -> None:
+        for name, (where, read) in features.items():
             try:
                 array = read()
-                checkpoint.check_width(where, array.shape[1], model, model_file)
+                checkpoint.check_width(where, array.shape[1], network, model.path)
             except BadInput as error:
-                failures[name] = error
+                left_out[name] = error
                 log.warning("%s left out: %s", name, error)
             else:
                 named[name] = torch.from_numpy(array).to(device)
 
-    for place, features in made:
-        take(place, features)
-    if videos:
+    take(inputs.features)
+    if inputs.videos:
         with tempfile.TemporaryDirectory() as scratch:
-            rows = Path(scratch)
-            unread = extract(videos, rows, spec, weights(spec), str(device), strict=None)
-            failures |= unread
-            if len(unread) < len(videos):
-                take(rows, loose_features(rows, header.streams))
+            rows, spec = Path(scratch), header.features
+            files = weights_of(spec, weights)
+            unread = extraction.extract(inputs.videos, rows, spec, files, str(device), strict=None)
+            left_out |= unread
+            if len(unread) < len(inputs.videos):
+                take({name: (rows, read) for name, read in loose_features(rows, header.streams).items()})
     if not named:
-        raise _left_out(failures, len(places), "no predictions were written")
-    seen: dict[str, Curves] = {}
-    look = seen.__setitem__ if timelines else None
-    predictions, _ = predict(model, named.items(), header.classes, settings, header.snippet_seconds, look)
-    write_json(out, submission(predictions, named, header.model, header.simulated))
-    if timelines:
-        from um.report import timeline  # not above: matplotlib takes a second, and um test has no use for it
-
-        rows_of = dict(list(predictions.groupby("video")))
-        with progress("timelines", len(seen)) as step:
-            for name, video in seen.items():
-                duration = len(named[name]) * header.snippet_seconds
-                instances = truth.videos[video_id(name)].instances if truth else ()
-                segments = rows_of.get(name, predictions[:0])
-                with pictures.write(f"{name}.png") as path:
-                    timeline.draw(path, name, segments, video, header.classes, duration, instances)
-                step(name)
-        pictures.settle(pictures.entries)
-    if failures:
-        raise _left_out(failures, len(places), f"{out} has the others")
+        raise refusal(left_out, len(left_out), "no predictions were written")
+    curves: dict[str, Curves] = {}
+    segments, _ = predict(network, named.items(), header.classes, how, header.snippet_seconds, curves.__setitem__)
+    durations = {name: len(features_TF) * header.snippet_seconds for name, features_TF in named.items()}
+    predictions = Predictions(segments, curves, durations, header)
+    predictions.left_out = left_out
+    return predictions
 
 
-def _left_out(failures: dict[str, BadInput], total: int, rest: str) -> BadInput:
+def chosen_for(model: Model, settings: Mapping[str, Any]) -> Localize:
+    """The localisation settings for a model: those given, then params.yaml's for its dataset, then the defaults."""
+    header = model.header
+    if Path("params.yaml").is_file():
+        variant = header.variant if header.variant in params.load().variants else params.OURS
+        return params.chosen(header.dataset, {"localize": dict(settings)}, variant).localize
+    if header.dataset:
+        log.warning("no params.yaml here, so not the localisation settings of %s: the defaults", header.dataset)
+    return params.chosen(None, {"localize": dict(settings)}).localize
+
+
+def refusal(failures: Mapping[str, BadInput], total: int, rest: str) -> BadInput:
     """The one error of inputs that could not be used."""
     first = failures[min(failures)]
     if total == 1:
@@ -143,6 +272,73 @@ def _left_out(failures: dict[str, BadInput], total: int, rest: str) -> BadInput:
     return BadInput(first.where, found, first.expected, f"{rest}; {first.hint}")
 
 
-def _check_annotated(where: Path, name: str, truth: Annotations | None) -> None:
-    if truth and video_id(name) not in truth.videos:
-        raise BadInput(truth.path, f"no video {name}", f"one for {where}", "annotate it, or leave --annotations out")
+class Files(NamedTuple):
+    """What `um localize` writes and compares with.
+
+    Attributes:
+        out: JSON file; pictures go to `<its name without suffix>-timelines/<id>.png` beside it.
+        timelines: write the pictures.
+        annotations: file of the true segments, which the pictures then show.
+    """
+
+    out: Path
+    timelines: bool = True
+    annotations: Path | None = None
+
+
+def run(
+    paths: Sequence[Path],
+    model_file: Path,
+    files: Files,
+    weights: Mapping[str, Path],
+    device: torch.device,
+    settings: Mapping[str, Any],
+) -> None:
+    """Write the segments of videos or of extracted features in the submission form, and a picture of each video.
+
+    Args:
+        paths, weights, settings: as for `localize`.
+        model_file: of ours, as its header names the classes.
+        files: to write.
+        device: where the networks run.
+    """
+    if files.annotations and not files.timelines:
+        raise BadInput("command line", "--annotations with --no-timelines", "one of them", "only pictures show them")
+    truth = load(files.annotations) if files.annotations else None
+    model = load_model(model_file)
+    out = files.out
+    check_ours(out, BEGINNING)
+    if out.name == "predictions.json" and os.path.lexists(out.with_name("metrics.json")):
+        found, hint = "predictions of um test, with their metrics.json beside them", "choose another --out"
+        raise BadInput(out, found, "a file of its own", hint)
+    inputs = _resolve(paths, model)
+    places = {**inputs.videos, **{name: where for name, (where, _) in inputs.features.items()}}
+    for name, where in places.items():
+        if truth and video_id(name) not in truth.videos:
+            expected, hint = f"one for {where}", "annotate it, or leave --annotations out"
+            raise BadInput(truth.path, f"no video {name}", expected, hint)
+    pictures = Journal(folder := out.with_name(f"{out.stem}-timelines"), folder / ".um.jsonl", "um localize").read()
+    drawn = files.timelines and (out.is_file() or not out.exists())  # not beside /dev/null
+    if drawn:
+        pictures.refuse(f"{name}.png" for name in places)
+    predictions = _localize(inputs, model, device, weights, settings)
+    write_json(out, predictions.submission())
+    if drawn:
+        _draw(predictions, pictures, truth)
+    if predictions.left_out:
+        raise refusal(predictions.left_out, len(places), f"{out} has the others")
+
+
+def _draw(predictions: Predictions, pictures: Journal, truth: Annotations | None) -> None:
+    from um.report import timeline  # not above: matplotlib takes a second, and um test has no use for it
+
+    rows_of = dict(list(predictions.to_frame().groupby("video")))
+    nothing = predictions.to_frame()[:0]
+    with progress("timelines", len(predictions.curves)) as step:
+        for name, curves in predictions.curves.items():
+            instances = truth.videos[video_id(name)].instances if truth else ()
+            duration, segments = predictions.durations[name], rows_of.get(name, nothing)
+            with pictures.write(f"{name}.png") as path:
+                timeline.draw(path, name, segments, curves, predictions.classes, duration, instances)
+            step(name)
+    pictures.settle(pictures.entries)

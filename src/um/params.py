@@ -1,5 +1,6 @@
 """Every scientific choice, typed and validated; `params.yaml` holds the values."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -194,7 +195,7 @@ class Train(Section):
     batch_size: int = Field(16, ge=1, le=1_000_000, description="B, videos per step")
     iterations: int = Field(10_000, ge=1, le=1_000_000_000, description="optimiser steps")
     eval_every: int = Field(
-        100, ge=1, le=1_000_000_000, description="steps between looks at the test subset (for best_on_test)"
+        500, ge=1, le=1_000_000_000, description="steps between evaluations; each leaves a checkpoint"
     )
     held_out: float = Field(
         0.0,
@@ -263,8 +264,29 @@ class Settings(Section):
     localize: Localize = Localize()
     evaluate: Evaluate = Evaluate()
 
+    def digest(self, stage: str) -> str:
+        """What a plan and its jobs compare: a hash of all settings that the stage's products depend on."""
+        values = {key: _value(self.model_dump(), key) for key in USES[stage]}
+        values.get("download", {}).pop("mirrors", None)  # where copies are changes nothing that is made
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
 
 STAGES = tuple(Settings.model_fields)
+USES = {  # stage → sections, or keys of them; dvc.yaml lists the same
+    "download": ("download",),
+    "features": ("features",),
+    "train": ("train", "evaluate.missing"),
+    "evaluate": ("localize", "evaluate"),
+    "table": ("train", "evaluate"),
+}
+
+
+def _value(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values
+
+
 OURS = "ours"  # the variant that is a dataset's own settings
 RESERVED = {OURS, "ablation", "videos", "features"}  # of results/<dataset>-<…>/, as --config names them
 
@@ -363,17 +385,32 @@ def _check_complete(path: Path, dataset: str, overrides: Changes) -> None:
             raise BadInput(path, found, expected, f"begin it with `<<: *{stage}`, as overrides.demo does")
 
 
-def options(*sections: Section) -> list[str]:
-    """The values of sections as options of their verb: `--num-segments 32 --no-nms-plus-one …`."""
-    result: list[str] = []
-    for section in sections:
-        for name, value in section:
-            option = name.replace("_", "-")
-            if isinstance(value, bool):
-                result.append(f"--{option}" if value else f"--no-{option}")
-            elif value != []:
-                result += [f"--{option}", " ".join(value) if isinstance(value, list) else str(value)]
-    return result
+def chosen(dataset: str | None, changed: Changes, variant: str = OURS) -> Settings:
+    """A dataset's settings, or the common ones, with `changed` (stage → name → value) on top.
+
+    They are those of params.yaml; without a dataset and such a file, the defaults.
+    """
+    file = Path("params.yaml")
+    values = load(file) if dataset or file.exists() else Params()
+    settings = values.of(dataset or "", variant)
+    merged = {stage: section | changed.get(stage, {}) for stage, section in settings.model_dump().items()}
+    return validate(Settings, merged, Path("command line"))
+
+
+def check_planned(planned: str | None, stage: str, *settings: Settings) -> None:
+    """Refuse to do a planned job with other settings than those of the plan.
+
+    Raises:
+        BadInput: params.yaml was edited since.
+    """
+    if planned is not None and planned != digests(stage, settings):
+        found = f"other settings for stage {stage} than when this run was planned"
+        raise BadInput(Path("params.yaml"), found, "the same until the run ends", "run snakemake again")
+
+
+def digests(stage: str, settings: Iterable[Settings]) -> str:
+    """`Settings.digest` of several runs."""
+    return "-".join(each.digest(stage) for each in settings)
 
 
 def schema() -> str:

@@ -2,28 +2,45 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pandas as pd
 import torch
 
-from um.datasets import annotations
 from um.datasets import clock as clocks
-from um.datasets.annotations import AMBIGUOUS
+from um.datasets.annotations import AMBIGUOUS, Annotations, load
 from um.datasets.folder import Folder
 from um.datasets.subset import Subset, load_subset
 from um.errors import BadInput, some
 from um.evaluation import metrics as scores
 from um.evaluation.fitting import NOTHING_LEFT, Unlisted, fitted
-from um.evaluation.metrics import accuracy, evaluate, missing
-from um.evaluation.submission import BEGINNING, read_submission, submission
-from um.files import check_ours, held, write_json
+from um.evaluation.submission import BEGINNING, Submission, read_submission, submission
+from um.files import atomic, check_ours, held, write_json
 from um.forms import Spec
 from um.method import checkpoint
 from um.method.checkpoint import Header
 from um.method.predict import predict
-from um.params import Evaluate, Localize, Settings
+from um.params import Evaluate, Settings, chosen
+from um.progress import progress
+
+if TYPE_CHECKING:
+    from um.infer import Predictions
 
 log = logging.getLogger(__name__)
+
+HISTORY = ["iteration", "test_accuracy", "test_average_mAP"]
+BEGINNINGS = {
+    "predictions.json": BEGINNING,
+    "metrics.json": scores.BEGINNING,
+    "history.csv": ",".join(HISTORY) + "\n",
+}
+
+
+class Outcome(NamedTuple):
+    """What a model gives on a test subset: the contents of its two files."""
+
+    metrics: dict[str, Any]
+    predictions: dict[str, Any]
 
 
 def test(
@@ -31,10 +48,13 @@ def test(
 ) -> dict[str, Any]:
     """Localise and score the test subset; write `predictions.json` and `metrics.json`.
 
+    Given the folder of a training's checkpoints, it scores all of them: the files are those of the best on the test
+    subset, the earliest of equals, and `history.csv` lists the scores of all.
+
     Args:
         root: folder in a known layout.
-        model_file: ours or a published checkpoint.
-        out: folder of the two files.
+        model_file: ours, a published checkpoint, or `models/<run>/seed<k>/checkpoints`.
+        out: folder of the files.
         settings: of localisation and evaluation.
         device: where the network runs.
         clock: of the features, where options give it.
@@ -43,41 +63,81 @@ def test(
         The metrics.
     """
     with held(out, "um test"):
-        check_ours(out / "predictions.json", BEGINNING)
-        check_ours(out / "metrics.json", scores.BEGINNING)
-        return _test(root, model_file, out, settings, device, clock)
+        for name, beginning in BEGINNINGS.items():
+            check_ours(out / name, beginning)
+        trial = Trial(root, settings, device, clock)
+        if model_file.is_dir():
+            outcome, history = _best(trial, model_file)
+            with atomic(out / "history.csv") as temporary:
+                history.to_csv(temporary, index=False)
+        else:
+            outcome = trial.outcome(model_file)
+        write_json(out / "predictions.json", outcome.predictions)
+        write_json(out / "metrics.json", outcome.metrics)
+    return outcome.metrics
 
 
-def _test(
-    root: Path, model_file: Path, out: Path, settings: Settings, device: torch.device, clock: Spec | None
-) -> dict[str, Any]:
-    model, header = checkpoint.read(model_file, settings.train)
-    streams = ",".join(header.streams) if header else settings.train.streams
-    folder = Folder(root, streams, settings.evaluate.missing, clock=clock)
-    if header:
-        clocks.agree(folder.features, folder.snippet_seconds, header.snippet_seconds, model_file)
-    classes = header.classes if header else folder.classes
-    subset = load_subset(folder, "test")
-    checkpoint.check_width(root, subset.packed_NF.shape[1], model, model_file)
-    outputs = model.classifier.out_channels
-    if len(classes) != outputs:
-        raise BadInput(root, f"{len(classes)} classes", f"{outputs}, as {model_file} has", "choose the dataset it fits")
-    if header:
-        _check_labels(folder, subset, header, model_file, settings)
-    if header and (other := _differences(header.localize, settings.localize)):
-        log.warning("%s: localised with %s than in its training", model_file, other)
-    model, subset = model.to(device), subset.to(device)
-    videos = ((video.id, subset.features(i)) for i, video in enumerate(subset.videos))
-    predictions, labels = predict(model, videos, classes, settings.localize, folder.snippet_seconds)
-    metrics = evaluate(subset.population, predictions, settings.evaluate)
-    used = header.model if header else {"selection": "unknown"}  # a published checkpoint does not say it
-    simulated = folder.simulated or bool(header and header.simulated)
-    metrics |= missing(subset.missing, settings.evaluate.missing)
-    metrics |= {"accuracy": accuracy(subset.population, labels), "model": used, "simulated": simulated}
-    entries = [video.id for video in subset.population]
-    write_json(out / "predictions.json", submission(predictions, entries, used, simulated, labels))
-    write_json(out / "metrics.json", metrics)
-    return metrics
+def _best(trial: "Trial", folder: Path) -> tuple[Outcome, pd.DataFrame]:
+    """The outcome of the checkpoint with the highest average mAP, and the scores of all."""
+    paths, outcomes = checkpoint.listed(folder), []
+    with progress("checkpoints", len(paths)) as step:
+        for path in paths:
+            outcomes.append(trial.outcome(path, "best_on_test"))
+            step(f"average mAP {outcomes[-1].metrics['average_mAP']:.3f}")
+    figures = [outcome.metrics for outcome in outcomes]
+    rows = [(one["model"]["iteration"], one["accuracy"], one["average_mAP"]) for one in figures]
+    best = max(outcomes, key=lambda outcome: float(outcome.metrics["average_mAP"]))
+    return best, pd.DataFrame(rows, columns=HISTORY)
+
+
+class Trial:
+    """A test subset that models are tried on; its features are read once.
+
+    Args:
+        root, settings, device, clock: as for `test`.
+    """
+
+    def __init__(self, root: Path, settings: Settings, device: torch.device, clock: Spec | None) -> None:
+        self.root, self.settings, self.device, self.clock = root, settings, device, clock
+        self._folder: Folder | None = None
+        self._subset: Subset | None = None
+
+    def outcome(self, model_file: Path, selection: str | None = None) -> Outcome:
+        """Predictions and metrics of one model.
+
+        Args:
+            model_file: ours, or a published checkpoint.
+            selection: how results name it, instead of its own.
+        """
+        model, header = checkpoint.read(model_file, self.settings.train)
+        folder, subset = self._open(model_file, header)
+        classes = header.classes if header else folder.classes
+        checkpoint.check_width(self.root, subset.packed_NF.shape[1], model, model_file)
+        if len(classes) != (outputs := model.classifier.out_channels):
+            expected = f"{outputs}, as {model_file} has"
+            raise BadInput(self.root, f"{len(classes)} classes", expected, "choose the dataset it fits")
+        if header:
+            _check_labels(folder, subset, header, model_file, self.settings)
+        videos = ((video.id, subset.features(i)) for i, video in enumerate(subset.videos))
+        localise = self.settings.localize
+        predictions, labels = predict(model.to(self.device), videos, classes, localise, folder.snippet_seconds)
+        used = header.model if header else {"selection": "unknown"}  # a published checkpoint does not say it
+        used |= {"selection": selection} if selection else {}
+        simulated = folder.simulated or bool(header and header.simulated)
+        metrics = scores.evaluate(subset.population, predictions, self.settings.evaluate)
+        metrics |= scores.missing(subset.missing, self.settings.evaluate.missing)
+        metrics |= {"accuracy": scores.accuracy(subset.population, labels), "model": used, "simulated": simulated}
+        entries = [video.id for video in subset.population]
+        return Outcome(metrics, submission(predictions, entries, used, simulated, labels))
+
+    def _open(self, model_file: Path, header: Header | None) -> tuple[Folder, Subset]:
+        if not self._folder:
+            streams = ",".join(header.streams) if header else self.settings.train.streams
+            self._folder = Folder(self.root, streams, self.settings.evaluate.missing, clock=self.clock)
+        if header:
+            clocks.agree(self._folder.features, self._folder.snippet_seconds, header.snippet_seconds, model_file)
+        self._subset = self._subset or load_subset(self._folder, "test").to(self.device)
+        return self._folder, self._subset
 
 
 def _check_labels(folder: Folder, subset: Subset, header: Header, model_file: Path, settings: Settings) -> None:
@@ -90,41 +150,58 @@ def _check_labels(folder: Folder, subset: Subset, header: Header, model_file: Pa
         raise BadInput(folder.annotations.path, found, expected, "name the labels as in training, or train on these")
 
 
-def _differences(trained: Localize, settings: Localize) -> str:
-    """`another gamma (0.2, not 0.5) and …`, of the settings that a model was looked at with; empty if none differ."""
-    now = settings.model_dump()
-    changed = [f"another {name} ({now[name]}, not {old})" for name, old in trained if now[name] != old]
-    return " and ".join(changed)
+def evaluate(
+    annotations: Path | str,
+    predictions: "Path | str | Predictions",
+    *,
+    subset: str | None = None,
+    unlisted: Unlisted = "count",
+    **settings: Any,
+) -> dict[str, Any]:
+    """Score predictions against annotations.
+
+    Args:
+        annotations: ActivityNet-style JSON, or THUMOS'14's folder of txt files.
+        predictions: a submission in ActivityNet's form, or what `um.localize` gives.
+        subset: of the videos; the one that the layout tests on by default.
+        unlisted: whether predictions for other videos `count`, as false positives, or are to `ignore`.
+        settings: `protocol`, `tiou` and `missing` of the `evaluate` section of params.yaml.
+
+    Returns:
+        The metrics, as fractions, and what the submission says of its model and features.
+
+    Raises:
+        BadInput: files in no known form, or that do not fit each other.
+    """
+    how = chosen(None, {"evaluate": settings}).evaluate
+    if isinstance(predictions, str | Path):
+        return score(Path(annotations), Path(predictions), subset, how, unlisted)
+    submitted = Submission(list(predictions.curves), predictions.to_frame(), simulated=predictions.simulated)
+    return _scored(Path("predictions"), submitted, load(Path(annotations)), subset, how, unlisted)
 
 
 def score(
     truth: Path, predictions: Path, subset: str | None, settings: Evaluate, unlisted: Unlisted = "count"
 ) -> dict[str, Any]:
-    """Score predictions against annotations.
+    """The same, of files and with all settings of the evaluation."""
+    listed = load(truth)
+    return _scored(predictions, read_submission(predictions), listed, subset, settings, unlisted)
 
-    Args:
-        truth: annotations, as `um.datasets.annotations.load` reads them.
-        predictions: a submission.
-        subset: of the videos; the one that the layout tests on by default.
-        settings: protocol, thresholds, and whether videos without an entry count.
-        unlisted: whether predictions for other videos count.
 
-    Returns:
-        The metrics, and what the submission says of its model and features.
-    """
-    listed = annotations.load(truth)
+def _scored(
+    where: Path, submitted: Submission, listed: Annotations, subset: str | None, settings: Evaluate, unlisted: Unlisted
+) -> dict[str, Any]:
     videos = listed.evaluated(subset)
-    submitted = read_submission(predictions)
-    rows = fitted(predictions, submitted, listed, videos, unlisted)
+    rows = fitted(where, submitted, listed, videos, unlisted)
     there = set(submitted.videos)
     absent = [video for video in videos if video.id not in there]
     if absent:
         become = "are left out" if settings.missing == "drop" else "count as videos without a prediction"
-        log.warning("%s: no entry for %s, which %s", predictions, some([video.id for video in absent]), become)
+        log.warning("%s: no entry for %s, which %s", where, some([video.id for video in absent]), become)
     if settings.missing == "drop":
         videos = [video for video in videos if video.id in there]
     if not videos:
-        raise BadInput(predictions, *NOTHING_LEFT)
-    metrics = evaluate(videos, rows, settings) | missing(absent, settings.missing)
+        raise BadInput(where, *NOTHING_LEFT)
+    metrics = scores.evaluate(videos, rows, settings) | scores.missing(absent, settings.missing)
     stated = {"model": submitted.model} if submitted.model else {}
     return metrics | stated | {"simulated": submitted.simulated}

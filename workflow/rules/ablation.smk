@@ -20,7 +20,7 @@ rule ablation:
 
 rule ablation_table:
     input:
-        rows_of,
+        results_of_rows,
         annotations="data/{dataset}/annotations.json",
         features="data/{dataset}/features/index.json",
     output:
@@ -37,8 +37,8 @@ rule ablation_table:
         "../envs/um.yaml"
     params:
         out=subpath(output.html, parent=True),
-        variants=words("--variant", ABLATION),
-        settings=[settings(run, "train", "evaluate") for run in RUNS],
+        variants=words("--variant", plan.ABLATION),
+        settings=planned("table", rows_of),
         seeds=words("--seed", SEEDS),
         code=code("table"),
     shell:
@@ -49,5 +49,6 @@ rule ablation_table:
             --dataset {wildcards.dataset:q} \
             {params.variants:q} \
             {params.seeds:q} \
+            --planned {params.settings:q} \
             2>&1 | tee {log:q}
         """

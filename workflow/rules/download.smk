@@ -35,7 +35,8 @@ if DOWNLOADS > 1:
         resources:
             connections=1,
         params:
-            settings=options("download"),
+            what=what_of,
+            settings=planned("download"),
             code=code("download"),
         shell:
             r"""
@@ -43,7 +44,8 @@ if DOWNLOADS > 1:
                 --dataset {wildcards.dataset:q} \
                 --shard {wildcards.scatteritem:q} \
                 --connections 1 \
-                {params.settings:q} \
+                --what {params.what:q} \
+                --planned {params.settings:q} \
                 2>&1 | tee {log:q}
             """
 
@@ -60,12 +62,14 @@ rule download_dataset:
     conda:
         "../envs/um.yaml"
     params:
-        settings=options("download"),
+        what=what_of,
+        settings=planned("download"),
         code=code("download"),
     shell:
         r"""
         um download \
             --dataset {wildcards.dataset:q} \
-            {params.settings:q} \
+            --what {params.what:q} \
+            --planned {params.settings:q} \
             2>&1 | tee {log:q}
         """

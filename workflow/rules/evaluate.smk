@@ -1,27 +1,31 @@
 """
-Predictions and scores of every model: of the last iteration, of the one that was best on the test subset, and
-of the one that held-out training videos chose.
+Predictions and scores of every model: of the last iteration, of the checkpoint that is best on the test subset, and of
+the one that held-out training videos chose.
 
 REQUIRED INPUTS:
 
     data/{dataset}/annotations.json
     data/{dataset}/features/index.json
-    models/{run}/seed{seed}/{last,best_on_test,selected}.safetensors
+    models/{run}/seed{seed}/{last,selected}.safetensors
+    models/{run}/seed{seed}/checkpoints/index.json
 
 OUTPUTS:
 
     results/{run}/seed{seed}/{predictions,metrics}.json
-    results/{run}/seed{seed}/{best_on_test,selected}/{predictions,metrics}.json
+    results/{run}/seed{seed}/selected/{predictions,metrics}.json
+    results/{run}/seed{seed}/best_on_test/{predictions,metrics}.json
+    results/{run}/seed{seed}/best_on_test/history.csv       scores of every checkpoint
 """
 
 
 rule evaluate:
+    """All scores."""
     input:
-        expand("results/{run}/seed{seed}/{selection}metrics.json", run=BUILT, seed=SEEDS, selection=SELECTIONS),
+        expand("results/{run}/seed{seed}/{selection}metrics.json", run=BUILT, seed=SEEDS, selection=PLAN.selections),
 
 
-for selection in SELECTIONS:
-    earlier(model_file("{run}", "{seed}", selection))
+for selection in PLAN.selections:
+    earlier(f"models/{{run}}/seed{{seed}}/{plan.MODELS[selection]}")
 
 
 rule test_model:
@@ -29,28 +33,46 @@ rule test_model:
     input:
         annotations=of_dataset("data/{dataset}/annotations.json"),
         features=of_dataset("data/{dataset}/features/index.json"),
-        model=lambda wildcards: model_file(wildcards.run, wildcards.seed, wildcards.selection),
+        model=model_of,
     output:
         predictions="results/{run}/seed{seed}/{selection}predictions.json",
         metrics="results/{run}/seed{seed}/{selection}metrics.json",
     log:
         "logs/evaluate/{run}-seed{seed}/{selection}um.log",
     wildcard_constraints:
-        selection="|".join(SELECTIONS),
+        selection="|".join(name for name in PLAN.selections if name != "best_on_test/"),
     conda:
         "../envs/um.yaml"
     threads: 1
     params:
         dataset=dataset_of,
+        variant=variant_of,
         out=subpath(output.metrics, parent=True),
-        settings=options("localize", "evaluate"),
+        settings=planned("evaluate"),
         code=code("evaluate"),
     shell:
         r"""
         um test \
             --dataset {params.dataset:q} \
+            --variant {params.variant:q} \
             --model-file {input.model:q} \
             --out {params.out:q} \
-            {params.settings:q} \
+            --planned {params.settings:q} \
             2>&1 | tee {log:q}
         """
+
+
+use rule test_model as test_checkpoints with:
+    """The same with every checkpoint of a seed; the best on the test subset counts."""
+    output:
+        predictions="results/{run}/seed{seed}/{selection}predictions.json",
+        metrics="results/{run}/seed{seed}/{selection}metrics.json",
+        history=report(
+            "results/{run}/seed{seed}/{selection}history.csv",
+            caption="../report/history.rst",
+            category="Evaluation",
+            subcategory="{run}",
+            labels={"seed": "{seed}"},
+        ),
+    wildcard_constraints:
+        selection="best_on_test/",

@@ -36,14 +36,14 @@ if SHARDS > 1:
             "../envs/um.yaml"
         threads: workflow.cores
         params:
-            settings=options("features"),
+            settings=planned("features"),
             code=code("features"),
         shell:
             r"""
             um extract \
                 --dataset {wildcards.dataset:q} \
                 --shard {wildcards.scatteritem:q} \
-                {params.settings:q} \
+                --planned {params.settings:q} \
                 2>&1 | tee {log:q}
             """
 
@@ -63,12 +63,12 @@ rule extract_features:
         "../envs/um.yaml"
     threads: workflow.cores
     params:
-        settings=options("features"),
+        settings=planned("features"),
         code=code("features"),
     shell:
         r"""
         um extract \
             --dataset {wildcards.dataset:q} \
-            {params.settings:q} \
+            --planned {params.settings:q} \
             2>&1 | tee {log:q}
         """

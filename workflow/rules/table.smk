@@ -20,12 +20,12 @@ rule table:
         expand(earlier("data/{dataset}/features/index.json"), dataset=DATASETS),
         [
             expand(earlier(f"results/{{run}}/seed{{seed}}/{selection}{name}.json"), run=BUILT, seed=SEEDS)
-            for selection in SELECTIONS
+            for selection in PLAN.selections
             for name in ("metrics", "predictions")
         ],
     output:
-        multiext(TABLE, ".csv", ".md", ".tex"),
-        html=report(f"{TABLE}.html", caption="../report/benchmark.rst", category="Benchmark"),
+        multiext(PLAN.table, ".csv", ".md", ".tex"),
+        html=report(f"{PLAN.table}.html", caption="../report/benchmark.rst", category="Benchmark"),
     log:
         "logs/table.log",
     conda:
@@ -33,8 +33,8 @@ rule table:
     params:
         out=subpath(output.html, parent=True),
         datasets=words("--dataset", DATASETS),
-        variant=VARIANT,
-        settings=[settings(run, "train", "evaluate") for run in BUILT],
+        variant=PLAN.asked.variant,
+        settings=planned("table", lambda wildcards: BUILT),
         seeds=words("--seed", SEEDS),
         code=code("table"),
     shell:
@@ -45,5 +45,6 @@ rule table:
             {params.datasets:q} \
             --variant {params.variant:q} \
             {params.seeds:q} \
+            --planned {params.settings:q} \
             2>&1 | tee {log:q}
         """

@@ -1,6 +1,6 @@
 """
-The models of every dataset, or of a variant's run of it, and seed. A run that was killed goes on from its state.pt, which is no output: it has to outlive
-the failure. One thread each, so that the bits do not depend on --cores, and seeds run side by side.
+The models of every run and seed. A training that was killed resumes from its state.pt, which is no output because it has
+to outlive the failure. One thread each, so that the bits do not depend on --cores, and seeds run side by side.
 
 REQUIRED INPUTS:
 
@@ -10,27 +10,29 @@ REQUIRED INPUTS:
 OUTPUTS:
 
     models/{run}/seed{seed}/last.safetensors            the model to report
-    models/{run}/seed{seed}/best_on_test.safetensors    the best of all looks at the test subset
+    models/{run}/seed{seed}/history.csv                 its losses
+    models/{run}/seed{seed}/checkpoints/index.json      sha256 of the checkpoints beside it, one per evaluation
     models/{run}/seed{seed}/selected.safetensors        with train.held_out: chosen by held-out training videos
-    models/{run}/seed{seed}/selected.csv                their loss at every look
-    models/{run}/seed{seed}/history.csv                 losses and scores of every look
+    models/{run}/seed{seed}/selected.csv                their loss at every evaluation
 """
 
 
 rule train:
+    """All models."""
     input:
         expand("models/{run}/seed{seed}/last.safetensors", run=BUILT, seed=SEEDS),
 
 
 rule train_model:
+    """Train one run with one seed."""
     input:
         annotations=of_dataset("data/{dataset}/annotations.json"),
         features=of_dataset("data/{dataset}/features/index.json"),
     output:
         last="models/{run}/seed{seed}/last.safetensors",
-        best="models/{run}/seed{seed}/best_on_test.safetensors",
-        selected="models/{run}/seed{seed}/selected.safetensors" if SELECTED else [],
-        looks="models/{run}/seed{seed}/selected.csv" if SELECTED else [],
+        checkpoints="models/{run}/seed{seed}/checkpoints/index.json",
+        selected="models/{run}/seed{seed}/selected.safetensors" if "selected/" in PLAN.selections else [],
+        losses="models/{run}/seed{seed}/selected.csv" if "selected/" in PLAN.selections else [],
         history=report(
             "models/{run}/seed{seed}/history.csv",
             caption="../report/history.rst",
@@ -47,15 +49,17 @@ rule train_model:
     threads: 1
     params:
         dataset=dataset_of,
+        variant=variant_of,
         out=subpath(output.last, parent=True),
-        settings=options("train", "localize", "evaluate"),
+        settings=planned("train"),
         code=code("train"),
     shell:
         r"""
         um train \
             --dataset {params.dataset:q} \
+            --variant {params.variant:q} \
             --seed {wildcards.seed:q} \
             --out {params.out:q} \
-            {params.settings:q} \
+            --planned {params.settings:q} \
             2>&1 | tee {log:q}
         """

@@ -13,7 +13,7 @@ OUTPUTS:
 
 rule weights:
     output:
-        WEIGHTS,
+        str(WEIGHTS),
     log:
         "logs/weights.log",
     conda:

@@ -99,7 +99,7 @@ class Folder:
 
     def described(self) -> list[Video]:
         """The videos of both subsets."""
-        return self._listed("train") + self._listed("test")
+        return self.listed("train") + self.listed("test")
 
     def check(self, role: str) -> tuple[list[Video], list[int], int]:
         """What a subset holds, as far as it can be told without reading it: videos by id, their lengths, the width.
@@ -108,7 +108,7 @@ class Folder:
             BadInput: videos without features or without labels, rgb and flow that differ in length, no arrays, or
                 annotations of other lengths.
         """
-        videos = sorted(self._listed(role), key=lambda video: video.id)
+        videos = sorted(self.listed(role), key=lambda video: video.id)
         if not videos:
             raise BadInput(self.annotations.path, f"no {role} videos", "at least one", "check the subset names")
         if role == "train" and (bare := [video.id for video in videos if not video.instances]):
@@ -137,7 +137,7 @@ class Folder:
     def without_features(self, role: str) -> list[Video]:
         """The annotated videos that lack a stream, sorted by id."""
         return sorted(
-            (video for video in self._listed(role) if not self._has_features(video)), key=lambda video: video.id
+            (video for video in self.listed(role) if not self._has_features(video)), key=lambda video: video.id
         )
 
     def _has_features(self, video: Video) -> bool:
@@ -160,7 +160,8 @@ class Folder:
                 rows_TF[:, column : column + part_TF.shape[1]] = part_TF
             column += part_TF.shape[1]
 
-    def _listed(self, role: str) -> list[Video]:
+    def listed(self, role: str) -> list[Video]:
+        """The annotated `train` or `test` videos that count, with features or without."""
         return self._given.subset(role) if self._given else listed(self.root, self.annotations, role)
 
     def _check_segments(self, videos: list[Video], lengths: list[int]) -> None:

@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from um import tensors
 from um.errors import BadInput
-from um.files import atomic
-from um.forms import Form, Sha256, check_file, parse_json, validate
+from um.files import atomic, sha256
+from um.forms import Form, Index, Sha256, check_file, load, parse_json, validate
 from um.method.model import UM
-from um.params import Features, Localize, Seed, Train
+from um.params import OURS, Features, Name, Seed, Train
 
+FOLDER = "checkpoints"  # of a training's evaluations, in the folder of its models
+INDEX = f"{FOLDER}/index.json"  # file name → sha256, written when all are there
+BEGINNING = '{\n "files"'
 EXPECTED = "a UM model"
 HINT = "um train writes one; the official and the seed's checkpoints load too"
 
@@ -31,6 +34,9 @@ PUBLISHED = {
 }
 
 
+Selection = Literal["last", "selected", "checkpoint", "best_on_test"]  # the last: of earlier versions
+
+
 class Header(Form):
     """Everything but the weights.
 
@@ -38,31 +44,31 @@ class Header(Form):
         classes: names, in the order of the network's outputs.
         streams: feature streams, in the order they are concatenated.
         snippet_seconds: from one row of the features to the next.
-        selection: `last`, `selected` (by held-out training videos), or `best_on_test` (the highest score of all
-            evaluations on the test subset).
+        selection: `last`, `selected` (by held-out training videos), or a `checkpoint` of an evaluation.
         iteration: optimiser steps done.
         seed: of the training run.
         data: sha256 of the training subset.
+        dataset: of params.yaml, whose settings it was trained with, if any.
+        variant: of params.yaml.
         features: settings.
         train: settings.
-        localize: settings.
         simulated: whether it was trained on simulated features.
         weights: sha256 of the tensors and of the rest of the header; models of earlier versions have none.
     """
 
-    model_config = ConfigDict(extra="forbid")
     hint: ClassVar[str] = HINT
 
     classes: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field(min_length=1, max_length=100_000)
     streams: list[Literal["rgb", "flow"]] = Field(min_length=1, max_length=2)
     snippet_seconds: float = Field(gt=0, le=3600)
-    selection: Literal["last", "selected", "best_on_test"]
+    selection: Selection
     iteration: int = Field(ge=0)
     seed: Seed
     data: str = Field(max_length=64)
+    dataset: Name | None = None
+    variant: Name = OURS
     features: Features
     train: Train
-    localize: Localize
     simulated: bool = False
     weights: Sha256 | None = None
 
@@ -77,6 +83,34 @@ class Header(Form):
     def model(self) -> dict[str, Any]:
         """How results name the model."""
         return {"selection": self.selection, "iteration": self.iteration, "seed": self.seed}
+
+
+def file(folder: Path, iteration: int) -> Path:
+    """Where a training's checkpoint goes."""
+    return folder / FOLDER / f"{iteration:06d}.safetensors"
+
+
+def files(folder: Path) -> list[Path]:
+    """The checkpoints of a training, by iteration."""
+    return sorted((folder / FOLDER).glob("[0-9]*.safetensors"))
+
+
+def listed(folder: Path) -> list[Path]:
+    """The checkpoints that the index of `models/<run>/seed<k>/checkpoints` lists, by iteration.
+
+    Raises:
+        BadInput: no index, as before a training has ended, or a file that is missing or has changed.
+    """
+    index = folder / Path(INDEX).name
+    check_file(index, "the index of a training's checkpoints", "um train writes it when it ends")
+    entries, hint = load(Index, index).files, "run um train again"
+    for name, entry in entries.items():
+        check_file(folder / name, f"what {index} lists", hint)
+        if sha256(folder / name) != entry.sha256:
+            raise BadInput(folder / name, "other bytes", f"those that {index} lists", hint)
+    if not entries:
+        raise BadInput(index, "no files", "one checkpoint at least", hint)
+    return sorted(folder / name for name in entries)
 
 
 def write(path: Path, model: UM, header: Header) -> None:

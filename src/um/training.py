@@ -1,0 +1,457 @@
+"""Training UM: one loop over resident features, resumable to the bit."""
+
+import hashlib
+import io
+import logging
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from um.datasets.folder import Folder, untaught
+from um.datasets.subset import Subset, load_subset
+from um.device import choose_device
+from um.errors import BadInput, some
+from um.files import atomic, check_ours, held, sha256, write_json
+from um.forms import Spec, check_file, check_fits
+from um.method import checkpoint
+from um.method.checkpoint import Header, Selection
+from um.method.loss import Losses, check_classes, imbalance, um_loss
+from um.method.model import UM
+from um.method.sampling import Batches
+from um.params import OURS, Settings, Train, chosen
+from um.progress import progress
+
+if TYPE_CHECKING:
+    from um.infer import Model
+
+log = logging.getLogger(__name__)
+
+Report = Callable[[int, dict[str, float]], None]
+Evaluation = Callable[[UM, int], dict[str, float]]  # of a model after some steps: what its line of the history says
+History = list[dict[str, float]]
+
+
+def seed_everything(seed: int) -> None:
+    """The one place that seeds generators and asks for deterministic kernels."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (libraries draw from the global state)
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
+AS_PUBLISHED = ("official", "paper", "seed")  # variants that reproduce what is published
+
+
+class Recipe(NamedTuple):
+    """What to train with.
+
+    Attributes:
+        settings: all of them.
+        seed: of all random choices.
+        dataset: of params.yaml, if the settings are its.
+        variant: of params.yaml.
+        clock: of the features, where options give it.
+    """
+
+    settings: Settings
+    seed: int = 0
+    dataset: str | None = None
+    variant: str = OURS
+    clock: Spec | None = None
+
+
+def train(
+    data: Path | str,
+    out: Path | str,
+    *,
+    seed: int = 0,
+    dataset: str | None = None,
+    variant: str = OURS,
+    device: str = "auto",
+    **settings: Any,
+) -> "Model":
+    """Train UM on a folder in any public layout; a killed training resumes.
+
+    Args:
+        data: folder of annotations and features.
+        out: folder of the model files; `fit` lists them.
+        seed: of all random choices.
+        dataset: of params.yaml in the working directory, whose settings hold.
+        variant: of params.yaml.
+        device: auto (CUDA, else CPU), cpu, cuda, cuda:1, …
+        settings: of the `train` section of params.yaml, on top.
+
+    Returns:
+        The model after the last iteration.
+
+    Raises:
+        BadInput: data or settings that cannot be used.
+    """
+    from um.infer import load_model
+
+    recipe = Recipe(chosen(dataset, {"train": settings}, variant), seed, dataset, variant)
+    train_with(recipe, Path(data), Path(out), choose_device(device))
+    return load_model(Path(out) / "last.safetensors")
+
+
+def train_with(recipe: Recipe, data: Path, out: Path, device: torch.device) -> None:
+    """The same by a recipe, with a progress bar."""
+    settings = recipe.settings
+    folder = Folder(data, settings.train.streams, settings.evaluate.missing, clock=recipe.clock)
+    run = open_run(folder, recipe)
+    if recipe.variant not in AS_PUBLISHED and (warning := imbalance(settings.train, len(run.classes))):
+        log.warning(warning)
+    steps = settings.train.iterations * (2 if settings.train.held_out else 1)
+    with progress(f"seed {recipe.seed}", steps) as step:
+        fit(run, out, device, lambda n, loss: step(f"loss {loss['total']:.3f}" if loss else "", n))
+
+
+class Run(NamedTuple):
+    """What a training run works on; equal runs give equal bytes."""
+
+    classes: list[str]
+    streams: list[str]
+    snippet_seconds: float
+    train: Subset
+    recipe: Recipe
+    simulated: bool = False
+
+    @property
+    def settings(self) -> Train:
+        """Of the training."""
+        return self.recipe.settings.train
+
+    def header(self, selection: Selection, iteration: int) -> Header:
+        """What a model file says about itself."""
+        return Header(
+            classes=self.classes,
+            streams=self.streams,  # type: ignore[arg-type]
+            snippet_seconds=self.snippet_seconds,
+            selection=selection,
+            iteration=iteration,
+            seed=self.recipe.seed,
+            data=self.train.fingerprint,
+            dataset=self.recipe.dataset,
+            variant=self.recipe.variant,
+            features=self.recipe.settings.features,
+            train=self.settings,
+            simulated=self.simulated,
+        )
+
+
+def open_run(folder: Folder, recipe: Recipe) -> Run:
+    """Load the training videos of a folder; those of fewer than `min_snippets` are left out."""
+    settings = recipe.settings.train
+    check_classes(folder.annotations.path, folder.classes)
+    train = load_subset(folder, "train", getattr(torch, settings.resident))
+    long_V = train.length_V >= settings.min_snippets
+    if not long_V.any():
+        found = f"no training video of {settings.min_snippets} snippets or more"
+        raise BadInput(folder.root, found, "at least one", "lower --min-snippets")
+    train = train.where(long_V)
+    if names := untaught(train.videos, folder.listed("test")):
+        tested = some(names, "class", "classes")
+        log.warning("%s: no training video of %s that are tested, which cannot be learnt", folder.root, tested)
+    if folder.simulated:
+        log.warning("%s: the features are SIMULATED, so the model learns from simulated data", folder.root)
+    return Run(
+        classes=folder.classes,
+        streams=folder.streams,
+        snippet_seconds=folder.snippet_seconds,
+        train=train,
+        recipe=recipe,
+        simulated=folder.simulated,
+    )
+
+
+STATE = b"um training state "  # followed by the sha256 of the rest of the file
+STATES = ("state.pt", "state_selected.pt")
+MODELS = ("last.safetensors", "selected.safetensors")
+LOSSES = ["iteration", *Losses._fields]
+HISTORIES = {"history.csv": LOSSES, "selected.csv": [*LOSSES, "held_out_loss"]}
+
+
+def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: None) -> None:
+    """Train; write `last.safetensors`, `history.csv` (losses) and the checkpoints of all evaluations to `out`.
+
+    Every `eval_every` steps and at the end the model becomes a checkpoint, and the whole state is saved, from which a
+    killed run resumes to identical bytes. `um test` scores the checkpoints: training never sees the test subset.
+
+    With `held_out`, a second training follows on the training videos without that share. `selected.safetensors` is
+    the model of the evaluation with the lowest UM loss on the held-out videos, which takes their video-level labels
+    alone; `selected.csv` lists these losses.
+
+    Args:
+        run: data and settings.
+        out: folder of the model files.
+        device: where features and model live.
+        report: called after every step with the steps done and the mean losses up to the latest evaluation.
+
+    Raises:
+        BadInput: another command is at work in `out`, files there are not this command's, the memory does not suffice,
+            or the loss is no longer finite.
+    """
+    _check_memory(run, out)
+    with held(out, "um train"):
+        _check_ours(out)
+        label_VC = run.train.labels(run.classes)
+        held_V = held_out(label_VC, run.settings.held_out, run.recipe.seed)
+        if run.settings.held_out and not held_V.any():
+            found = "no training video that its classes can spare"
+            raise BadInput(out, found, "some to choose `selected` by", "add videos, or set held_out to 0")
+        for stale in (out / "selected.safetensors", out / "selected.csv", out / checkpoint.INDEX):
+            stale.unlink(missing_ok=True)
+        _fit_last(run, out, device, report)
+        if run.settings.held_out:
+            _fit_selected(run, held_V, out, device, report)
+        for name in STATES:
+            (out / name).unlink(missing_ok=True)
+
+
+def _check_ours(out: Path) -> None:
+    """Refuse to replace what `um train` did not write."""
+    beginnings = {out / name: ",".join(columns) + "\n" for name, columns in HISTORIES.items()}
+    beginnings |= {out / name: STATE.decode() for name in STATES}
+    for path, beginning in {**beginnings, out / checkpoint.INDEX: checkpoint.BEGINNING}.items():
+        check_ours(path, beginning)
+    for path in (*(out / name for name in MODELS), *checkpoint.files(out)):
+        if os.path.lexists(path) and not checkpoint.is_ours(path):
+            expected, hint = "nothing, or a model as um train wrote it", "move it away, or choose another --out"
+            raise BadInput(path, "another file, or a damaged one", expected, hint)
+
+
+def _check_memory(run: Run, out: Path) -> None:
+    """A training step holds a batch, its embedding with what backpropagation keeps of it, and Adam's moments."""
+    settings, F = run.settings, run.train.packed_NF.shape[1]
+    rows = min(settings.batch_size, len(run.train.videos)) * settings.num_segments
+    step = 4 * rows * (2 * F + 3 * settings.embedding_dim + 2 * len(run.classes))
+    weights = 4 * 4 * settings.embedding_dim * (3 * F + len(run.classes))
+    hint = "lower --batch-size, --num-segments or --embedding-dim"
+    check_fits(out, step + weights, "a training step", hint)
+
+
+def _fit_last(run: Run, out: Path, device: torch.device, report: Report) -> None:
+    """Train on all training videos: `last.safetensors`, `history.csv` and `checkpoints/`."""
+
+    def keep(model: UM, iteration: int) -> dict[str, float]:
+        path = checkpoint.file(out, iteration)
+        checkpoint.write(path, model, run.header("checkpoint", iteration))
+        training.kept[path.name] = sha256(path)
+        return {}
+
+    def complete(kept: dict[str, str]) -> bool:
+        paths = {name: out / checkpoint.FOLDER / name for name in kept}
+        return all(path.is_file() and sha256(path) == kept[name] for name, path in paths.items())
+
+    training = Training(run, run.train.to(device), out / "state.pt", device)
+    training.resume(complete)
+    for path in checkpoint.files(out):
+        if path.name not in training.kept:
+            path.unlink()
+    model = training.loop(keep, report)
+    checkpoint.write(out / "last.safetensors", model, run.header("last", run.settings.iterations))
+    _write_csv(out / "history.csv", training.history)
+    files = {name: {"sha256": digest} for name, digest in training.kept.items()}
+    write_json(out / checkpoint.INDEX, {"files": files})  # last: it says that the others are whole
+
+
+def _fit_selected(run: Run, held_V: Tensor, out: Path, device: torch.device, report: Report) -> None:
+    """Train without the held-out videos: `selected.safetensors`, chosen by their loss, and `selected.csv`."""
+    spared = run.train.where(held_V).to(device)
+    label_HC = spared.labels(run.classes).to(device)
+
+    def keep_best(model: UM, iteration: int) -> dict[str, float]:
+        loss = loss_of(model, spared, label_HC)
+        if loss < training.kept.get("loss", np.inf):
+            weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+            training.kept.update(loss=loss, iteration=iteration, model=weights)
+        return {"held_out_loss": loss}
+
+    training = Training(run, run.train.where(~held_V).to(device), out / "state_selected.pt", device)
+    training.resume()
+    model = training.loop(keep_best, lambda n, loss: report(run.settings.iterations + n, loss))
+    model.load_state_dict(training.kept["model"])
+    checkpoint.write(out / "selected.safetensors", model, run.header("selected", training.kept["iteration"]))
+    _write_csv(out / "selected.csv", training.history)
+
+
+def held_out(label_VC: Tensor, share: float, seed: int) -> Tensor:
+    """Which training videos choose `selected`: a random share, but never the last video of a class.
+
+    Args:
+        label_VC: multi-hot video-level labels.
+        share: of the V videos; more than 0 is at least one video, where that leaves every class a video.
+        seed: of the run.
+
+    Returns:
+        (V,) bool.
+    """
+    left_C = label_VC.sum(dim=0)
+    held_V = torch.zeros(len(label_VC), dtype=torch.bool)
+    for video in torch.randperm(len(label_VC), generator=torch.Generator().manual_seed(seed)).tolist():
+        if held_V.sum() >= (max(1, round(share * len(label_VC))) if share else 0):
+            break
+        if (left_C - label_VC[video])[label_VC[video] > 0].min() >= 1:
+            held_V[video] = True
+            left_C = left_C - label_VC[video]
+    return held_V
+
+
+@torch.inference_mode()
+def loss_of(model: UM, subset: Subset, label_VC: Tensor) -> float:
+    """UM's mean loss over videos, in evaluation mode: without dropout, on all snippets."""
+    losses = [
+        um_loss(model(subset.features(i)[None]), label_C[None], model.settings).total
+        for i, label_C in enumerate(label_VC)
+    ]
+    return torch.stack(losses).double().mean().item()
+
+
+class Training:
+    """One training: its model, optimiser and batches, how far it is, and what its evaluations kept.
+
+    Args:
+        run: data and settings.
+        train: the videos to learn from, on the device.
+        state_file: where the whole state is saved at every evaluation.
+        device: of the model.
+    """
+
+    def __init__(self, run: Run, train: Subset, state_file: Path, device: torch.device) -> None:
+        seed_everything(run.recipe.seed)
+        self.train, self.settings, self.state_file, self.device = train, run.settings, state_file, device
+        self.label_VC = train.labels(run.classes).to(device)
+        self.model = UM(train.packed_NF.shape[1], len(run.classes), self.settings).to(device)
+        self.optimiser = torch.optim.Adam(
+            self.model.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay
+        )
+        self.batches = Batches(train.length_V, self.settings.batch_size, self.settings.num_segments, run.recipe.seed)
+        self.identity = repr((run.train.fingerprint, run.header("last", 0).model_dump(), device.type))
+        self.history: History = []
+        self.kept: dict[str, Any] = {}
+        # One batch's place, used again and again: new memory would cost more than the copying.
+        rows = min(self.settings.batch_size, len(train.videos)) * self.settings.num_segments
+        self.batch_NF = train.packed_NF.new_empty(rows, train.packed_NF.shape[1])
+
+    def loop(self, evaluate: Evaluation, report: Report) -> UM:
+        """Train to the last iteration, from where the saved state is; the model in evaluation mode.
+
+        Args:
+            evaluate: called every `eval_every` steps and at the end; what it gives goes to the history.
+            report: called after every step.
+        """
+        means: dict[str, float] = {}
+        losses: list[Tensor] = []  # on the device: to read one is to wait for it
+        done = int(self.history[-1]["iteration"]) if self.history else 0
+        for iteration in range(done + 1, self.settings.iterations + 1):
+            losses.append(self.step(iteration))
+            report(iteration, means)
+            if iteration % self.settings.eval_every and iteration != self.settings.iterations:
+                continue
+            means = dict(zip(Losses._fields, torch.stack(losses).double().mean(dim=0).tolist(), strict=True))
+            losses = []
+            if not np.isfinite(means["total"]):
+                raise self.diverged(f"a loss that is {means['total']}", iteration)
+            figures = evaluate(self.model.eval(), iteration)
+            self.history.append({"iteration": iteration} | means | figures)
+            self.save()
+        return self.model.eval()
+
+    def step(self, iteration: int) -> Tensor:
+        """One step of the optimiser; the losses of `Losses`, on the device."""
+        self.model.train()
+        video_B, snippet_BT = self.batches.next()
+        features_BTF = self.train.batch(video_B, snippet_BT, self.batch_NF)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            output = self.model(features_BTF.float())
+        try:
+            loss = um_loss(output, self.label_VC[video_B.to(self.device)], self.settings)
+        except RuntimeError:  # PyTorch refuses NaN as a probability
+            if output.action_score.isfinite().all() and output.background_score.isfinite().all():
+                raise
+            raise self.diverged("outputs that are NaN or infinite", iteration) from None
+        self.optimiser.zero_grad()
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        return torch.stack(loss).detach()
+
+    def diverged(self, found: str, iteration: int) -> BadInput:
+        """The error of a training whose numbers are no longer finite."""
+        hint = "lower --lr, or check the range of the features: um features inspect"
+        return BadInput(self.state_file.parent, f"{found} by step {iteration}", "a training that converges", hint)
+
+    def save(self) -> None:
+        """Write the whole state, with its sha256."""
+        content = io.BytesIO()
+        torch.save(
+            {
+                "identity": self.identity,
+                "arithmetic": _arithmetic(),
+                "model": self.model.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "batches": self.batches.state_dict(),
+                "rng": torch.get_rng_state(),
+                "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+                "history": self.history,
+                "kept": self.kept,
+            },
+            content,
+        )
+        digest = hashlib.sha256(content.getbuffer()).hexdigest()
+        with atomic(self.state_file) as temporary, temporary.open("wb") as file:
+            file.write(STATE + digest.encode() + b"\n")
+            file.write(content.getbuffer())
+
+    def resume(self, complete: Callable[[dict[str, Any]], bool] = lambda _: True) -> None:
+        """Take over the saved state of the same run, if there is one.
+
+        Args:
+            complete: whether the files that its evaluations kept are still there.
+
+        Raises:
+            BadInput: another file, or a damaged one.
+        """
+        if not self.state_file.exists():
+            return
+        expected = "what a stopped run left"
+        check_file(self.state_file, expected)
+        head, _, content = self.state_file.read_bytes().partition(b"\n")
+        if head != STATE + hashlib.sha256(content).hexdigest().encode():
+            found = "no state of a training, or a damaged one"
+            raise BadInput(self.state_file, found, expected, "move it away to start again")
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        if state["identity"] != self.identity:
+            log.warning("%s: from a run with other data or settings; this run starts again", self.state_file)
+            return
+        if not complete(state["kept"]):
+            log.warning("%s: the checkpoints of the stopped run are gone; this run starts again", self.state_file)
+            return
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.batches.load_state_dict(state["batches"])
+        torch.set_rng_state(state["rng"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+        self.history, self.kept = state["history"], state["kept"]
+        unfinished = self.history[-1]["iteration"] < self.settings.iterations
+        if unfinished and state["arithmetic"] != _arithmetic():
+            same = "the bytes will be neither run's"  # sums of floats depend on their order
+            log.warning("%s: resumes with %s after %s: %s", self.state_file, _arithmetic(), state["arithmetic"], same)
+
+
+def _arithmetic() -> str:
+    return f"{torch.get_num_threads()} threads and PyTorch {torch.__version__}"
+
+
+def _write_csv(path: Path, history: History) -> None:
+    with atomic(path) as temporary:
+        pd.DataFrame(history).to_csv(temporary, index=False)
