@@ -15,7 +15,7 @@ import torch
 
 from um.datasets.folder import Folder
 from um.params import Settings, Train
-from um.train import fit, open_run
+from um.training import Recipe, fit, open_run
 
 DENSE_PEAK = {"H200": {"fp32": 67e12, "bf16": 989e12}, "H100": {"fp32": 67e12, "bf16": 989e12}}  # FLOP/s, data sheets
 
@@ -30,7 +30,7 @@ def main() -> None:
     if not torch.cuda.is_available():
         raise SystemExit("this benchmark needs a CUDA device")
     device, settings = torch.device("cuda"), Train(precision=chosen.precision, iterations=chosen.iterations)
-    run = open_run(Folder(chosen.folder), Settings(train=settings), 0)
+    run = open_run(Folder(chosen.folder), Recipe(Settings(train=settings), 0))
     busy: list[int] = []
     done = threading.Event()
 

@@ -18,7 +18,7 @@ import torch
 from um import params
 from um.datasets.folder import Folder
 from um.params import Settings, Train
-from um.train import fit, open_run
+from um.training import Recipe, fit, open_run
 
 ARMS = {"official": "official", "scaled": "official, loss times C / 20", "ours": "ours"}
 COLUMNS = {"classification": "L_cls", "test_accuracy": "accuracy", "test_average_mAP": "average mAP"}
@@ -76,7 +76,7 @@ def main() -> None:
     for arm in chosen.arms:
         history = chosen.out / arm / "history.csv"
         if not history.exists():
-            run = open_run(folder, settings(chosen.dataset, arm, common), 0)
+            run = open_run(folder, Recipe(settings(chosen.dataset, arm, common), 0))
             fit(run, history.parent, torch.device("cpu"))
         histories[arm] = pd.read_csv(history)
     print(f"{about}\n")

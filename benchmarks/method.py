@@ -36,7 +36,7 @@ from um.method.loss import um_loss
 from um.method.model import UM
 from um.method.sampling import Batches
 from um.params import Settings, Train, threshold_range
-from um.train import fit, open_run, seed_everything
+from um.training import Recipe, fit, open_run, seed_everything
 
 CPU = torch.device("cpu")
 WARM_UP = Train(num_segments=100, iterations=100, eval_every=100, lr=1e-3)  # enough for curves like a trained model's
@@ -64,7 +64,7 @@ def evaluation(folder: Folder, _: argparse.Namespace) -> None:
     """Localisation and average precision, with and without the forward pass that both accounts share."""
     settings = Settings(train=WARM_UP)
     with tempfile.TemporaryDirectory() as scratch:
-        fit(open_run(folder, settings, 0), Path(scratch), CPU)
+        fit(open_run(folder, Recipe(settings, 0)), Path(scratch), CPU)
         model, _ = checkpoint.read(Path(scratch) / "last.safetensors", settings.train)
     test, chosen = load_subset(folder, "test"), settings.localize
     names, tious = np.array(folder.classes), threshold_range(settings.evaluate.tiou)
@@ -162,7 +162,7 @@ def memory(folder: Folder, chosen: argparse.Namespace) -> None:
     """What both subsets take, and the most that this process ever took, after steps of a preset's sizes and a look."""
     preset = params.load().of(chosen.dataset)
     short = {"iterations": 3, "eval_every": 3, "held_out": 0.0}  # a second training would take no more
-    run = open_run(folder, preset.model_copy(update={"train": preset.train.model_copy(update=short)}), 0)
+    run = open_run(folder, Recipe(preset.model_copy(update={"train": preset.train.model_copy(update=short)}), 0))
     with tempfile.TemporaryDirectory() as scratch:
         fit(run, Path(scratch), CPU)
     features = run.train.packed_NF.nbytes + run.test.packed_NF.nbytes
@@ -191,7 +191,7 @@ def bf16(folder: Folder, chosen: argparse.Namespace) -> None:
 
 def _final_map(folder: Folder, settings: Settings, seed: int) -> float:
     with tempfile.TemporaryDirectory() as scratch:
-        fit(open_run(folder, settings, seed), Path(scratch), CPU)
+        fit(open_run(folder, Recipe(settings, seed)), Path(scratch), CPU)
         return float(pd.read_csv(Path(scratch) / "history.csv")["test_average_mAP"].iloc[-1])
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from um.errors import BadInput
+from um.params import Evaluate, Localize
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ OURS = {  # its name → ours; what it sampled to holds for training and test
     "num_iters": ("iterations",),
     "eval_iter": ("eval-every",),
 }
+OF_TEST = {*Localize.model_fields, *Evaluate.model_fields} - {"missing"}
 OF_DATA = ("data_name", "data_path", "save_path")  # what they mean depends on each other
 SNIPPET = {"fps": "16", "sampling_frames": "25"}  # its names are swapped: frames of a snippet, and their rate
 SEED = "0"  # in place of -1, its "no seed": a run without one could not be repeated
@@ -60,8 +62,12 @@ def translate(words: Sequence[str]) -> list[str]:
         if name in OF_DATA:
             given[name] = value
         elif not _has_no_effect(words[0], name, value):
-            for ours in OURS.get(name, (name.replace("_", "-"),)):
-                result += [f"--{ours}", _value(name, value)]
+            ours = OURS.get(name, (name.replace("_", "-"),))
+            used = [option for option in ours if words[0] == "test" or option.replace("-", "_") not in OF_TEST]
+            if not used:
+                log.warning("--%s has no effect in training: give it to um test", name)
+            for option in used:
+                result += [f"--{option}", _value(name, value)]
     return [*result, *_data(given, result)] if given else result
 
 

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HISTORY = ["iteration", "test_accuracy", "test_average_mAP"]
+CHECKPOINTS, COLUMNS = "checkpoints.csv", ["iteration", "test_accuracy", "test_average_mAP"]
 BEGINNINGS = {
     "predictions.json": BEGINNING,
     "metrics.json": scores.BEGINNING,
-    "history.csv": ",".join(HISTORY) + "\n",
+    CHECKPOINTS: ",".join(COLUMNS) + "\n",
 }
 
 
@@ -49,7 +49,7 @@ def test(
     """Localise and score the test subset; write `predictions.json` and `metrics.json`.
 
     Given the folder of a training's checkpoints, it scores all of them: the files are those of the best on the test
-    subset, the earliest of equals, and `history.csv` lists the scores of all.
+    subset, the earliest of equals, and `checkpoints.csv` lists the scores of all.
 
     Args:
         root: folder in a known layout.
@@ -64,11 +64,12 @@ def test(
     """
     with held(out, "um test"):
         for name, beginning in BEGINNINGS.items():
-            check_ours(out / name, beginning)
+            if name != CHECKPOINTS or model_file.is_dir():
+                check_ours(out / name, beginning)
         trial = Trial(root, settings, device, clock)
         if model_file.is_dir():
             outcome, history = _best(trial, model_file)
-            with atomic(out / "history.csv") as temporary:
+            with atomic(out / CHECKPOINTS) as temporary:
                 history.to_csv(temporary, index=False)
         else:
             outcome = trial.outcome(model_file)
@@ -87,7 +88,7 @@ def _best(trial: "Trial", folder: Path) -> tuple[Outcome, pd.DataFrame]:
     figures = [outcome.metrics for outcome in outcomes]
     rows = [(one["model"]["iteration"], one["accuracy"], one["average_mAP"]) for one in figures]
     best = max(outcomes, key=lambda outcome: float(outcome.metrics["average_mAP"]))
-    return best, pd.DataFrame(rows, columns=HISTORY)
+    return best, pd.DataFrame(rows, columns=COLUMNS)
 
 
 class Trial:

@@ -219,7 +219,7 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
 
 def _check_ours(out: Path) -> None:
     """Refuse to replace what `um train` did not write."""
-    beginnings = {out / name: ",".join(columns) + "\n" for name, columns in HISTORIES.items()}
+    beginnings = {out / name: ",".join(columns) for name, columns in HISTORIES.items()}
     beginnings |= {out / name: STATE.decode() for name in STATES}
     for path, beginning in {**beginnings, out / checkpoint.INDEX: checkpoint.BEGINNING}.items():
         check_ours(path, beginning)

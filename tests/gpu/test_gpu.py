@@ -12,7 +12,7 @@ from um.method.loss import um_loss
 from um.method.model import UM
 from um.params import Settings, Train
 from um.test import test as score
-from um.train import fit, open_run
+from um.training import Recipe, fit, open_run
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 MAP_TOLERANCE = 1e-3  # of one checkpoint's average mAP, 0.1 percentage points
@@ -40,7 +40,7 @@ def test_training_repeats_to_the_bit_and_follows_the_cpu(tmp_path):
     """Two runs on the GPU are equal bytes; their first looks are those of the CPU within TOLERANCE."""
     root = make_dataset(tmp_path / "d")
     small = Train(num_segments=20, embedding_dim=32, dropout=0.0, iterations=8, eval_every=4, batch_size=4, lr=1e-3)
-    run = open_run(Folder(root), Settings(train=small), 0)
+    run = open_run(Folder(root), Recipe(Settings(train=small), 0))
     for name, device in (("a", "cuda"), ("b", "cuda"), ("c", "cpu")):
         fit(run, tmp_path / name, torch.device(device))
     for file in ("last.safetensors", "best_on_test.safetensors", "history.csv"):
@@ -55,7 +55,7 @@ def test_a_checkpoint_scores_as_on_the_cpu(tmp_path):
     root = make_dataset(tmp_path / "d")
     small = Train(num_segments=20, embedding_dim=32, iterations=60, eval_every=60, batch_size=4, lr=0.01)
     settings = Settings(train=small)
-    fit(open_run(Folder(root), settings, 0), tmp_path / "m", torch.device("cpu"))
+    fit(open_run(Folder(root), Recipe(settings, 0)), tmp_path / "m", torch.device("cpu"))
     model = tmp_path / "m/last.safetensors"
     cpu, gpu = (
         score(root, model, tmp_path / name, settings, torch.device(name))["average_mAP"] for name in ("cpu", "cuda")

@@ -12,7 +12,7 @@ from um.errors import BadInput
 from um.method import checkpoint
 from um.method.checkpoint import Header
 from um.method.model import UM
-from um.params import Features, Localize, Train
+from um.params import Features, Train
 
 OFFICIAL = "cas_module.classifier.0.weight"
 SEED = "cas_module.classifier.weight"
@@ -29,7 +29,7 @@ def header(**changed) -> Header:
         "data": "00",
         "features": Features(),
         "train": Train(r_act=3.5),
-        "localize": Localize(gamma=0.5),
+        "dataset": "demo",
     }
     return Header(**values | changed)
 
@@ -48,7 +48,6 @@ def test_a_model_comes_back_as_it_was(tmp_path):
     assert (again.settings.r_act, again.training) == (3.5, False)
     x = torch.randn(1, 20, 6)
     assert torch.equal(again(x).cas, model.eval()(x).cas)
-    assert read.localize == Localize(gamma=0.5)
 
 
 def test_equal_models_are_equal_bytes(tmp_path):
@@ -157,7 +156,7 @@ def edit_header(path: Path, change) -> None:
         "[]",
         "{}",
         json.dumps(header().model_dump() | {"train": {"lr": -1.0}}),
-        json.dumps(header().model_dump() | {"new": 1}),
+        json.dumps(header().model_dump() | {"selection": "first"}),
     ],
 )
 def test_a_header_that_is_none(tmp_path, text):

@@ -13,7 +13,7 @@ import torch
 from helpers.tiny import TINY, make_dataset, options
 
 from um.method.loss import imbalance
-from um.params import Localize, Train
+from um.params import Evaluate, Localize, Train
 
 FIRST = "features/train/rgb/video_00.npy"
 
@@ -369,10 +369,11 @@ def test_no_predictions_at_all_score_zero(um, dataset, tmp_path):
 
 
 def test_every_hyper_parameter_is_an_option(um):
-    _, train, _ = um("train", "--help")
-    for section in (Train, Localize):
-        for name in section.model_fields:
-            assert f"--{name.replace('_', '-')}"[:20] in train
+    for verb, sections in {"train": [Train], "test": [Train, Localize, Evaluate], "localize": [Localize]}.items():
+        _, said, _ = um(verb, "--help")
+        for section in sections:
+            for name in section.model_fields:
+                assert f"--{name.replace('_', '-')}"[:20] in said
 
 
 def test_the_installed_command_behaves_the_same(dataset, tmp_path):
@@ -457,7 +458,7 @@ def test_the_selection_of_the_model_is_printed(um, dataset, model):
     truth = ("--annotations", dataset / "annotations.json", "--predictions", "results/predictions.json")
     assert "model: last (iteration 6, seed 0)" in um(*test, model)[1]
     assert "model: last (iteration 6, seed 0)" in um("evaluate", *truth)[1]
-    assert "model: best_on_test (iteration " in um(*test, model.with_name("best_on_test.safetensors"))[1]
+    assert "model: best_on_test (iteration " in um(*test, model.with_name("checkpoints"))[1]
     torch.manual_seed(0)
     state = {
         "cas_module.conv.0.weight": torch.randn(4, 6, 3),

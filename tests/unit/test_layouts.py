@@ -21,7 +21,6 @@ from um.datasets.subset import load_subset
 from um.errors import BadInput
 from um.params import Settings
 from um.test import test as run_test
-from um.train import open_run
 
 
 @pytest.fixture
@@ -243,8 +242,10 @@ def test_what_does_not_fit_is_named(data, tmp_path, case):
     layout, change, found = MISMATCHES[case]
     root = LAYOUTS[layout](data, tmp_path / "other")
     change(root)
-    with pytest.raises(BadInput, match=found):
-        open_run(Folder(root), Settings(), 0)
+    with pytest.raises(BadInput, match=found):  # noqa: PT012
+        folder = Folder(root)
+        load_subset(folder, "train")
+        load_subset(folder, "test")
 
 
 def test_nan_in_a_package(data, tmp_path):

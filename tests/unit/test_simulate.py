@@ -301,18 +301,20 @@ def test_simulated_videos_look_like_the_real_sample(reference_data):
 
 def test_um_learns_from_it(reference_data, tmp_path):
     """A short training on part of THUMOS14 beats the commonest class and true classes over whole videos."""
-    from um.train import fit as train
-    from um.train import open_run
+    from um.test import test
+    from um.training import Recipe, open_run
+    from um.training import fit as train
 
     out = tmp_path / "thumos14"
     path = reference_data / truth.BENCHMARKS["thumos14"].file
     simulate.simulate("thumos14", path, out, dims=256, count=120)
     settings = {"num_segments": 64, "embedding_dim": 64, "lr": 3e-3, "iterations": 120, "eval_every": 120}
     settings |= {"margin": 10.0, "alpha": 5e-3}
-    run = open_run(Folder(out), Settings.model_validate({"train": settings}), seed=0)
+    run = open_run(Folder(out), Recipe(Settings.model_validate({"train": settings})))
     train(run, tmp_path / "model", torch.device("cpu"))
-    last = pd.read_csv(tmp_path / "model/history.csv").iloc[-1]
-    trivial = evaluate(run.test.videos, whole_video(run.test.videos), run.settings.evaluate)["average_mAP"]
-    assert last["test_average_mAP"] > 1.5 * trivial
-    commonest = pd.Series([str(video.labels) for video in run.test.videos]).value_counts(normalize=True).max()
-    assert last["test_accuracy"] > 2 * commonest
+    chosen, videos = run.recipe.settings, Folder(out).listed("test")
+    last = test(out, tmp_path / "model/last.safetensors", tmp_path / "results", chosen, torch.device("cpu"))
+    trivial = evaluate(videos, whole_video(videos), chosen.evaluate)["average_mAP"]
+    assert last["average_mAP"] > 1.5 * trivial
+    commonest = pd.Series([str(video.labels) for video in videos]).value_counts(normalize=True).max()
+    assert last["accuracy"] > 2 * commonest

@@ -14,7 +14,7 @@ OUTPUTS:
     results/{run}/seed{seed}/{predictions,metrics}.json
     results/{run}/seed{seed}/selected/{predictions,metrics}.json
     results/{run}/seed{seed}/best_on_test/{predictions,metrics}.json
-    results/{run}/seed{seed}/best_on_test/history.csv       scores of every checkpoint
+    results/{run}/seed{seed}/best_on_test/checkpoints.csv   scores of every checkpoint
 """
 
 
@@ -68,8 +68,8 @@ use rule test_model as test_checkpoints with:
         predictions="results/{run}/seed{seed}/{selection}predictions.json",
         metrics="results/{run}/seed{seed}/{selection}metrics.json",
         history=report(
-            "results/{run}/seed{seed}/{selection}history.csv",
-            caption="../report/history.rst",
+            "results/{run}/seed{seed}/{selection}checkpoints.csv",
+            caption="../report/checkpoints.rst",
             category="Evaluation",
             subcategory="{run}",
             labels={"seed": "{seed}"},
