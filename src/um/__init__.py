@@ -7,21 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from um.infer import Model, Predictions, Segment, extract, load_model, localize
-    from um.test import evaluate
-    from um.training import train
+    from um.infer import Model, Predictions, Segment, evaluate, extract, load_model, localize, train
 
 __version__ = "0.1.0"
 __all__ = ["Model", "Predictions", "Segment", "evaluate", "extract", "load_model", "localize", "train"]
-
-HOMES = {"evaluate": "um.test", "train": "um.training"}  # of the others: um.infer
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is asked for: PyTorch takes seconds."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(HOMES.get(name, "um.infer")), name)
+    return getattr(import_module("um.infer"), name)
 
 
 def __dir__() -> list[str]:

@@ -17,8 +17,8 @@ import typer
 
 from um import params
 from um.aliases import translate
-from um.dataset import WEIGHTS
 from um.errors import BadInput, plain
+from um.features.weights import WEIGHTS
 from um.files import check_ours, write_json
 from um.forms import Section
 from um.params import Download, Evaluate, Features, Localize, Settings, Train
@@ -305,11 +305,12 @@ def train(
     """Train UM; a killed training resumes."""
     from um.datasets.clock import stated
     from um.device import choose_device
-    from um.training import Recipe, train_with
+    from um.training import Recipe
+    from um.training import train as run_train
 
     settings = _settings(dataset, changed | _missing(missing), variant, ("train", planned))
     clock = stated(feature_fps, feature_window, feature_stride)
-    train_with(Recipe(settings, seed, dataset, variant, clock), _root(dataset, data_dir), out, choose_device(device))
+    run_train(Recipe(settings, seed, dataset, variant, clock), _root(dataset, data_dir), out, choose_device(device))
 
 
 @app.command()

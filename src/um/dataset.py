@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 DATASETS = Path("datasets")
 OWN = "$source"  # the version of published features that is a folder of the user's
 VERB = "um download"
-WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")  # shared by all datasets
 ANNOTATIONS, INDEX, JOURNAL = "annotations.json", "videos/index.json", "videos/journal.jsonl"
 
 

@@ -20,7 +20,8 @@ from um.datasets.annotations import Annotations, load, video_id
 from um.datasets.folder import loose_features
 from um.device import choose_device
 from um.errors import BadInput, some
-from um.evaluation.submission import BEGINNING, submission
+from um.evaluation.fitting import Unlisted
+from um.evaluation.submission import BEGINNING, Submission, submission
 from um.features import backbones
 from um.features import extract as extraction
 from um.features.weights import weights_of
@@ -33,6 +34,7 @@ from um.method.model import UM
 from um.method.predict import predict
 from um.params import Localize, Train
 from um.progress import progress
+from um.test import score, score_submission
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -170,6 +172,70 @@ def extract(
         named = by_id(Path(path) for path in paths)
         extraction.extract(named, Path(scratch), how, weights_of(how, weights), device, strict=True)
         return {name: read() for name, read in loose_features(Path(scratch), how.streams.split(",")).items()}
+
+
+def train(
+    data: Input,
+    out: Input,
+    *,
+    seed: int = 0,
+    dataset: str | None = None,
+    variant: str = params.OURS,
+    device: str = "auto",
+    **settings: Any,
+) -> Path:
+    """Train UM on a folder in any public layout; a killed training resumes.
+
+    Args:
+        data: folder of annotations and features.
+        out: folder of the model files; `um.training.fit` lists them.
+        seed: of all random choices.
+        dataset: of params.yaml in the working directory, whose settings hold.
+        variant: of params.yaml.
+        device: auto (CUDA, else CPU), cpu, cuda, cuda:1, …
+        settings: of the `train` section of params.yaml, on top.
+
+    Returns:
+        The file of the model after the last iteration.
+
+    Raises:
+        BadInput: data or settings that cannot be used.
+    """
+    from um import training
+
+    chosen = params.chosen(dataset, {"train": settings}, variant)
+    training.train(training.Recipe(chosen, seed, dataset, variant), Path(data), Path(out), choose_device(device))
+    return Path(out) / "last.safetensors"
+
+
+def evaluate(
+    annotations: Input,
+    predictions: Predictions | Input,
+    *,
+    subset: str | None = None,
+    unlisted: Unlisted = "count",
+    **settings: Any,
+) -> dict[str, Any]:
+    """Score predictions against annotations.
+
+    Args:
+        annotations: ActivityNet-style JSON, or THUMOS'14's folder of txt files.
+        predictions: a submission in ActivityNet's form, or what `um.localize` gives.
+        subset: of the videos; the one that the layout tests on by default.
+        unlisted: whether predictions for other videos `count`, as false positives, or are to `ignore`.
+        settings: `protocol`, `tiou` and `missing` of the `evaluate` section of params.yaml.
+
+    Returns:
+        The metrics, as fractions, and what the submission says of its model and features.
+
+    Raises:
+        BadInput: files in no known form, or that do not fit each other.
+    """
+    how = params.chosen(None, {"evaluate": settings}).evaluate
+    if isinstance(predictions, str | Path):
+        return score(Path(annotations), Path(predictions), subset, how, unlisted)
+    submitted = Submission(list(predictions.curves), predictions.to_frame(), simulated=predictions.simulated)
+    return score_submission(load(Path(annotations)), Path("predictions"), submitted, subset, how, unlisted)
 
 
 class Inputs(NamedTuple):

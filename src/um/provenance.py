@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from functools import cache
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -35,7 +35,7 @@ ASIDE = Path("aside")  # where files go that are in the way; git and DVC do not 
 OF_SHARDS = {"extract_shard", "download_shard"}  # rules whose files do not last
 COMMITTED = ("src/", "datasets/")  # dependencies that git keeps
 RECORDS = ("missing.tsv", "sources.lock.json")  # what a download has found out: no reason to do it again
-LISTED = ("videos", "features")  # folders with an index.json
+LISTED = ("data/{}/videos", "data/{}/features", "models/{}/seed{}/checkpoints")  # folders with an index.json
 MOVES = "`um record --aside` moves it to aside/, goes on, and says what is to be made again"
 RECORDED = "`um restore --aside` moves it to aside/ and takes the recorded one; `um record` if snakemake made it since"
 
@@ -537,9 +537,10 @@ def _value(values: Any, key: str) -> Any:
 def _faults_of_files(values: Params, outs: dict[Path, str], same: dict[Path, str]) -> Iterator[Fault]:
     """Files that should not be as they are, whatever Snakemake calls up to date."""
     yield from _leftovers(values)
-    for dataset in values.datasets:
-        for folder in LISTED:
-            yield from _unlisted(Path("data") / dataset / folder)
+    of_all = product(LISTED, values.datasets, values.seeds)
+    listed = {Path(pattern.format(dataset, seed)) for pattern, dataset, seed in of_all}
+    for folder in sorted(listed):
+        yield from _unlisted(folder)
     disk, made = Disk(), _made(values)
     for path, record in sorted(made.items()):
         if path.stat().st_mtime != record.endtime and not _is_recorded(disk, path, outs):
@@ -547,6 +548,7 @@ def _faults_of_files(values: Params, outs: dict[Path, str], same: dict[Path, str
     for out in _outs(values) if made else ():  # without its records Snakemake itself says so
         if out.parts[0] in ("models", "results"):
             there = {path for path in ([out] if out.is_file() else out.rglob("*")) if path.is_file()}
+            there = {path for path in there if path.parent not in listed}
             if stray := sorted(path for path in there - set(made) if not _is_ignored(path)):
                 yield Fault(stray, BadInput(stray[0], "a file that no rule makes", "models and results only", MOVES))
     yield from _differing(disk, same, f"{MOVES}; `um record --rebuilt` if snakemake made it on another machine")

@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -20,11 +20,8 @@ from um.forms import Spec
 from um.method import checkpoint
 from um.method.checkpoint import Header
 from um.method.predict import predict
-from um.params import Evaluate, Settings, chosen
+from um.params import Evaluate, Settings
 from um.progress import progress
-
-if TYPE_CHECKING:
-    from um.infer import Predictions
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +59,14 @@ def test(
     Returns:
         The metrics.
     """
+    index = checkpoint.index_of(model_file)
     with held(out, "um test"):
         for name, beginning in BEGINNINGS.items():
-            if name != CHECKPOINTS or model_file.is_dir():
+            if name != CHECKPOINTS or index:
                 check_ours(out / name, beginning)
         trial = Trial(root, settings, device, clock)
-        if model_file.is_dir():
-            outcome, history = _best(trial, model_file)
+        if index:
+            outcome, history = _best(trial, index)
             with atomic(out / CHECKPOINTS) as temporary:
                 history.to_csv(temporary, index=False)
         else:
@@ -78,9 +76,9 @@ def test(
     return outcome.metrics
 
 
-def _best(trial: "Trial", folder: Path) -> tuple[Outcome, pd.DataFrame]:
+def _best(trial: "Trial", index: Path) -> tuple[Outcome, pd.DataFrame]:
     """The outcome of the checkpoint with the highest average mAP, and the scores of all."""
-    paths, outcomes = checkpoint.listed(folder), []
+    paths, outcomes = checkpoint.listed(index), []
     with progress("checkpoints", len(paths)) as step:
         for path in paths:
             outcomes.append(trial.outcome(path, "best_on_test"))
@@ -151,47 +149,33 @@ def _check_labels(folder: Folder, subset: Subset, header: Header, model_file: Pa
         raise BadInput(folder.annotations.path, found, expected, "name the labels as in training, or train on these")
 
 
-def evaluate(
-    annotations: Path | str,
-    predictions: "Path | str | Predictions",
-    *,
-    subset: str | None = None,
-    unlisted: Unlisted = "count",
-    **settings: Any,
-) -> dict[str, Any]:
-    """Score predictions against annotations.
-
-    Args:
-        annotations: ActivityNet-style JSON, or THUMOS'14's folder of txt files.
-        predictions: a submission in ActivityNet's form, or what `um.localize` gives.
-        subset: of the videos; the one that the layout tests on by default.
-        unlisted: whether predictions for other videos `count`, as false positives, or are to `ignore`.
-        settings: `protocol`, `tiou` and `missing` of the `evaluate` section of params.yaml.
-
-    Returns:
-        The metrics, as fractions, and what the submission says of its model and features.
-
-    Raises:
-        BadInput: files in no known form, or that do not fit each other.
-    """
-    how = chosen(None, {"evaluate": settings}).evaluate
-    if isinstance(predictions, str | Path):
-        return score(Path(annotations), Path(predictions), subset, how, unlisted)
-    submitted = Submission(list(predictions.curves), predictions.to_frame(), simulated=predictions.simulated)
-    return _scored(Path("predictions"), submitted, load(Path(annotations)), subset, how, unlisted)
-
-
 def score(
     truth: Path, predictions: Path, subset: str | None, settings: Evaluate, unlisted: Unlisted = "count"
 ) -> dict[str, Any]:
-    """The same, of files and with all settings of the evaluation."""
-    listed = load(truth)
-    return _scored(predictions, read_submission(predictions), listed, subset, settings, unlisted)
+    """Score a file of predictions against annotations.
+
+    Args:
+        truth: annotations, as `um.datasets.annotations.load` reads them.
+        predictions: a submission.
+        subset: of the videos; the one that the layout tests on by default.
+        settings: protocol, thresholds, and whether videos without an entry count.
+        unlisted: whether predictions for other videos count.
+
+    Returns:
+        The metrics, and what the submission says of its model and features.
+    """
+    return score_submission(load(truth), predictions, read_submission(predictions), subset, settings, unlisted)
 
 
-def _scored(
-    where: Path, submitted: Submission, listed: Annotations, subset: str | None, settings: Evaluate, unlisted: Unlisted
+def score_submission(
+    listed: Annotations,
+    where: Path,
+    submitted: Submission,
+    subset: str | None,
+    settings: Evaluate,
+    unlisted: Unlisted = "count",
 ) -> dict[str, Any]:
+    """The same of predictions that have been read; errors name `where`."""
     videos = listed.evaluated(subset)
     rows = fitted(where, submitted, listed, videos, unlisted)
     there = set(submitted.videos)

@@ -7,7 +7,7 @@ import os
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from um.datasets.folder import Folder, untaught
 from um.datasets.subset import Subset, load_subset
-from um.device import choose_device
 from um.errors import BadInput, some
 from um.files import atomic, check_ours, held, sha256, write_json
 from um.forms import Spec, check_file, check_fits
@@ -25,11 +24,8 @@ from um.method.checkpoint import Header, Selection
 from um.method.loss import Losses, check_classes, imbalance, um_loss
 from um.method.model import UM
 from um.method.sampling import Batches
-from um.params import OURS, Settings, Train, chosen
+from um.params import OURS, Settings, Train
 from um.progress import progress
-
-if TYPE_CHECKING:
-    from um.infer import Model
 
 log = logging.getLogger(__name__)
 
@@ -69,42 +65,12 @@ class Recipe(NamedTuple):
     clock: Spec | None = None
 
 
-def train(
-    data: Path | str,
-    out: Path | str,
-    *,
-    seed: int = 0,
-    dataset: str | None = None,
-    variant: str = OURS,
-    device: str = "auto",
-    **settings: Any,
-) -> "Model":
-    """Train UM on a folder in any public layout; a killed training resumes.
-
-    Args:
-        data: folder of annotations and features.
-        out: folder of the model files; `fit` lists them.
-        seed: of all random choices.
-        dataset: of params.yaml in the working directory, whose settings hold.
-        variant: of params.yaml.
-        device: auto (CUDA, else CPU), cpu, cuda, cuda:1, …
-        settings: of the `train` section of params.yaml, on top.
-
-    Returns:
-        The model after the last iteration.
+def train(recipe: Recipe, data: Path, out: Path, device: torch.device) -> None:
+    """Train on a folder in any public layout, with a progress bar; `fit` says what is written.
 
     Raises:
         BadInput: data or settings that cannot be used.
     """
-    from um.infer import load_model
-
-    recipe = Recipe(chosen(dataset, {"train": settings}, variant), seed, dataset, variant)
-    train_with(recipe, Path(data), Path(out), choose_device(device))
-    return load_model(Path(out) / "last.safetensors")
-
-
-def train_with(recipe: Recipe, data: Path, out: Path, device: torch.device) -> None:
-    """The same by a recipe, with a progress bar."""
     settings = recipe.settings
     folder = Folder(data, settings.train.streams, settings.evaluate.missing, clock=recipe.clock)
     run = open_run(folder, recipe)

@@ -20,7 +20,7 @@ MODULES = {  # the module behind each stage's verb
     "weights": "um.features.weights",
     "download": "um.dataset",
     "features": "um.features.extract",
-    "train": "um.train",
+    "train": "um.training",
     "evaluate": "um.test",
     "table": "um.report.benchmark",
 }
@@ -141,8 +141,9 @@ def kinds(outs: set[str]) -> set[str]:
         ("train.iterations", 7, set()),  # of other datasets: demo has its own
         ("train.margin", 50.0, {"models", "results", "benchmark"}),
         ("overrides.demo.train.iterations", 5, {"models", "results", "benchmark"}),
-        ("localize.gamma", 0.3, {"models", "results", "benchmark"}),  # the looks at the test subset localise
-        ("evaluate.tiou", "0.5:0.7:0.1", {"models", "results", "benchmark"}),
+        ("localize.gamma", 0.3, {"results", "benchmark"}),
+        ("evaluate.tiou", "0.5:0.7:0.1", {"results", "benchmark"}),
+        ("evaluate.missing", "drop", {"models", "results", "benchmark"}),
         ("seeds", [0, 1, 2], {"models", "results", "benchmark"}),
         ("seeds", [0], {"benchmark"}),
     ],
@@ -163,7 +164,11 @@ def test_a_changed_parameter_means_the_same_to_both(changed, key, value, expecte
     ("name", "expected"),
     [
         ("src/um/video/decode.py", {"features", "models", "results", "benchmark"}),
+        ("src/um/training.py", {"models", "results", "benchmark"}),
+        ("src/um/method/localize.py", {"results", "benchmark"}),
+        ("src/um/evaluation/metrics.py", {"results", "benchmark"}),
         ("src/um/test.py", {"results", "benchmark"}),
+        ("src/um/report/bootstrap.py", {"benchmark"}),
         ("datasets/demo/dataset.yaml", ALL),
     ],
 )

@@ -11,8 +11,8 @@ import sys
 from functools import cache
 
 from um import plan, provenance
-from um.dataset import WEIGHTS
 from um.errors import BadInput
+from um.features.weights import WEIGHTS
 from um.params import digests, run_name
 
 try:

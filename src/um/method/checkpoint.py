@@ -95,13 +95,19 @@ def files(folder: Path) -> list[Path]:
     return sorted((folder / FOLDER).glob("[0-9]*.safetensors"))
 
 
-def listed(folder: Path) -> list[Path]:
-    """The checkpoints that the index of `models/<run>/seed<k>/checkpoints` lists, by iteration.
+def index_of(path: Path) -> Path | None:
+    """The index of checkpoints that a path names, itself or by its folder; None for a model."""
+    name = Path(INDEX).name
+    return path / name if path.is_dir() else path if path.name == name else None
+
+
+def listed(index: Path) -> list[Path]:
+    """The checkpoints that `models/<run>/seed<k>/checkpoints/index.json` lists, by iteration.
 
     Raises:
         BadInput: no index, as before a training has ended, or a file that is missing or has changed.
     """
-    index = folder / Path(INDEX).name
+    folder = index.parent
     check_file(index, "the index of a training's checkpoints", "um train writes it when it ends")
     entries, hint = load(Index, index).files, "run um train again"
     for name, entry in entries.items():
