@@ -50,8 +50,8 @@ def main() -> None:
     flop = 3 * 2 * snippets * D * (3 * F + C) * settings.iterations  # forward, and twice that backward
     name = torch.cuda.get_device_name()
     peak = next((peaks[chosen.precision] for model, peaks in DENSE_PEAK.items() if model in name), float("nan"))
-    looks = settings.iterations // settings.eval_every
-    print(f"{name}, {chosen.precision}: {settings.iterations} steps and {looks} looks in {seconds:.0f} s")
+    evaluations = settings.iterations // settings.eval_every
+    print(f"{name}, {chosen.precision}: {settings.iterations} steps and {evaluations} checkpoints in {seconds:.0f} s")
     print(f"utilisation {sum(busy) / max(1, len(busy)):.0f} %")
     print(f"the arithmetic of the steps alone: {flop / peak:.0f} s at {peak / 1e12:.0f} TFLOP/s (data sheet)")
 

@@ -4,7 +4,7 @@ python benchmarks/loss_scale.py FOLDER --dataset activitynet1.2 --out OUT [--arm
 
 FOLDER is a dataset in any public layout, for instance of `um simulate`. The three trainings differ in nothing but what
 params.yaml says of the variants: batch size, learning rate, number of steps and `--embedding-dim` are the same for all.
-What OUT already holds is not trained again. Prints a table of the looks; `--draw` writes their curves.
+What OUT already holds is not trained again. Prints a table of the evaluations; `--draw` writes their curves.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import torch
 from um import params
 from um.datasets.folder import Folder
 from um.params import Settings, Train
+from um.test import test
 from um.training import Recipe, fit, open_run
 
 ARMS = {"official": "official", "scaled": "official, loss times C / 20", "ours": "ours"}
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--draw", type=Path)
     parser.add_argument("--iterations", type=int, default=2000)
-    parser.add_argument("--looks", type=int, default=5)
+    parser.add_argument("--evaluations", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--lr", type=float, default=3e-4)
@@ -66,7 +67,7 @@ def main() -> None:
         "batch_size": 16,
         "lr": chosen.lr,
         "iterations": chosen.iterations,
-        "eval_every": chosen.iterations // chosen.looks,
+        "eval_every": chosen.iterations // chosen.evaluations,
     }
     if chosen.embedding_dim:
         common["embedding_dim"] = chosen.embedding_dim
@@ -74,11 +75,11 @@ def main() -> None:
     about = chosen.dataset + (", SIMULATED features" if folder.simulated else "")
     histories = {}
     for arm in chosen.arms:
-        history = chosen.out / arm / "history.csv"
-        if not history.exists():
-            run = open_run(folder, Recipe(settings(chosen.dataset, arm, common), 0))
-            fit(run, history.parent, torch.device("cpu"))
-        histories[arm] = pd.read_csv(history)
+        out, how = chosen.out / arm, settings(chosen.dataset, arm, common)
+        if not (out / "checkpoints.csv").exists():
+            fit(open_run(folder, Recipe(how, 0)), out, torch.device("cpu"))
+            test(folder.root, out / "checkpoints", out, how, torch.device("cpu"))
+        histories[arm] = pd.read_csv(out / "history.csv").merge(pd.read_csv(out / "checkpoints.csv"))
     print(f"{about}\n")
     print(f"| | step | {' | '.join(COLUMNS.values())} |\n|---|---|{'---|' * len(COLUMNS)}")
     for arm, table in histories.items():

@@ -36,6 +36,7 @@ from um.method.loss import um_loss
 from um.method.model import UM
 from um.method.sampling import Batches
 from um.params import Settings, Train, threshold_range
+from um.test import test
 from um.training import Recipe, fit, open_run, seed_everything
 
 CPU = torch.device("cpu")
@@ -66,29 +67,29 @@ def evaluation(folder: Folder, _: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         fit(open_run(folder, Recipe(settings, 0)), Path(scratch), CPU)
         model, _ = checkpoint.read(Path(scratch) / "last.safetensors", settings.train)
-    test, chosen = load_subset(folder, "test"), settings.localize
+    subset, chosen = load_subset(folder, "test"), settings.localize
     names, tious = np.array(folder.classes), threshold_range(settings.evaluate.tiou)
-    seconds = [int(length) * folder.snippet_seconds for length in test.length_V]
+    seconds = [int(length) * folder.snippet_seconds for length in subset.length_V]
 
-    plain = Convolved(test.packed_NF.shape[1], len(names), settings.train).eval()
+    plain = Convolved(subset.packed_NF.shape[1], len(names), settings.train).eval()
     plain.load_state_dict(model.state_dict())
 
     def forward(network: UM) -> list:
-        return [curves(network, test.features(i), chosen) for i in range(len(test.videos))]
+        return [curves(network, subset.features(i), chosen) for i in range(len(subset.videos))]
 
     def ours() -> float:
         parts = [localize(video, duration, chosen) for video, duration in zip(found, seconds, strict=True)]
         rows = [
             pd.DataFrame(dict(zip(COLUMNS, (video.id, names[p.label], p.score, p.start, p.end), strict=True)))
-            for video, p in zip(test.videos, parts, strict=True)
+            for video, p in zip(subset.videos, parts, strict=True)
         ]
-        return evaluate(test.videos, pd.concat(rows, ignore_index=True), settings.evaluate)["average_mAP"]
+        return evaluate(subset.videos, pd.concat(rows, ignore_index=True), settings.evaluate)["average_mAP"]
 
     def theirs() -> float:
         rows = []
-        for video, curve, duration in zip(test.videos, found, seconds, strict=True):
+        for video, curve, duration in zip(subset.videos, found, seconds, strict=True):
             rows += [(video.id, names[c], *row) for c, *row in oracle.localize(*curve, duration, chosen)]
-        ap = oracle.average_precision(annotations.frame(test.videos), pd.DataFrame(rows, columns=COLUMNS), tious)
+        ap = oracle.average_precision(annotations.frame(subset.videos), pd.DataFrame(rows, columns=COLUMNS), tious)
         return float(np.mean(list(ap.values())))
 
     plain_forward_s, _ = timed(lambda: forward(plain))
@@ -159,18 +160,18 @@ def _step(folder: Folder, train: Subset, settings: Train) -> tuple[float, float]
 
 
 def memory(folder: Folder, chosen: argparse.Namespace) -> None:
-    """What both subsets take, and the most that this process ever took, after steps of a preset's sizes and a look."""
+    """What the training subset takes, and the most that this process ever took, after steps of a preset's sizes."""
     preset = params.load().of(chosen.dataset)
     short = {"iterations": 3, "eval_every": 3, "held_out": 0.0}  # a second training would take no more
     run = open_run(folder, Recipe(preset.model_copy(update={"train": preset.train.model_copy(update=short)}), 0))
     with tempfile.TemporaryDirectory() as scratch:
         fit(run, Path(scratch), CPU)
-    features = run.train.packed_NF.nbytes + run.test.packed_NF.nbytes
+    features = run.train.packed_NF.nbytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     train = preset.train
-    print(f"{len(run.train.videos) + len(run.test.videos)} videos, {train.resident}: features {features / 1e9:.2f} GB")
+    print(f"{len(run.train.videos)} videos, {train.resident}: features {features / 1e9:.2f} GB")
     sizes = f"{train.batch_size} x {train.num_segments} x {run.train.packed_NF.shape[1]}, D {train.embedding_dim}"
-    print(f"3 steps of {sizes} and a look at the test subset: peak of the process {peak / 1e9:.2f} GB")
+    print(f"3 steps of {sizes}: peak of the process {peak / 1e9:.2f} GB")
 
 
 def bf16(folder: Folder, chosen: argparse.Namespace) -> None:
@@ -191,8 +192,9 @@ def bf16(folder: Folder, chosen: argparse.Namespace) -> None:
 
 def _final_map(folder: Folder, settings: Settings, seed: int) -> float:
     with tempfile.TemporaryDirectory() as scratch:
-        fit(open_run(folder, Recipe(settings, seed)), Path(scratch), CPU)
-        return float(pd.read_csv(Path(scratch) / "history.csv")["test_average_mAP"].iloc[-1])
+        out = Path(scratch)
+        fit(open_run(folder, Recipe(settings, seed)), out, CPU)
+        return float(test(folder.root, out / "last.safetensors", out / "results", settings, CPU)["average_mAP"])
 
 
 def _has_amx() -> bool:

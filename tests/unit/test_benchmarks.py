@@ -32,7 +32,7 @@ def test_memory_is_that_of_a_training_of_the_presets_sizes(tmp_path):
     text = printed("method.py", root, *words)
     assert "1 of " in text.splitlines()[0]
     assert "float16: features" in text
-    assert "3 steps of 64 x 50 x 6, D 2048 and a look" in text
+    assert "3 steps of 64 x 50 x 6, D 2048: peak" in text
 
 
 def test_bf16_is_compared_with_fp32_over_seeds(tmp_path):
@@ -46,7 +46,7 @@ def test_bf16_is_compared_with_fp32_over_seeds(tmp_path):
 
 @pytest.mark.parametrize("arms", [["scaled"], ["official", "ours"]])
 def test_the_loss_scale_trains_the_arms_that_are_asked_for(tmp_path, arms):
-    sizes = ("--iterations", 2, "--looks", 1, "--embedding-dim", 8)
+    sizes = ("--iterations", 2, "--evaluations", 1, "--embedding-dim", 8)
     root, out = make_dataset(tmp_path / "d"), tmp_path / "out"
     printed("loss_scale.py", root, "--dataset", "activitynet1.2", "--out", out, "--arms", *arms, *sizes)
     assert sorted(path.name for path in out.iterdir()) == sorted(arms)
