@@ -1,13 +1,33 @@
 import os
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
+from helpers import forkserver
 
+SERVER = pytest.StashKey[subprocess.Popen]()
+TOOLS = pytest.StashKey[tempfile.TemporaryDirectory]()
 FIRST = ("test_provenance.py", "e2e", "workflow")
 
 
 def _rank(item: pytest.Item) -> int:
     return next((i for i, name in enumerate(FIRST) if name in (item.path.name, item.path.parent.name)), len(FIRST))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the server of the tools once, for all test processes."""
+    if "PYTEST_XDIST_WORKER" not in os.environ and not all("unit" in word for word in config.args):
+        config.stash[TOOLS] = folder = tempfile.TemporaryDirectory(prefix="um-tools-")
+        os.environ[forkserver.FOLDER] = folder.name
+        config.stash[SERVER] = forkserver.start(Path(folder.name))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if SERVER in config.stash:
+        config.stash[SERVER].stdin.close()
+        config.stash[SERVER].wait()
+        config.stash[TOOLS].cleanup()
 
 
 @pytest.hookimpl(tryfirst=True)

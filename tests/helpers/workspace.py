@@ -9,8 +9,16 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from helpers import forkserver
+
 ROOT = Path(__file__).parents[2]
 WEIGHTS = "data/weights/i3d-inception-rgb.safetensors"
+
+
+def searched(*, forked: bool) -> str:
+    """A PATH on which the tools of this Python come first, or those of helpers.forkserver."""
+    tools = [os.environ[forkserver.FOLDER]] if forked and forkserver.FOLDER in os.environ else []
+    return os.pathsep.join([*tools, str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 class Workspace:
@@ -18,8 +26,9 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.environment = os.environ | {"PATH": path, "PYTHONPATH": str(root / "src"), "DVC_NO_ANALYTICS": "1"}
+        changed = {"PYTHONPATH": str(root / "src"), "DVC_NO_ANALYTICS": "1"}
+        self.environment = {**os.environ, **changed, "PATH": searched(forked=True)}
+        self.installed = {**os.environ, **changed, "PATH": searched(forked=False)}
 
     def __truediv__(self, name: str) -> Path:
         return self.root / name
@@ -32,7 +41,7 @@ class Workspace:
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Start a command in a session of its own, to be killed with all that it starts; its output goes nowhere."""
         streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen(command, cwd=self.root, env=self.environment, start_new_session=True, **streams)
+        return subprocess.Popen(command, cwd=self.root, env=self.installed, start_new_session=True, **streams)
 
     def done(self, *command: str) -> str:
         """What a command prints that has to succeed."""

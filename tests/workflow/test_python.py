@@ -1,0 +1,24 @@
+"""The Python API: docs/python.md as it stands, in the tiny demo."""
+
+import re
+
+from helpers.workspace import ROOT
+
+EXAMPLES = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/python.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_the_examples_run_and_the_first_writes_nothing(workspace):
+    first, second = EXAMPLES
+    assert len(first.splitlines()) <= 7
+    before = sorted(workspace.root.rglob("*"))
+    said = workspace.done("python", "-c", first)
+    assert re.findall(r"^ +\d+\.\d s to +\d+\.\d s  \w+  \d\.\d\d$", said, re.MULTILINE)
+    assert [path for path in sorted(workspace.root.rglob("*")) if "__pycache__" not in path.parts] == before
+    assert 0 <= float(workspace.done("python", "-c", second).splitlines()[-1]) <= 1
+
+
+def test_importing_um_loads_no_large_library(shared):
+    program = (
+        "import sys, um; assert 'localize' in dir(um); print(sorted({'torch', 'pandas', 'numpy'} & set(sys.modules)))"
+    )
+    assert shared.done("python", "-c", program) == "[]\n"
