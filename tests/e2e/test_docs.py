@@ -24,7 +24,7 @@ from um.download import sources
 
 ROOT = Path(__file__).parents[2]
 PRESETS = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))["overrides"]
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
 PROJECT = (
     "pyproject.toml",
     "constraints.txt",
