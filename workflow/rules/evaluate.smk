@@ -40,7 +40,7 @@ rule test_model:
     log:
         "logs/evaluate/{run}-seed{seed}/{selection}um.log",
     wildcard_constraints:
-        selection="|".join(name for name in PLAN.selections if name != "best_on_test/"),
+        selection="(selected/)?",
     conda:
         "../envs/um.yaml"
     threads: 1
