@@ -1,5 +1,6 @@
 """Typed parameters."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_what_is_no_range_is_refused(text):
     "text",
     ["nan:1:0.1", "0:inf:0.1", "0:1:nan", "0:1:inf", "-0.1:1:0.1", "0:1.1:0.1", "0:1:1e-320", "0:1:0.0001", "0:1:1e-7"],
 )
-def test_ranges_are_finite_within_0_and_1_and_of_a_thousand_thresholds_at_most(text):
+def test_ranges_lie_within_0_and_1_and_have_a_thousand_thresholds_at_most(text):
     with pytest.raises(ValueError, match="expected"):
         threshold_range(text)
 
@@ -171,7 +172,7 @@ def test_the_published_forms_have_the_methods_constants_on_every_dataset(dataset
     assert constants == (9, 4, 100, 5e-4, 24)
 
 
-def test_what_the_official_form_leaves_to_a_dataset_is_its_size_and_its_way_of_training():
+def test_the_official_form_leaves_sizes_to_the_dataset():
     """A setting that is new here has to be thought of there."""
     written = yaml.safe_load(Path("params.yaml").read_text())["variants"]["official"]
     assert set(Train.model_fields) - set(written["train"]) == {
@@ -249,3 +250,41 @@ def test_seeds_that_cannot_be_used_reach_no_verb(um, seed):
         assert (code, shown.count("\n")) == (2, 1)
         assert "command line: --seed: found" in shown
         assert len(shown) < 1000
+
+
+def test_a_job_stops_if_the_settings_of_its_stage_changed_since_the_plan(um, tmp_path):
+    settings = params.Settings()
+    (tmp_path / "params.yaml").write_text("train: {lr: 0.5}")
+    words = ("train", "--data-dir", "nowhere", "--planned", settings.digest("train"))
+    code, _, error = um(*words)
+    assert (code, error.count("\n")) == (2, 1)
+    assert "params.yaml: found other settings for stage train than when this run was planned" in error
+    (tmp_path / "params.yaml").write_text("localize: {gamma: 0.5}")  # which training does not use
+    assert "planned" not in um(*words)[2]
+
+
+@pytest.mark.parametrize(
+    ("stage", "changed", "same"),
+    [
+        ("train", {"localize": {"nms_iou": 0.5}}, True),
+        ("train", {"evaluate": {"tiou": "0.5:0.5:0.1"}}, True),
+        ("train", {"evaluate": {"missing": "drop"}}, False),
+        ("train", {"train": {"num_segments": 9}}, False),
+        ("evaluate", {"localize": {"nms_iou": 0.5}}, False),
+        ("evaluate", {"train": {"lr": 0.5}}, True),
+        ("download", {"download": {"mirrors": ["/mnt"]}}, True),
+        ("download", {"download": {"what": "features"}}, False),
+    ],
+)
+def test_a_digest_holds_what_the_stage_depends_on(stage, changed, same):
+    before, after = params.Settings(), params.Settings.model_validate(changed)
+    assert (before.digest(stage) == after.digest(stage)) == same
+
+
+def test_dvc_yaml_lists_the_same_settings_for_every_stage():
+    stages = yaml.safe_load((Path(__file__).parents[2] / "dvc.yaml").read_text())["stages"]
+    for name, keys in params.USES.items():
+        stage = stages[name].get("do", stages[name])
+        found = [re.fullmatch(r"overrides\.(?:demo|\$\{.+\})\.(.+)", text) for text in stage["params"]]
+        listed = [match[1] for match in found if match]
+        assert sorted(listed) == sorted(keys), name
