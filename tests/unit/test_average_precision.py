@@ -112,14 +112,14 @@ NONE = pd.DataFrame(columns=["video", "start", "end"])
 LENGTHS = {"truth": [("v", 0, 4)], "found": [("v", 0, 2, 0.9)]}  # they overlap by exactly a half
 
 
-def test_a_hit_needs_the_threshold_under_activitynet_and_more_under_thumos14():
+def test_a_hit_reaches_the_threshold_in_activitynet_exceeds_it_in_thumos14():
     listed = frames(LENGTHS["truth"], LENGTHS["found"])
     assert ap(*listed, [0.5]) == {"a": [1.0]}
     assert ap(*listed, [0.5], NONE) == {"a": [0.0]}
     assert ap(*listed, [0.499], NONE) == {"a": [1.0]}
 
 
-def test_the_best_score_takes_an_instance_under_activitynet_and_the_best_overlap_under_thumos14():
+def test_instances_go_by_score_in_activitynet_and_by_overlap_in_thumos14():
     truth, predictions = frames([("v", 0, 10)], [("v", 0, 8, 0.9), ("v", 0, 10, 0.8)])
     assert ap(truth, predictions, [0.5]) == {"a": [1.0]}
     assert ap(truth, predictions, [0.5], NONE) == {"a": [0.5]}
@@ -140,7 +140,7 @@ def test_precision_is_interpolated_under_activitynet_alone():
     assert ap(truth, predictions, [0.5], NONE)["a"] == pytest.approx([(1 / 2 + 2 / 3) / 2])
 
 
-def test_equal_scores_are_in_the_order_of_rows_under_activitynet_and_of_videos_under_thumos14():
+def test_ties_go_by_row_in_activitynet_and_by_video_in_thumos14():
     truth, wrong_first = frames([("b", 0, 1)], [("a", 0, 1, 0.5), ("b", 0, 1, 0.5)])
     right_first = wrong_first[::-1]
     assert [ap(truth, p, [0.5])["a"] for p in (wrong_first, right_first)] == [[0.5], [1.0]]
@@ -162,7 +162,7 @@ def test_tiou_with_itself_is_one_unless_it_is_empty(some):
     assert (tiou(whole, whole) == (whole[:, 1] > whole[:, 0])).all()
 
 
-def test_a_class_the_truth_lacks_is_not_scored_and_one_without_predictions_is_zero():
+def test_a_class_without_truth_is_not_scored_without_predictions_zero():
     truth = pd.DataFrame([("v", "a", 0, 1), ("v", "b", 2, 3)], columns=COLUMNS)
     predictions = pd.DataFrame([("v", "a", 0, 1, 0.5), ("v", "zebra", 2, 3, 0.9)], columns=[*COLUMNS, "score"])
     assert ap(truth, predictions, [0.5]) == {"a": [1.0], "b": [0.0]}

@@ -95,7 +95,7 @@ def test_videos_of_the_preset_from_a_lab_s_copy(project):
     assert len(missing.read(project / "datasets/thumos14/missing.tsv")) == 0
 
 
-def test_what_came_first_is_pinned_and_another_file_is_refused_from_then_on(project):
+def test_the_first_file_is_pinned_and_another_is_refused_from_then_on(project):
     copy = mirror(project / "lab")
     download(machine(copy), what="videos")
     pinned = index(project / "datasets/thumos14/sources.lock.json")["files"]
@@ -138,7 +138,7 @@ def test_a_second_run_changes_nothing_and_needs_no_archive(project):
     assert {path: path.stat().st_mtime_ns for path in OUT.rglob("*") if path.is_file()} == before
 
 
-def test_a_video_that_no_archive_has_is_missing_and_so_are_cut_and_short_ones(project):
+def test_a_video_is_missing_if_no_archive_has_it_or_it_is_cut_or_short(project):
     whole = video(project / "any.mp4")
     videos = dict.fromkeys([*ids(VALIDATION), *ids(TEST)], whole)
     videos["video_validation_0000051"] = whole[:200]  # no index of frames

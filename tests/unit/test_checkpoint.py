@@ -180,7 +180,7 @@ def test_a_header_that_was_changed_is_refused(tmp_path):
         checkpoint.read(path, Train())
 
 
-def test_a_model_of_simulated_features_says_so_and_others_are_as_before_there_was_the_key(tmp_path):
+def test_only_a_model_of_simulated_features_has_the_key_that_says_so(tmp_path):
     for name, simulated in (("real", False), ("simulated", True)):
         checkpoint.write(tmp_path / name, build(), header(simulated=simulated))
         _, read = checkpoint.read(tmp_path / name, Train())

@@ -268,7 +268,7 @@ def test_a_loss_scale_off_a_twentieth_of_the_classes_is_named(classes, changed, 
 
 
 @pytest.mark.parametrize(("variant", "said"), [("ours", 1), ("softmax", 1), ("official", 0)])
-def test_training_says_that_the_loss_scale_does_not_fit_unless_a_published_form_has_it(
+def test_training_warns_of_a_loss_scale_that_no_published_form_has(
     um, dataset, tmp_path, caplog, variant, said
 ):
     many_classes(dataset / "annotations.json", 40)

@@ -354,7 +354,7 @@ def test_a_folder_without_features(tmp_path):
         Folder(root)
 
 
-def test_ambiguous_segments_of_a_package_count_for_the_thumos14_protocol_alone(data, official, tmp_path):
+def test_only_the_thumos14_protocol_uses_a_package_s_ambiguous_segments(data, official, tmp_path):
     """W-TALC's THUMOS14 package has the official file of them, which names other videos too."""
     from um.evaluation.metrics import evaluate
     from um.params import Evaluate

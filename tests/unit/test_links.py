@@ -63,7 +63,7 @@ def test_thumos14_from_its_site_and_its_bucket(internet, tmp_path):
     assert sorted(dataset.downloaded(out)) == sorted(f"{'test' if '_test_' in i else 'val'}/{i}" for i in COUNTED)
 
 
-def test_features_of_thumos14_from_the_first_link_of_google_drive_that_works(internet, tmp_path):
+def test_thumos14_features_come_from_the_first_drive_link_that_works(internet, tmp_path):
     """The newest link is used up for today, the next one has the page of the virus scan before it."""
     features_zip(tmp_path / "f.zip", COUNTED)
     form = '<form id="download-form" action="{}" method="get"><input type="hidden" name="id" value="{}"></form>'

@@ -31,7 +31,7 @@ def test_winograd_is_the_convolution(B, T, seed):
     torch.testing.assert_close(winograd(values_BTF, winograd_kernels(weight_DF3)), expected_BDT.transpose(1, 2))
 
 
-def test_a_wide_network_embeds_as_its_convolution_whatever_its_weights_were_before():
+def test_a_wide_network_embeds_as_its_convolution_after_new_weights():
     model, x = build(F=1024, D=WIDE // 1024).eval(), torch.randn(2, 31, 1024)
     for seed in (None, 1, 2):
         if seed == 1:
@@ -157,7 +157,7 @@ def test_the_papers_losses_are_finite_where_a_score_vanishes():
 
 
 @pytest.mark.parametrize("C", [20, 100, 200])
-def test_the_gradient_of_the_mean_bce_falls_with_the_classes_and_c_over_20_keeps_it(C):
+def test_c_over_20_keeps_the_gradient_of_the_mean_bce_for_any_classes(C):
     """docs/method.md: -1 / C on the true logit at a uniform softmax, against -0.95 of the summed cross-entropy."""
     logits = torch.zeros(1, C, requires_grad=True)
     label = torch.eye(C)[:1]

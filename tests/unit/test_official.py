@@ -121,7 +121,7 @@ def test_the_validation_part_survives_the_official_form(gt, tmp_path):
     assert [video.id for video in back.subset("train")] == sorted(video.id for video in validation)
 
 
-def test_thumos14_is_annotated_to_a_tenth_of_a_second_whatever_the_frame_rate(gt, reference_data):
+def test_thumos14_is_annotated_to_tenths_of_a_second_at_any_frame_rate(gt, reference_data):
     """So the text files need no frame rate to be read; it is needed where a method counts in a video's own frames.
 
     At 30 frames per second a tenth is three frames, and every bound is on one. At other rates bounds lie anywhere

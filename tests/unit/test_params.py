@@ -57,7 +57,7 @@ def test_what_is_no_range_is_refused(text):
     "text",
     ["nan:1:0.1", "0:inf:0.1", "0:1:nan", "0:1:inf", "-0.1:1:0.1", "0:1.1:0.1", "0:1:1e-320", "0:1:0.0001", "0:1:1e-7"],
 )
-def test_ranges_are_finite_within_0_and_1_and_of_a_thousand_thresholds_at_most(text):
+def test_ranges_are_within_0_and_1_and_of_at_most_1000_thresholds(text):
     with pytest.raises(ValueError, match="expected"):
         threshold_range(text)
 
@@ -171,7 +171,7 @@ def test_the_published_forms_have_the_methods_constants_on_every_dataset(dataset
     assert constants == (9, 4, 100, 5e-4, 24)
 
 
-def test_what_the_official_form_leaves_to_a_dataset_is_its_size_and_its_way_of_training():
+def test_the_official_form_leaves_size_and_training_to_the_dataset():
     """A setting that is new here has to be thought of there."""
     written = yaml.safe_load(Path("params.yaml").read_text())["variants"]["official"]
     assert set(Train.model_fields) - set(written["train"]) == {

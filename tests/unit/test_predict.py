@@ -40,7 +40,7 @@ def test_every_video_is_predicted_whatever_its_length(model):
         assert (frame[frame["video"] == name]["end"] <= len(features) * 0.64 + 1e-9).all()
 
 
-def test_an_unreached_threshold_gives_no_label_but_the_best_class_s_segments(model):
+def test_an_unreached_threshold_gives_no_label_but_the_best_class(model):
     frame, labels = predict(model, [("v", torch.randn(20, 4))], CLASSES, Localize(class_threshold=1.0), 0.64)
     assert labels == {"v": []}
     assert len(set(frame["label"])) == 1
@@ -143,7 +143,7 @@ def test_thumos14_without_ambiguous_segments_ignores_nothing():
     assert (metrics["average_mAP"], metrics["num_ambiguous"]) == (1, 0)
 
 
-def test_a_label_ambiguous_is_ignored_by_thumos14_and_a_class_to_activitynet():
+def test_thumos14_ignores_the_label_ambiguous_activitynet_scores_it():
     listed = [Video("v", "test", None, (Instance("a", 0, 10), Instance("Ambiguous", 20, 30)))]
     rows = pd.DataFrame([("v", "a", 0.9, 20.0, 30.0), ("v", "a", 0.8, 0.0, 10.0)], columns=COLUMNS)
     ours, theirs = (evaluate(listed, rows, Evaluate(protocol=name)) for name in ("thumos14", "activitynet"))
@@ -153,7 +153,7 @@ def test_a_label_ambiguous_is_ignored_by_thumos14_and_a_class_to_activitynet():
     assert "num_ambiguous" not in theirs
 
 
-def test_ambiguous_segments_beside_the_instances_are_no_class_to_activitynet():
+def test_separate_ambiguous_segments_are_not_a_class_to_activitynet():
     listed = [Video("v", "test", None, (Instance("a", 0, 10),), (Instance("Ambiguous", 20, 30),))]
     rows = pd.DataFrame([("v", "a", 0.9, 20.0, 30.0), ("v", "a", 0.8, 0.0, 10.0)], columns=COLUMNS)
     assert evaluate(listed, rows, Evaluate())["ap"] == {"a": [0.5] * 7}

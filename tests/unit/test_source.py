@@ -47,7 +47,7 @@ def test_videos_come_by_id_under_their_subset(local):
     assert (OUT / "annotations.json").read_bytes() == (local / "annotations.json").read_bytes()
 
 
-def test_a_second_download_copies_nothing_and_drops_what_is_no_longer_listed(local):
+def test_a_second_download_copies_nothing_and_drops_unlisted_files(local):
     dataset.download("own", Download(), OUT)
     kept = OUT / "videos/train/clip 0.mp4"
     before = kept.stat().st_mtime_ns, (OUT / "videos/index.json").read_bytes()
@@ -300,7 +300,7 @@ def test_what_was_changed_since_stays(local):
 
 
 @pytest.mark.parametrize("deleted", [["annotations.json", "videos/index.json"], ["videos/journal.jsonl"]])
-def test_folders_without_index_as_snakemake_leaves_them_or_without_journal_as_earlier_versions(local, deleted):
+def test_folders_without_index_or_journal_are_taken_over(local, deleted):
     dataset.download("own", Download(), OUT)
     whole = state(OUT)
     for name in deleted:

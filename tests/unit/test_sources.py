@@ -75,7 +75,7 @@ def test_populations_differ_and_the_largest_is_the_official_one(dataset):
 
 
 @pytest.mark.parametrize("dataset", REAL)
-def test_known_broken_videos_are_ids_without_prefix_that_nobody_here_has_tried(dataset):
+def test_known_broken_videos_are_untried_ids_without_prefix(dataset):
     rows = missing.read(DATASETS / dataset / "missing.tsv")
     for name, row in rows.items():
         assert video_id(name) == name
@@ -104,7 +104,7 @@ def test_a_dataset_with_a_table_has_a_description(dataset, monkeypatch):
     assert describe(dataset).title
 
 
-def test_published_checksums_are_those_of_the_annotations_that_everybody_uses(reference_data):
+def test_published_checksums_are_of_the_annotations_that_everybody_uses(reference_data):
     from um.files import sha256
 
     published = {file.file: file.sha256 for file in files("thumos14") if file.sha256}

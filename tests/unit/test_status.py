@@ -34,7 +34,7 @@ def told(folder, table=None, lock=None, dataset=None):
     return lines
 
 
-def test_a_whole_dataset_matches_its_population_by_annotations_and_features(tmp_path):
+def test_a_whole_dataset_matches_its_published_size(tmp_path):
     root = make_dataset(tmp_path / "tiny", streams=("rgb", "flow"))
     assert told(root, TABLE)[:7] == [
         "annotations  annotations.json: test 4, train 6 videos, 10 instances, 3 classes",

@@ -373,7 +373,7 @@ def label(path: Path, accuracy: float) -> None:
     write_json(path, json.loads(path.read_text()) | {"accuracy": accuracy})
 
 
-def test_an_accuracy_is_bounded_by_the_segments_where_the_labels_are_not_stored(project):
+def test_without_stored_labels_the_segments_bound_the_accuracy(project):
     """Another class than its own was found in one video of five, which was not labelled right."""
     path = metrics_file("clips", 1, "last")
     file = path.with_name("predictions.json")

@@ -179,7 +179,7 @@ def test_a_process_killed_at_any_moment_goes_on_to_the_same_bytes(root, straight
     assert products(tmp_path / "m") == straight
 
 
-def test_a_process_killed_in_its_second_training_goes_on_to_the_same_bytes_in_half_precision(root, tmp_path):
+def test_a_training_killed_twice_in_half_precision_ends_in_the_same_bytes(root, tmp_path):
     values = VALUES | {"held_out": 0.34, "resident": "float16"}
     fit(open_run(Folder(root), Recipe(settings(**values), 0)), tmp_path / "straight", CPU)
     words = command(root, tmp_path / "m", **values)
@@ -257,7 +257,7 @@ def test_checkpoints_that_are_not_whole_are_not_scored(root, straight, tmp_path,
     assert not (tmp_path / "r").exists()
 
 
-def test_a_checkpoint_that_is_gone_or_changed_lets_the_training_start_again(root, straight, tmp_path, caplog):
+def test_training_starts_again_if_a_checkpoint_is_gone_or_changed(root, straight, tmp_path, caplog):
     run = open_run(Folder(root), Recipe(settings(), 0))
     stop_at(10, run, tmp_path)
     (tmp_path / "checkpoints/000004.safetensors").unlink()
