@@ -268,9 +268,7 @@ def test_a_loss_scale_off_a_twentieth_of_the_classes_is_named(classes, changed, 
 
 
 @pytest.mark.parametrize(("variant", "said"), [("ours", 1), ("softmax", 1), ("official", 0)])
-def test_training_warns_of_a_loss_scale_that_no_published_form_has(
-    um, dataset, tmp_path, caplog, variant, said
-):
+def test_training_warns_of_a_loss_scale_that_no_published_form_has(um, dataset, tmp_path, caplog, variant, said):
     many_classes(dataset / "annotations.json", 40)
     (tmp_path / "params.yaml").write_text("variants: {official: {}, softmax: {train: {alpha: 0.0}}}")
     code, _, printed = um("train", "--data-dir", dataset, "--out", "model", "--variant", variant, *options())
