@@ -1,9 +1,20 @@
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
+from helpers import forking
 
 FIRST = ("test_provenance.py", "e2e", "workflow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One server of processes for all that run tests."""
+    if not hasattr(config, "workerinput"):
+        os.environ[forking.PARENT] = str(os.getpid())
+        folder = os.environ[forking.FOLDER] = tempfile.mkdtemp(prefix="um-server-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def _rank(item: pytest.Item) -> int:

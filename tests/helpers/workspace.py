@@ -9,6 +9,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from helpers.forking import launchers
+
 ROOT = Path(__file__).parents[2]
 WEIGHTS = "data/weights/i3d-inception-rgb.safetensors"
 
@@ -25,9 +27,10 @@ class Workspace:
         return self.root / name
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command; its two streams come as one."""
+        """Run a command, by the server if it is one of ours; its two streams come as one."""
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        return subprocess.run(command, cwd=self.root, env=self.environment, text=True, **streams)
+        environment = self.environment | {"PATH": f"{launchers()}{os.pathsep}{self.environment['PATH']}"}
+        return subprocess.run(command, cwd=self.root, env=environment, text=True, **streams)
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Start a command in a session of its own, to be killed with all that it starts; its output goes nowhere."""
