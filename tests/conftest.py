@@ -10,7 +10,8 @@ FIRST = ("test_provenance.py", "e2e", "workflow")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One server of processes for all that run tests."""
+    """One server of processes for all that run tests; nowhere more threads than in CI."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     if not hasattr(config, "workerinput"):
         os.environ[forking.PARENT] = str(os.getpid())
         folder = os.environ[forking.FOLDER] = tempfile.mkdtemp(prefix="um-server-")

@@ -1,11 +1,11 @@
 """Every command of the README and of docs/ is known here, with how it is checked; examples are used as they stand."""
 
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -15,6 +15,7 @@ import pytest
 import torch
 import typer
 import yaml
+from helpers.forking import launchers
 from helpers.tiny import make_dataset, options
 
 from um.aliases import translate
@@ -47,9 +48,9 @@ DOCUMENTED = [(page.name, line) for page in PAGES for block in blocks(page, "sh"
 
 
 def run(project: Path, *command: str) -> str:
-    tool = Path(sys.executable).with_name(command[0])
-    words = [str(tool) if tool.exists() else command[0], *command[1:]]
-    ended = subprocess.run(words, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    environment = os.environ | {"PATH": f"{launchers()}{os.pathsep}{os.environ['PATH']}"}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    ended = subprocess.run(command, cwd=project, env=environment, text=True, **streams)
     assert ended.returncode == 0, ended.stdout
     return ended.stdout
 

@@ -21,13 +21,14 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from pathlib import Path
 
 from filelock import FileLock
 
 LIBRARIES = """
-av cv2 dvc.cli dvc.cli.parser dvc.repo h5py jinja2 matplotlib.figure mmengine numpy pandas pydantic pygit2 requests
-rich.progress safetensors.torch scipy.optimize snakemake.cli torch typer yaml
+av cv2 dvc.cli dvc.cli.parser dvc.repo h5py jinja2 matplotlib.figure mmaction.models numpy pandas pydantic pygit2
+requests rich.progress safetensors.torch scipy.optimize snakemake.cli torch typer yaml
 """.split()  # noqa: SIM905
 PROGRAMS = {"um": "um.cli", "snakemake": "snakemake.cli", "dvc": "dvc.cli"}
 FOLDER, PARENT = "UM_TEST_SERVER", "UM_TEST_PROCESS"  # folder and first process of a test run, set by conftest.py
@@ -38,7 +39,8 @@ import _signal, _socket, marshal, posix, sys
 name, real = {name!r}, {real!r}
 text = lambda word: word.decode(errors="surrogateescape")
 environment = {{text(k): text(v) for k, v in posix.environ.items()}}
-read = {{k: v for k, v in environment.items() if k.startswith({imported!r}) and k != "PYTHONPATH"}}
+read = {{k: v for k, v in environment.items() if k.startswith({imported!r})}}
+read = {{k: v for k, v in read.items() if k != "PYTHONPATH" and not (k.endswith("_NUM_THREADS") and v == "1")}}
 client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
 try:
     if read != {read!r}:
@@ -66,8 +68,9 @@ posix._exit(posix.WEXITSTATUS(status))
 
 
 def read_at_import(environment: dict[str, str]) -> dict[str, str]:
-    """What libraries may read when they are imported."""
-    return {k: v for k, v in environment.items() if k.startswith(IMPORTED) and k != "PYTHONPATH"}
+    """What libraries may read when they are imported; one thread, which Snakemake gives its jobs, is the server's."""
+    read = {k: v for k, v in environment.items() if k.startswith(IMPORTED)}
+    return {k: v for k, v in read.items() if k != "PYTHONPATH" and not (k.endswith("_NUM_THREADS") and v == "1")}
 
 
 def launchers() -> str:
@@ -75,10 +78,11 @@ def launchers() -> str:
     folder = Path(os.environ[FOLDER])
     with FileLock(folder / "starting.lock"):
         if not (folder / "bin").exists():
-            environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+            environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
             command = [sys.executable, __file__, str(folder), os.environ[PARENT]]
-            subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+            server = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
             while not (folder / "bin").exists():
+                assert server.poll() is None, "the server has ended"
                 time.sleep(0.05)
     return str(folder / "bin")
 
@@ -226,10 +230,11 @@ def main() -> None:
     folder, parent = Path(sys.argv[1]), int(sys.argv[2])
     sys.path.pop(0)  # the folder of this file
     read = read_at_import(dict(os.environ))  # OpenCV changes it
-    for name in LIBRARIES:
-        importlib.import_module(name)
+    with warnings.catch_warnings(action="ignore"):
+        for name in LIBRARIES:
+            importlib.import_module(name)
     assert not [name for name in sys.modules if name.partition(".")[0] == "um"]
-    assert threading.active_count() == 1
+    assert len(list(Path("/proc/self/task").iterdir())) == 1, "threads do not outlive a fork"
     gc.freeze()  # pages stay shared with the children
     server = Server(folder)
     write_launchers(folder, read)
