@@ -1,33 +1,25 @@
 import os
-import subprocess
+import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
-from helpers import forkserver
+from helpers import forking
 
-SERVER = pytest.StashKey[subprocess.Popen]()
-TOOLS = pytest.StashKey[tempfile.TemporaryDirectory]()
 FIRST = ("test_provenance.py", "e2e", "workflow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One server of processes for all that run tests; nowhere more threads than in CI."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if not hasattr(config, "workerinput"):
+        os.environ[forking.PARENT] = str(os.getpid())
+        folder = os.environ[forking.FOLDER] = tempfile.mkdtemp(prefix="um-server-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def _rank(item: pytest.Item) -> int:
     return next((i for i, name in enumerate(FIRST) if name in (item.path.name, item.path.parent.name)), len(FIRST))
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Start the server of the tools once, for all test processes."""
-    if "PYTEST_XDIST_WORKER" not in os.environ and not all("unit" in word for word in config.args):
-        config.stash[TOOLS] = folder = tempfile.TemporaryDirectory(prefix="um-tools-")
-        os.environ[forkserver.FOLDER] = folder.name
-        config.stash[SERVER] = forkserver.start(Path(folder.name))
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if SERVER in config.stash:
-        config.stash[SERVER].stdin.close()
-        config.stash[SERVER].wait()
-        config.stash[TOOLS].cleanup()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -15,8 +15,8 @@ import pytest
 import torch
 import typer
 import yaml
+from helpers.forking import launchers
 from helpers.tiny import make_dataset, options
-from helpers.workspace import searched
 
 from um.aliases import translate
 from um.cli import app
@@ -24,7 +24,7 @@ from um.download import sources
 
 ROOT = Path(__file__).parents[2]
 PRESETS = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))["overrides"]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
 PROJECT = (
     "pyproject.toml",
     "constraints.txt",
@@ -48,8 +48,8 @@ DOCUMENTED = [(page.name, line) for page in PAGES for block in blocks(page, "sh"
 
 
 def run(project: Path, *command: str) -> str:
+    environment = os.environ | {"PATH": f"{launchers()}{os.pathsep}{os.environ['PATH']}"}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    environment = os.environ | {"PATH": searched(forked=True)}
     ended = subprocess.run(command, cwd=project, env=environment, text=True, **streams)
     assert ended.returncode == 0, ended.stdout
     return ended.stdout

@@ -9,16 +9,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from helpers import forkserver
+from helpers.forking import launchers
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = "data/weights/i3d-inception-rgb.safetensors"
-
-
-def searched(*, forked: bool) -> str:
-    """A PATH on which the tools of this Python come first, or those of helpers.forkserver."""
-    tools = [os.environ[forkserver.FOLDER]] if forked and forkserver.FOLDER in os.environ else []
-    return os.pathsep.join([*tools, str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 class Workspace:
@@ -26,22 +20,22 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        changed = {"PYTHONPATH": str(root / "src"), "DVC_NO_ANALYTICS": "1"}
-        self.environment = {**os.environ, **changed, "PATH": searched(forked=True)}
-        self.installed = {**os.environ, **changed, "PATH": searched(forked=False)}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment = os.environ | {"PATH": path, "PYTHONPATH": str(root / "src"), "DVC_NO_ANALYTICS": "1"}
 
     def __truediv__(self, name: str) -> Path:
         return self.root / name
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command; its two streams come as one."""
+        """Run a command, by the server if it is one of ours; its two streams come as one."""
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        return subprocess.run(command, cwd=self.root, env=self.environment, text=True, **streams)
+        environment = self.environment | {"PATH": f"{launchers()}{os.pathsep}{self.environment['PATH']}"}
+        return subprocess.run(command, cwd=self.root, env=environment, text=True, **streams)
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Start a command in a session of its own, to be killed with all that it starts; its output goes nowhere."""
         streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen(command, cwd=self.root, env=self.installed, start_new_session=True, **streams)
+        return subprocess.Popen(command, cwd=self.root, env=self.environment, start_new_session=True, **streams)
 
     def done(self, *command: str) -> str:
         """What a command prints that has to succeed."""
