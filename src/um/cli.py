@@ -214,12 +214,13 @@ def simulate(
     """Write a dataset folder with real annotations and simulated features."""
     from um.progress import progress
     from um.simulation import truth
+    from um.simulation.simulate import Choice
     from um.simulation.simulate import simulate as run_simulate
 
     source = truth.annotation_file(dataset, annotations)
     with progress("simulated videos") as step:
         folder = out or Path("data/simulated") / dataset
-        run_simulate(dataset, source, folder, seed, dims, videos, half, report=step)
+        run_simulate(dataset, source, folder, Choice(seed, dims, videos, half), step)
 
 
 @app.command()
@@ -416,7 +417,8 @@ def compare(
         check_ours(out, comparison.BEGINNING)
     truth = form.load(annotations or Path("data") / str(dataset) / "annotations.json")
     settings = _settings(dataset, changed).evaluate
-    result = comparison.compare(a, b, truth, subset, settings, resamples, selection, policy(unlisted))
+    options = comparison.Options(subset, selection, policy(unlisted), resamples)
+    result = comparison.compare(a, b, truth, settings, options)
     if out:
         write_json(out, result)
     comparison.show(result)

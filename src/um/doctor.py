@@ -1,4 +1,4 @@
-"""What this machine has for a run, and what it lacks: one line each."""
+"""What this machine has and lacks for a run, a line each."""
 
 import platform
 import re
@@ -26,12 +26,12 @@ class Finding(NamedTuple):
     """One line."""
 
     what: str
-    state: Literal["ok", "note", "not yet", "missing"]  # a run makes or does without what is "not yet" there
+    state: Literal["ok", "note", "not yet", "missing"]  # "not yet": a run makes it, or works without it
     text: str
 
 
 def report() -> bool:
-    """Print all findings; tell whether a run can start."""
+    """Print all findings; return whether a run can start."""
     findings = list(_findings())
     for what, state, text in findings:
         print(f"{what:<10} {state:<8} {text}")

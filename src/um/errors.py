@@ -1,16 +1,16 @@
-"""The one error that is meant for people: it becomes one line and exit code 2."""
+"""The error for people: it becomes one line and exit code 2."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-# control characters, half surrogate pairs, and marks that turn the direction of a line
+# control characters, lone surrogates, and marks that change the direction of text
 HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 LONGEST = 300  # characters of a file's content that a message quotes
 
 
 def printable(text: str) -> str:
-    """Text with what is not printable escaped: control characters, half surrogate pairs, marks that turn the line."""
+    """Text with unprintable characters escaped: control characters, lone surrogates, direction marks."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
@@ -33,10 +33,10 @@ class BadInput(Exception):
 
 
 class Gone(BadInput):
-    """What is not to be had from there, however often it is tried: deleted, private, or never there."""
+    """Permanently unavailable: deleted, private, or never published; retrying cannot help."""
 
 
 def some(names: Sequence[str], one: str = "video", more: str = "videos") -> str:
-    """`5 videos (a, b, c, …)`: how errors name many videos, or many of anything else."""
+    """`5 videos (a, b, c, …)`: how messages name many videos or other things."""
     listed = ", ".join(plain(name, 80) for name in names[:3])
     return f"{len(names)} {one if len(names) == 1 else more} ({listed}{', …' if len(names) > 3 else ''})"

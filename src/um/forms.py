@@ -1,4 +1,4 @@
-"""The one door for files from outside: text, JSON and YAML become typed, bounded forms or one line of error."""
+"""The one door for files from outside: text, JSON and YAML become typed, bounded forms, or a one-line error."""
 
 import codecs
 import gc
@@ -29,12 +29,12 @@ SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def check_fits(where: str | Path, needed: int, what: str, hint: str) -> None:
-    """Refuse what would take more memory than this machine has, before it is asked for.
+    """Refuse work that needs more memory than this machine has, before allocating any.
 
     Args:
         where: file or option.
         needed: bytes.
-        what: takes them.
+        what: needs them.
         hint: what to do.
 
     Raises:
@@ -56,10 +56,10 @@ def memory() -> int:
 
 
 def check_file(path: Path, expected: str, hint: str = "check the path") -> None:
-    """Refuse what is no file, or would never end: a pipe or a device.
+    """Refuse a path that is not a regular file: a folder, or a pipe or device, which may never end.
 
     Raises:
-        BadInput: with what is there instead.
+        BadInput: says what it is instead.
     """
     try:
         mode = path.stat().st_mode
@@ -104,7 +104,7 @@ def read_text(path: Path, expected: str = "a text file", hint: str = "check the 
 
 
 def _guess(content: bytes) -> tuple[str, str]:
-    """What bytes that are not UTF-8 look like, and iconv's name of it."""
+    """The likely encoding of bytes that are not UTF-8, and iconv's name for it."""
     sample = content[:4096]
     odd, even = sample[1::2].count(0), sample[::2].count(0)
     if max(odd, even) > len(sample) // 5:
@@ -148,7 +148,7 @@ def parse_json(text: str | bytes) -> Any:
 
 @contextmanager
 def no_cycles() -> Iterator[None]:
-    """Do not search for reference cycles, which parsing never makes: that takes longer than parsing a large file."""
+    """Turn garbage collection off: parsing makes no cycles, and searching for them takes longer than a large file."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -175,7 +175,7 @@ class _Twice(yaml.MarkedYAMLError):
 
 
 class _Loader(yaml.SafeLoader):
-    """Of a key that stands there twice, YAML would silently take the second value."""
+    """Refuses repeated keys, of which YAML silently takes the last value."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
@@ -192,13 +192,13 @@ def read_yaml(path: Path, expected: str = "a YAML mapping", hint: str = "check t
     """The mapping that a YAML file holds.
 
     Raises:
-        BadInput: no such file, no YAML, a key twice, no mapping, or aliases that unfold to millions of values.
+        BadInput: no such file, invalid YAML, a repeated key, no mapping, or aliases that expand to millions.
     """
     text = read_text(path, expected, hint)
     if len(text) > LONGEST_YAML:
         raise BadInput(path, f"{len(text):,} characters", f"at most {LONGEST_YAML:,}", "is this the right file?")
     try:
-        if _depth(text) > DEEPEST_YAML:  # PyYAML would take seconds to find out
+        if _depth(text) > DEEPEST_YAML:  # PyYAML takes seconds to find out
             raise RecursionError
         return parse_yaml(text, path, expected)
     except yaml.YAMLError as error:
@@ -208,12 +208,12 @@ def read_yaml(path: Path, expected: str = "a YAML mapping", hint: str = "check t
         raise BadInput(path, f"{what}{at}", expected, "check indentation, quotes and keys") from None
     except RecursionError:
         raise BadInput(path, "brackets nested too deep", expected, "is this the right file?") from None
-    except (ValueError, TypeError, AttributeError, LookupError, OverflowError):  # dates, numbers and tags that are none
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError):  # invalid dates, numbers and tags
         raise BadInput(path, "a value that its tag does not fit", expected, "quote texts that are no numbers") from None
 
 
 def _depth(text: str) -> int:
-    """How deep brackets are nested, at most; those in quotes count, too."""
+    """The deepest nesting of brackets; those in quotes count too."""
     return max(accumulate((1 if sign in "[{" else -1 for sign in re.findall(r"[][{}]", text)), initial=0))
 
 
@@ -234,7 +234,7 @@ def parse_yaml(text: str, path: Path, expected: str) -> dict[str, Any]:
 
 
 def _unfolded(node: yaml.Node, sizes: dict[int, float]) -> float:
-    """Nodes of a document with its aliases written out; endless for one that holds itself."""
+    """Number of nodes with aliases written out; infinite for a node that contains itself."""
     if isinstance(node, yaml.ScalarNode):
         return 1
     if (known := sizes.get(id(node))) is not None:
@@ -259,7 +259,7 @@ WORDS = {  # for pydantic's own
 
 
 class Form(BaseModel):
-    """A typed, bounded form of a file; keys that it does not know are left alone."""
+    """A typed, bounded form of a file; unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
     hint: ClassVar[str] = "is this the right file?"
@@ -273,7 +273,7 @@ class Section(Form):
 
 
 def validate(form: type[F], values: Any, where: str | Path, prefix: str = "") -> F:
-    """Build a form or raise `BadInput` that names the key, its value and what would do."""
+    """Build a form, or raise `BadInput` with the key, its value and the expected one."""
     try:
         return form.model_validate(values)
     except ValidationError as error:
@@ -294,7 +294,7 @@ def validate(form: type[F], values: Any, where: str | Path, prefix: str = "") ->
 
 
 def quoted(value: Any) -> str:
-    """A value as a message shows it; of a container no more than its type, as it may be large."""
+    """A value as messages show it; only the type of a container, which may be large."""
     if isinstance(value, str | bytes):
         return repr(value[:200])
     if isinstance(value, int) and abs(value) > 10**100:
@@ -342,11 +342,11 @@ class Listed(Form):
 
 
 class Index(Form):
-    """`index.json`: what lies in its folder, by path.
+    """`index.json`: the files in its folder.
 
     Attributes:
-        files: path below the folder → sha256, and what else is known.
-        missing: `<subset>/<id>` → why there is no such file.
+        files: path below the folder → sha256, and other facts if known.
+        missing: `<subset>/<id>` → why the file is missing.
         spec: sha256 of the folder's spec.json.
         features: version of published features that stand in for the videos.
     """
@@ -360,7 +360,7 @@ class Index(Form):
 
 
 class Spec(Form):
-    """`spec.json` beside features: how they were made; `um extract` writes more keys than are asked for here."""
+    """`spec.json` beside features: how they were made. `um extract` writes more keys than these."""
 
     model_config = ConfigDict(extra="allow")
     hint: ClassVar[str] = "docs/features.md explains spec.json"

@@ -405,6 +405,6 @@ def _draw(predictions: Predictions, pictures: Journal, truth: Annotations | None
             instances = truth.videos[video_id(name)].instances if truth else ()
             duration, segments = predictions.durations[name], rows_of.get(name, nothing)
             with pictures.write(f"{name}.png") as path:
-                timeline.draw(path, name, segments, curves, predictions.classes, duration, instances)
+                timeline.draw(path, timeline.Found(name, segments, curves, predictions.classes, duration, instances))
             step(name)
     pictures.settle(pictures.entries)

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line now and then in a log."""
+"""Progress of long work: a bar on a terminal, occasional lines in a log."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,17 +7,17 @@ from contextlib import AbstractContextManager, contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-TENTHS = 10  # lines that a log gets of one long file
+TENTHS = 10  # lines in a log per long file
 LONG_FILE = 100_000_000  # bytes
 
 
 @contextmanager
 def progress(title: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-    """Yield `step(text, done=None)`, to be called after every unit of work.
+    """Yield `step(text, done=None)`; call it after every unit of work.
 
     Args:
         title: of the work.
-        total: units in all, if known; a log then gets about twenty lines.
+        total: number of units, if known; a log then gets about twenty lines.
     """
     console = Console(file=sys.stderr)
     if not console.is_terminal:

@@ -124,7 +124,7 @@ class Trial:
         used |= {"selection": selection} if selection else {}
         simulated = folder.simulated or bool(header and header.simulated)
         metrics = scores.evaluate(subset.population, predictions, self.settings.evaluate)
-        metrics |= scores.missing(subset.missing, self.settings.evaluate.missing)
+        metrics |= scores.featureless(subset.featureless, self.settings.evaluate.missing)
         metrics |= {"accuracy": scores.accuracy(subset.population, labels), "model": used, "simulated": simulated}
         entries = [video.id for video in subset.population]
         return Outcome(metrics, submission(predictions, entries, used, simulated, labels))
@@ -187,6 +187,6 @@ def score_submission(
         videos = [video for video in videos if video.id in there]
     if not videos:
         raise BadInput(where, *NOTHING_LEFT)
-    metrics = scores.evaluate(videos, rows, settings) | scores.missing(absent, settings.missing)
+    metrics = scores.evaluate(videos, rows, settings) | scores.featureless(absent, settings.missing)
     stated = {"model": submitted.model} if submitted.model else {}
     return metrics | stated | {"simulated": submitted.simulated}

@@ -314,6 +314,8 @@ def test_annotations_are_found_by_folder_and_by_dataset(tmp_path, monkeypatch):
     assert told("tiny")[1][0] == "data/tiny/annotations.json: 2 videos"
     path.rename(folder / "gt.json")
     assert told("tiny")[1][0] == "data/tiny/gt.json: 2 videos"
+    (folder / "gt.json").rename(folder / "annotations_1.3.json")
+    assert told("tiny")[1][0] == "data/tiny/annotations_1.3.json: 2 videos"
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"database": {}}', '{"database": []}', "{"])

@@ -283,8 +283,8 @@ def test_missing_videos_are_recorded_and_named_for_both_subsets(tmp_path, caplog
     without(root, "video_00", "video_02", "video_07")
     folder = Folder(root, missing=policy)
     train, test = load_subset(folder, "train"), load_subset(folder, "test")
-    assert [video.id for video in train.missing] == ["video_00", "video_02"]
-    assert [video.id for video in test.missing] == ["video_07"]
+    assert [video.id for video in train.featureless] == ["video_00", "video_02"]
+    assert [video.id for video in test.featureless] == ["video_07"]
     assert [record.getMessage() for record in caplog.records] == [
         f"{root}/features: no features of 2 videos (video_00, video_02) annotated for train, which are left out",
         f"{root}/features: no features of 1 video (video_07) annotated for test, which {become}",
@@ -343,7 +343,7 @@ def test_videos_that_could_not_be_read_are_left_out(tmp_path, caplog):
     (root / "features/missing.tsv").write_text(f"id\treason\ntest/{names[0]}\ta file that cannot be decoded\n")
     subset = load_subset(Folder(root), "test")
     assert [video.id for video in subset.videos] == [video.id for video in subset.population] == names[1:]
-    assert [video.id for video in subset.missing] == names[:1]
+    assert [video.id for video in subset.featureless] == names[:1]
     assert "are left out" in caplog.text
     population = load_subset(Folder(root, missing="miss"), "test").population
     assert [video.id for video in population] == names

@@ -15,7 +15,7 @@ from um.evaluation.metrics import evaluate, whole_video
 from um.files import held, sha256
 from um.params import Settings
 from um.simulation import simulate, truth
-from um.simulation.simulate import STREAMS, Model, World, fit, snippets
+from um.simulation.simulate import STREAMS, Choice, Model, World, fit, snippets
 
 DIMS = 64
 REAL = {"rgb": "video_validation_0000051", "flow": "video_validation_0000051-flow"}
@@ -52,8 +52,8 @@ def hashes(root: Path) -> dict[str, str]:
     return {path.relative_to(root).as_posix(): sha256(path) for path in root.rglob("*") if path.is_file()}
 
 
-def write(gt: Path, out: Path, **changed) -> Path:
-    simulate.simulate("thumos14", gt, out, **{"dims": DIMS, **changed})
+def write(gt: Path, out: Path, report=lambda _: None, **changed) -> Path:
+    simulate.simulate("thumos14", gt, out, Choice(**{"dims": DIMS, **changed}), report)
     return out
 
 
@@ -200,7 +200,7 @@ def test_the_command_line(um, gt, tmp_path, monkeypatch):
 
 def test_a_simulation_replaces_nothing(gt, tmp_path):
     out = tmp_path / "out"
-    simulate.simulate("thumos14", gt, out, dims=DIMS, count=4)
+    simulate.simulate("thumos14", gt, out, Choice(dims=DIMS, count=4))
     one = sorted(out.glob("features/*/*/*.npy"))[0]
     for path in (out / "annotations.json", one):
         content = path.read_bytes()
@@ -211,10 +211,10 @@ def test_a_simulation_replaces_nothing(gt, tmp_path):
         with pytest.raises(
             BadInput, match=rf"{path.name}: found a file that `um simulate` did not write.*move it away"
         ):
-            simulate.simulate("thumos14", gt, out, dims=DIMS, count=4)
+            simulate.simulate("thumos14", gt, out, Choice(dims=DIMS, count=4))
         assert path.read_bytes() == b"mine"
         path.unlink()
-        simulate.simulate("thumos14", gt, out, dims=DIMS, count=4)
+        simulate.simulate("thumos14", gt, out, Choice(dims=DIMS, count=4))
         assert path.read_bytes() == content
     for kind in ("file", "link"):
         folder = tmp_path / kind
@@ -222,10 +222,10 @@ def test_a_simulation_replaces_nothing(gt, tmp_path):
         (folder / "mine").write_text("mine") if kind == "file" else (folder / "features").symlink_to(out)
         before = sorted(out.rglob("*"))
         with pytest.raises(BadInput, match="something else"):
-            simulate.simulate("thumos14", gt, folder, dims=DIMS, count=4)
+            simulate.simulate("thumos14", gt, folder, Choice(dims=DIMS, count=4))
         assert sorted(out.rglob("*")) == before
     with held(out, "um simulate --dataset other"), pytest.raises(BadInput, match="`um simulate --dataset other`"):
-        simulate.simulate("thumos14", gt, out, dims=DIMS, count=4)
+        simulate.simulate("thumos14", gt, out, Choice(dims=DIMS, count=4))
 
 
 # What follows needs the reference data.
@@ -307,7 +307,7 @@ def test_um_learns_from_it(reference_data, tmp_path):
 
     out = tmp_path / "thumos14"
     path = reference_data / truth.BENCHMARKS["thumos14"].file
-    simulate.simulate("thumos14", path, out, dims=256, count=120)
+    simulate.simulate("thumos14", path, out, Choice(dims=256, count=120))
     settings = {"num_segments": 64, "embedding_dim": 64, "lr": 3e-3, "iterations": 120, "eval_every": 120}
     settings |= {"margin": 10.0, "alpha": 5e-3}
     run = open_run(Folder(out), Recipe(Settings.model_validate({"train": settings})))

@@ -287,7 +287,7 @@ def test_a_missing_file_is_named_with_the_command_that_makes_it(project):
         write(project)
     assert str(path) in str(error.value)
     command = (
-        "um test --dataset clips --model-file models/clips/seed2/best_on_test.safetensors --out results/clips/seed2"
+        "um test --dataset clips --model-file models/clips/seed2/checkpoints --out results/clips/seed2/best_on_test"
     )
     assert command in str(error.value)
     assert "\n" not in str(error.value)

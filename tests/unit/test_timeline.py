@@ -24,7 +24,7 @@ from um.method.checkpoint import Header
 from um.method.localize import Curves
 from um.method.model import UM
 from um.params import Features, Localize, Train
-from um.report.timeline import CUT, LANES, SCORES, clock, draw, lanes, picture
+from um.report.timeline import CUT, LANES, SCORES, Found, clock, draw, lanes, picture
 
 CLASSES = ["jump", "run", "throw"]
 DURATION = 20.0
@@ -103,7 +103,7 @@ def test_of_too_many_classes_the_annotated_and_the_best_stay():
     last = f"class {LANES + 4:02d}"
     shown = lanes(found, [Instance(last, 0, 5)], DURATION)
     assert [lane.label for lane in shown] == [*(f"class {i:02d}" for i in range(LANES - 1)), last]
-    figure = picture("v", found, curves(), CLASSES, DURATION)
+    figure = picture(Found("v", found, curves(), CLASSES, DURATION))
     assert "5 more classes" in figure.axes[0].get_title(loc="right")
 
 
@@ -117,7 +117,7 @@ def drawn(figure) -> list[tuple[float, float]]:
 
 
 def test_what_is_drawn_is_what_is_laid_out():
-    figure = picture("v", FOUND, curves(), CLASSES, DURATION, TRUTH)
+    figure = picture(Found("v", FOUND, curves(), CLASSES, DURATION, TRUTH))
     bars = [(bar.start, bar.end) for lane in lanes(FOUND, TRUTH, DURATION) for bar in lane.bars]
     assert drawn(figure) == sorted([*bars, *((instance.start, instance.end) for instance in TRUTH)])
     assert {text.get_text() for text in figure.axes[0].texts} == {"0.90", "0.80", "0.60", "0.30"}
@@ -127,13 +127,13 @@ def test_what_is_drawn_is_what_is_laid_out():
 
 
 def test_equal_predictions_give_equal_bytes_whatever_matplotlib_is_set_to(tmp_path, monkeypatch):
-    draw(tmp_path / "a.png", "v", FOUND, curves(), CLASSES, DURATION, TRUTH)
+    draw(tmp_path / "a.png", Found("v", FOUND, curves(), CLASSES, DURATION, TRUTH))
     with mpl.rc_context({"font.size": 20, "font.family": "serif", "axes.facecolor": "red", "savefig.dpi": 30}):
-        draw(tmp_path / "b.png", "v", FOUND, curves(), CLASSES, DURATION, TRUTH)
+        draw(tmp_path / "b.png", Found("v", FOUND, curves(), CLASSES, DURATION, TRUTH))
     content = (tmp_path / "a.png").read_bytes()
     assert content == (tmp_path / "b.png").read_bytes()
     assert b"tEXt" not in content  # matplotlib's version
-    draw(tmp_path / "b.png", "v", FOUND[:3], curves(), CLASSES, DURATION, TRUTH)
+    draw(tmp_path / "b.png", Found("v", FOUND[:3], curves(), CLASSES, DURATION, TRUTH))
     assert content != (tmp_path / "b.png").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
 
@@ -141,12 +141,12 @@ def test_equal_predictions_give_equal_bytes_whatever_matplotlib_is_set_to(tmp_pa
 def test_names_are_text_and_no_formula(tmp_path):
     """`$…$` is a formula to matplotlib, and this one is broken."""
     found = FOUND.assign(label=r"$\frac$")
-    draw(tmp_path / "a.png", r"$\frac$", found, curves(), [r"$\frac$", "run", "throw"], DURATION)
+    draw(tmp_path / "a.png", Found(r"$\frac$", found, curves(), [r"$\frac$", "run", "throw"], DURATION))
     assert (tmp_path / "a.png").exists()
 
 
 def test_a_video_of_one_snippet_without_segments(tmp_path):
-    draw(tmp_path / "a.png", "v", FOUND[:0], curves(1), CLASSES, 0.64)
+    draw(tmp_path / "a.png", Found("v", FOUND[:0], curves(1), CLASSES, 0.64))
     assert (tmp_path / "a.png").stat().st_size > 1000
 
 
@@ -210,7 +210,7 @@ def test_pictures_show_the_segments_of_the_file_and_the_truth(um, folder, model,
     from um.report import timeline
 
     seen = {}
-    monkeypatch.setattr(timeline, "draw", lambda path, name, *rest: path.touch() or seen.update({name: (name, *rest)}))
+    monkeypatch.setattr(timeline, "draw", lambda path, video: path.touch() or seen.update({video.name: video}))
     truth = annotated(Path("truth.json"), "one", "abcdefghijk")  # ids count without v_
     assert um("localize", folder, "--model-file", model, "--out", "found.json", "--annotations", truth)[0] == 0
     results = json.loads(Path("found.json").read_text())["results"]

@@ -29,11 +29,11 @@ AMBIGUOUS = "Ambiguous"  # THUMOS'14's name for segments that may or may not be 
 FORM = '{"subset": text, "annotations": [{"label": text, "segment": [start, end]}]}'
 COMPARE = "compare the entry with docs/datasets.md"
 SECONDS = "segments are seconds from the start of the video"
-NOT_SECONDS = 5  # times of which the median is this many durations are not seconds
+NOT_SECONDS = 5  # times whose median is this many durations are not seconds
 FRACTION = 1.05  # of a video: the last end, if times are fractions and some reach a little past the end
-FEW = 3  # with fewer instances, or predictions, chance may look like another unit
+FEW = 3  # fewer instances or predictions can look like another unit by chance
 UNITS = "divide frames by the frame rate, milliseconds by 1000; multiply fractions by the duration"
-LONGEST_ID, LONGEST_LABEL = 251, 500  # bytes, for names of files; characters
+LONGEST_ID, LONGEST_LABEL = 251, 500  # bytes (ids name files); characters
 PREFIXED = re.compile(r"v_[\w-]{11}")
 UNFIT = re.compile(r"[/\\\x00-\x1f\x7f]|^\.{0,2}$|^\s|\s$")
 
@@ -55,7 +55,7 @@ class Video:
     subset: str  # as the file calls it, in lower case: a key of SUBSETS
     duration: float | None
     instances: tuple[Instance, ...]
-    ambiguous: tuple[Instance, ...] = ()  # neither an instance nor background, as THUMOS'14 knows them
+    ambiguous: tuple[Instance, ...] = ()  # THUMOS'14: neither an instance nor background
 
     @property
     def labels(self) -> list[str]:
@@ -99,7 +99,7 @@ class Annotations:
         return videos
 
     def evaluated(self, subset: str | None) -> list[Video]:
-        """The videos of a subset by its name; of the one that the layout tests on without a name."""
+        """The videos of the named subset; without a name, of the one that the layout tests on."""
         if subset is not None:
             return self.named(subset)
         return self.subset("test", f"choose with --subset {next(iter(self.videos.values())).subset}")
@@ -112,7 +112,7 @@ class Annotations:
 
 
 class Flaw(NamedTuple):
-    """Why an entry cannot be used: its kind, as `um data check` counts it, and what `load` says of it."""
+    """Why an entry cannot be used: its kind, which `um data check` counts, and the error that `load` raises."""
 
     kind: str
     found: str
@@ -121,12 +121,12 @@ class Flaw(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A video as its file has it.
+    """A video as written in its file.
 
     Attributes:
-        name: its id in the file; `video_id` of it is the same with and without `v_`.
+        name: its id in the file, with or without `v_`.
         where: file and name, or file and line.
-        video: without the segments that are flawed; None where nothing can be read.
+        video: without its flawed segments; None if the entry is unreadable.
         flaws: reasons to refuse the file.
     """
 
@@ -137,23 +137,23 @@ class Entry(NamedTuple):
 
 
 def video_id(name: str) -> str:
-    """A video's id without the `v_` that derived files put before YouTube's 11 characters."""
+    """A video's id without the `v_` that some files put before YouTube's 11 characters."""
     return name[2:] if len(name) == 13 and PREFIXED.fullmatch(name) else name
 
 
 def unfit(name: str) -> bool:
-    """Whether a text is no id: empty, a path, with control characters, or with blanks around it: ids name files."""
+    """Whether a text cannot be an id, which names files: empty, a path, too long, control characters, outer blanks."""
     return bool(UNFIT.search(name) or HIDDEN.search(name)) or len(name.encode()) > LONGEST_ID
 
 
 def load(path: Path) -> Annotations:
     """Read `{"database": {id: {"subset", "duration"?, "annotations": [{"label", "segment": [start, end]}]}}}`.
 
-    A video may also have `"ambiguous": [[start, end]]`: segments that are neither an instance nor background. Keys that
-    are not named here are ignored. Instances past the end of their video stay as they are, as the official evaluators
-    have them, with a warning. Labels that differ only in case or blanks stay different classes, with a warning too.
+    A video may also have `"ambiguous": [[start, end]]`: segments that are neither an instance nor background. Other
+    keys are ignored. Instances past the end of their video are kept, as in the official evaluators, with a warning.
+    Labels that differ only in case or blanks are different classes, also with a warning.
 
-    A folder is read as that of THUMOS'14's own files: `<class>_<subset>.txt` with lines of video, start and end.
+    A folder holds THUMOS'14's own files: `<class>_<subset>.txt` with lines of video, start and end.
 
     Raises:
         BadInput: not that form, a subset outside `SUBSETS`, an id that is repeated or a path, a segment that is
@@ -163,12 +163,12 @@ def load(path: Path) -> Annotations:
 
 
 def parse(path: Path, content: Any) -> Annotations:
-    """The annotations that `content`, read from `path`, holds in the form of `load`."""
+    """The annotations in `content`, which was read from `path`, in the form of `load`."""
     return _accepted(path, entries_of(path, content))
 
 
 def entries(path: Path) -> list[Entry]:
-    """Everything that `load` reads, with all that is wrong with it, in the file's order.
+    """Everything that `load` reads, with all its flaws, in the file's order.
 
     Raises:
         BadInput: neither a JSON file with a `database` of videos, nor a folder of THUMOS'14's text files.
@@ -189,7 +189,7 @@ def _accepted(path: Path, listed: list[Entry]) -> Annotations:
         told = ", ".join(alike[:3]) + (", …" if len(alike) > 3 else "")
         log.warning("%s: labels that differ only in case or blanks are different classes: %s", path, told)
     if past := [video.id for video in videos.values() if past_end(video) > SLACK]:
-        log.warning("%s: instances past the end of %s, which are kept as they are", path, some(past))
+        log.warning("%s: kept instances past the end of %s", path, some(past))
     return Annotations(path, videos)
 
 
@@ -201,9 +201,9 @@ def past_end(video: Video) -> float:
 
 
 def not_seconds(videos: Iterable[Video]) -> str:
-    """What shows that times are frames, milliseconds or fractions of the video; empty where nothing does.
+    """Evidence that times are frames, milliseconds or fractions of the video; empty without any.
 
-    Single instances past the end are known from public files. More than half of all, and far past it, are not.
+    Public files have single instances past the end, but never more than half of them, nor far past it.
     """
     pairs = [(i, video.duration) for video in videos if video.duration for i in video.instances]
     if fractions([i.end for i, _ in pairs], [duration for _, duration in pairs]):
@@ -284,7 +284,7 @@ class _Values(Form):
 
 
 def entries_of(path: Path, content: Any) -> list[Entry]:
-    """Those of a JSON file's content."""
+    """The entries in the content of a JSON file."""
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict) or not database:
         raise BadInput(path, "no 'database' of videos", "an ActivityNet-style JSON", "see docs/datasets.md")
@@ -321,7 +321,7 @@ def _entry(where: str, name: str, values: Any) -> Entry:
 
 
 def unread(error: ValidationError, form: str = FORM) -> tuple[str, str]:
-    """What was found and expected where a value first does not fit its form."""
+    """What was found and expected at the first value that does not fit its form."""
     first = error.errors(include_url=False, include_context=False)[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "missing":
@@ -363,7 +363,7 @@ def ambiguous_frame(videos: Iterable[Video]) -> pd.DataFrame:
 
 
 def text_files(folder: Path) -> dict[Path, tuple[str, str]]:
-    """THUMOS'14's per-class files in a folder → class and subset; macOS' `._` doubles are none."""
+    """THUMOS'14's per-class files in a folder → class and subset; hidden files such as macOS' `._*` are left out."""
     found = {}
     for path in sorted(folder.glob("*_*.txt")):
         label, _, subset = path.stem.rpartition("_")
@@ -373,7 +373,7 @@ def text_files(folder: Path) -> dict[Path, tuple[str, str]]:
 
 
 def _official(folder: Path) -> list[Entry]:
-    """THUMOS'14's per-class files; a video that has ambiguous segments alone is one of the videos too."""
+    """THUMOS'14's per-class files, including videos that have only ambiguous segments."""
     lines: dict[str, list[tuple[str, _Line]]] = {}  # video → subset and line
     for path, (label, subset) in text_files(folder).items():
         for line in _lines(path, label):

@@ -1,9 +1,9 @@
 """The clock of features, and whether the annotations of their videos agree with it.
 
-Two statements about one length: a video's duration, or else the end of its last instance; and rows x seconds per row.
-docs/features.md says which differences are honest, with the figures that the limits here come from.
+A video's length is stated twice: by its duration, or else the end of its last instance; and by rows x seconds per row.
+docs/features.md explains which differences are legitimate and where the limits below come from.
 
-Shape legend: V videos, K clocks that are tried.
+Shape legend: V videos.
 """
 
 import logging
@@ -29,22 +29,22 @@ PUBLIC = Spec(fps=25, window=16)  # of public features
 OPTION = "--feature-"
 DRIFT = 0.04  # of a duration: ActivityNet's declared frame rates are within 3.9 % for 99.9 % of its videos
 BIAS = 0.03  # the same for the median of all videos; it is 0.1 % in ActivityNet, 1 % in ucf6 (short videos)
-OUTLIERS = 10  # one video in so many may disagree
-UNLIKELY, FEW = 0.03, 3  # chance, and videos that say something
-REACH = 0.9  # of features without durations: some instance of many ends beyond that share
+OUTLIERS = 10  # one video in ten may disagree
+UNLIKELY, FEW = 0.03, 3  # significance level; fewest videos for a verdict
+REACH = 0.9  # share of the features beyond which some instance of many videos ends
 RATES = (25, 30, 24, 15, 10, 50, 60, 5, 1)  # frames per second, the usual ones first
 STRIDES, LONG_STRIDES = (16, 8, 4, 2, 1), (32, 64)  # frames
 WIDTHS = (512, 1024, 2048, 4096)  # columns of public features
-SHARPER = 0.5  # times what the videos are off by: from there on, another clock is the likelier one
-LONGEST_ROW = 5.0  # seconds; where rows would stand for more, times are in another unit
+SHARPER = 0.5  # another clock is likelier if it at least halves the error
+LONGEST_ROW = 5.0  # seconds; if rows would span more, the times are in another unit
 
 
 class Clock(NamedTuple):
     """How features count time.
 
     Attributes:
-        spec: frames per second, and frames of a row and to the next.
-        origin: the spec.json or the command line that says so; None where it is assumed, as for public features.
+        spec: frames per second, frames per row, and frames from one row to the next.
+        origin: the spec.json or the command line that states it; None if assumed, as for public features.
         made: whether `um extract` wrote the spec.json.
     """
 
@@ -58,7 +58,7 @@ class Clock(NamedTuple):
 
 
 def stated(fps: float | None = None, window: int | None = None, stride: int | None = None) -> Spec | None:
-    """The clock that options give, what they leave out as in public features; None without any.
+    """The clock given by options, completed from that of public features; None without options.
 
     Raises:
         BadInput: numbers out of range.
@@ -82,10 +82,10 @@ def read(specs: Sequence[Path], option: Spec | None) -> Clock:
 
 
 def agree(where: str | Path, seconds: float, others: float, who: str | Path) -> None:
-    """Refuse two statements about the seconds from row to row that differ.
+    """Refuse two different statements about the seconds from row to row.
 
     Raises:
-        BadInput: they do, by more than rounding.
+        BadInput: they differ by more than rounding.
     """
     if abs(seconds - others) > 1e-3 * others:
         found, expected = f"{seconds:.4g} s from row to row", f"{others:.4g} s, as {who} says"
@@ -94,7 +94,7 @@ def agree(where: str | Path, seconds: float, others: float, who: str | Path) -> 
 
 
 def check_upright(features: Path, videos: Sequence[Video], shapes_V: Sequence[tuple[int, int]], clock: Clock) -> None:
-    """Refuse arrays that are (D, T): their rows are equal and their columns are not, or fit the durations.
+    """Refuse arrays of (D, T): equal numbers of rows, and columns that vary or fit the durations.
 
     Raises:
         BadInput: they are transposed.
@@ -115,7 +115,7 @@ def check_upright(features: Path, videos: Sequence[Video], shapes_V: Sequence[tu
 def check(
     features: Path, annotations: Path, clock: Clock, videos: Sequence[Video], rows_V: Sequence[int], streams: str
 ) -> None:
-    """Compare the lengths of videos by their features with those by their annotations, both ways.
+    """Compare the lengths of videos by their features with their lengths by the annotations, both ways.
 
     Args:
         features: folder, for errors.
@@ -126,7 +126,7 @@ def check(
         streams: named in errors.
 
     Raises:
-        BadInput: more than a few disagree, or all do a little in the same direction; it says what would fit.
+        BadInput: more than a few disagree, or all disagree a little in one direction; the hint names a clock that fits.
     """
     rows, d_V, last_V = np.array(rows_V), _durations(videos), _lasts(videos)
     seconds_V = _seconds(clock.spec, rows)
@@ -157,7 +157,7 @@ def check(
         log.warning("%s: %s of other lengths than annotated, %s; are they of these videos?", features, named, found)
     told_V = ~known_V & np.isfinite(last_V)
     assumed = clock.origin is None and not known_V.any()
-    _check_reach(features, annotations, clock, last_V[told_V], seconds_V[told_V], rows[told_V], assumed=assumed)
+    _check_reach(features, annotations, clock, last_V[told_V], rows[told_V], assumed=assumed)
 
 
 def _check_reach(
@@ -165,17 +165,17 @@ def _check_reach(
     annotations: Path,
     clock: Clock,
     last_V: Floats,
-    seconds_V: Floats,
     rows_V: NDArray[np.int64],
     *,
     assumed: bool,
 ) -> None:
-    """Without durations: instances that all end long before the features do are a sign of another clock.
+    """Without durations: if all instances end long before the features do, the clock is probably another.
 
-    Were the last instance anywhere in a video, the chance that at most k of n videos have one beyond a share q would be
-    that of k or fewer successes of 1 - q. Real ones end late: half of them beyond nine tenths. It is an error where the
-    clock is `assumed`, with neither a statement nor a duration that speaks for it.
+    If last instances were anywhere in their videos, the chance that at most k of n videos have one beyond a share q
+    would be that of k or fewer successes with probability 1 - q. Real ones end late: half of them beyond nine tenths.
+    This is an error if the clock is `assumed`, without a statement or a duration to support it.
     """
+    seconds_V = _seconds(clock.spec, rows_V)
     reach_V = np.sort(last_V / seconds_V)
     n, k = len(reach_V), len(reach_V) // OUTLIERS
     q = float(reach_V[n - 1 - k]) if n else 1.0
@@ -195,7 +195,7 @@ def _check_reach(
 
 
 def _binomial(n: int, k: int, q: float) -> float:
-    """The chance of at most k successes of n, each of 1 - q."""
+    """The chance of at most k successes of n, each with probability 1 - q."""
     return sum(
         exp(lgamma(n + 1) - lgamma(j + 1) - lgamma(n - j + 1) + j * log1p(-q) + (n - j) * ln(q)) for j in range(k + 1)
     )
@@ -211,7 +211,7 @@ def _lasts(videos: Iterable[Video]) -> Floats:
 
 
 def _seconds(spec: Spec, rows: NDArray[np.int64]) -> Floats:
-    """What rows cover: the last one has a whole window."""
+    """Seconds that rows cover; the last one has a whole window."""
     seconds: Floats = ((rows - 1) * (spec.stride or spec.window) + spec.window) / spec.fps
     return seconds
 
@@ -223,12 +223,12 @@ def _short(spec: Spec, rows_V: NDArray[np.int64], last_V: Floats) -> NDArray[np.
 
 
 def _few(videos: int) -> int:
-    """So many without a duration may be too short."""
+    """How many videos without a duration may be too short."""
     return max(1, videos // OUTLIERS)
 
 
 def _slack(spec: Spec, d: float | Floats) -> float | Floats:
-    """A last snippet that is dropped or filled up, a rounded duration, and frame rates that are not what they say."""
+    """Allowance for a dropped or padded last snippet, a rounded duration and a wrong declared frame rate."""
     return SLACK + max(spec.window, spec.stride or 0) / spec.fps + DRIFT * d
 
 
@@ -238,7 +238,7 @@ def _agree(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> NDArray[np.boo
 
 
 def _biased(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> bool:
-    """Whether all are a little too long, or too short, beyond what the last snippet explains."""
+    """Whether all are a little too long, or too short, by more than the last snippet explains."""
     if len(d_V) < 5:
         return False
     off_V = _seconds(spec, rows_V) + spec.snippet_seconds / 2 - d_V
@@ -246,7 +246,7 @@ def _biased(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> bool:
 
 
 def _off(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> float:
-    """Seconds that half of the videos are off by, or more."""
+    """Median error in seconds."""
     return float(np.median(np.abs(_seconds(spec, rows_V) + spec.snippet_seconds / 2 - d_V)))
 
 
@@ -255,7 +255,7 @@ def _share(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> float:
 
 
 def _hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], d_V: Floats) -> str:
-    """What lengths and durations look like, and what would make them fit."""
+    """What explains the lengths, and what would make them fit."""
     row = float(np.median(d_V / rows_V))
     if (equal := _rescaled(rows_V)) and np.ptp(d_V) > _slack(clock.spec, d_V.min()):
         return f"{equal} rows for videos of {_range(d_V)} s are features rescaled to one length: take unscaled ones"
@@ -277,7 +277,7 @@ def _hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], d_V: Floats) 
 
 
 def _rough_hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], last_V: Floats, row: float) -> str:
-    """The same from where the last instances end, which is somewhat before the videos' ends: `row` seconds a row."""
+    """The same from the ends of the last instances, a little before the videos' ends: `row` seconds per row."""
     if len(rows_V) > 3 and (equal := _rescaled(rows_V)):
         return f"{equal} rows for every video may be features rescaled to one length: take unscaled ones"
     if (other := _other(clock, row)) is not None:
@@ -307,7 +307,7 @@ def _usual() -> list[Spec]:
 
 
 def _fitting(rows_V: NDArray[np.int64], d_V: Floats) -> Spec | None:
-    """The usual clock that fits most videos, and these best."""
+    """The usual clock that fits most videos with the smallest error."""
     tried = _usual()
     fits = [
         (_off(spec, rows_V, d_V), position)
@@ -327,7 +327,7 @@ def _native(rows_V: NDArray[np.int64], d_V: Floats) -> bool:
 
 
 def _said(features: Path, clock: Clock, spec: Spec | None = None) -> str:
-    """How to tell the clock, where it is told."""
+    """How and where to state the clock."""
     values = {"fps": f"{spec.fps:g}", "window": spec.window, "stride": spec.stride} if spec else _ASKED
     text = "{" + ", ".join(f'"{key}": {value}' for key, value in values.items()) + "}"
     options = " ".join(f"{OPTION}{key} {value}" for key, value in values.items())

@@ -1,6 +1,6 @@
 """A dataset as a folder: annotations and features by video id, in any layout of `um.datasets.layouts`.
 
-split_train.txt, split_test.txt     the videos that count, where they are listed (the official code, ACM-Net)
+split_train.txt, split_test.txt     lists of the videos that count, if present (the official code, ACM-Net)
 features/spec.json                  how the features were made, and their clock
 """
 
@@ -30,11 +30,11 @@ class Folder:
 
     Args:
         root: the folder.
-        streams: `rgb`, `flow`, `rgb,flow`, or `auto` for those that are there, rgb first.
-        missing: annotated videos without features: `error`; `drop` them; or count test videos as a `miss`. Features
-            without annotation are an error too, or else ignored.
+        streams: `rgb`, `flow`, `rgb,flow`, or `auto` for all present, rgb first.
+        missing: annotated videos without features are an `error`, are left out (`drop`), or count as a `miss` if
+            they are test videos. Features without annotation are an error under `error`, and ignored otherwise.
         annotated: the videos that count, instead of the folder's own annotations and split lists.
-        clock: of the features, where options give it.
+        clock: of the features, if given by options.
 
     Raises:
         BadInput: no annotations or features in a known layout.
@@ -67,7 +67,7 @@ class Folder:
 
     @cached_property
     def unreadable(self) -> set[str]:
-        """Ids of the videos that `um extract` could not read: they are left out, or misses, but no error."""
+        """Ids of videos that `um extract` could not read: left out, or misses, but never an error."""
         listed = self.features / "missing.tsv"
         lines = read_text(listed).splitlines()[1:] if os.path.lexists(listed) else []
         return {video_id(line.split("\t")[0].rpartition("/")[2]) for line in lines}
@@ -85,7 +85,7 @@ class Folder:
 
     @cached_property
     def clock(self) -> clocks.Clock:
-        """How the features count time: by spec.json, by options, or else as public ones do.
+        """How the features count time: by spec.json, by options, or else as in public features.
 
         Raises:
             BadInput: an invalid spec.json, or statements that differ.
@@ -102,11 +102,11 @@ class Folder:
         return self.listed("train") + self.listed("test")
 
     def check(self, role: str) -> tuple[list[Video], list[int], int]:
-        """What a subset holds, as far as it can be told without reading it: videos by id, their lengths, the width.
+        """Check a subset without reading its values; return its videos by id, their lengths and the width.
 
         Raises:
-            BadInput: videos without features or without labels, rgb and flow that differ in length, no arrays, or
-                annotations of other lengths.
+            BadInput: videos without features or without labels, rgb and flow of different lengths, unusable arrays,
+                or lengths that contradict the annotations.
         """
         videos = sorted(self.listed(role), key=lambda video: video.id)
         if not videos:
@@ -144,10 +144,10 @@ class Folder:
         return all(video.id in self.files[stream] for stream in self.streams)
 
     def read_into(self, rows_TF: Features, name: str) -> None:
-        """Write a video's features, the streams side by side, to rows of their shape.
+        """Write a video's features to `rows_TF`, the streams side by side.
 
         Raises:
-            BadInput: no finite floats.
+            BadInput: not finite floats.
         """
         arrays: dict[str, store.Features] = {}
         column = 0
@@ -156,7 +156,7 @@ class Folder:
             if source.where not in arrays:
                 arrays[source.where] = source.read()
             part_TF = source.columns(arrays[source.where], stream)
-            with np.errstate(over="ignore"):  # in half precision: inf, which the reader looks for
+            with np.errstate(over="ignore"):  # half precision overflows to inf, which the caller refuses
                 rows_TF[:, column : column + part_TF.shape[1]] = part_TF
             column += part_TF.shape[1]
 
@@ -165,10 +165,10 @@ class Folder:
         return self._given.subset(role) if self._given else listed(self.root, self.annotations, role)
 
     def _check_segments(self, videos: list[Video], lengths: list[int]) -> None:
-        """Where an annotation leaves out the duration, the features alone know where the video ends.
+        """Without a duration, only the features say where a video ends.
 
-        Four videos of THUMOS14 have annotations after their end; features that are over before the end of the first
-        instance are of another video.
+        Four videos of THUMOS14 have annotations past their end, which is a warning; features that end before the first
+        instance does belong to another video.
         """
         for video, length in zip(videos, lengths, strict=True):
             seconds = length * self.snippet_seconds
@@ -213,7 +213,7 @@ class Folder:
 
 
 def listed(root: Path, annotations: Annotations, role: str) -> list[Video]:
-    """The `train` or `test` videos of a folder: those of its split list, or without one all of their subset.
+    """The `train` or `test` videos of a folder: those in its split list, or all of the subset without a list.
 
     Raises:
         BadInput: a split list that is empty, repeats ids or names unknown ones, or videos of both train and test.
@@ -247,7 +247,7 @@ def _ids(root: Path, annotations: Annotations, role: str) -> list[str]:
 
 
 def untaught(train: Iterable[Video], test: Iterable[Video]) -> list[str]:
-    """Classes of test videos that no training video has, sorted: they cannot be learnt."""
+    """Classes of test videos that no training video has, sorted: nothing can learn them."""
     taught, tested = ({label for video in videos for label in video.labels} for videos in (train, test))
     return sorted(tested - taught)
 
@@ -255,18 +255,18 @@ def untaught(train: Iterable[Video], test: Iterable[Video]) -> list[str]:
 def loose_features(
     folder: Path, streams: Sequence[str], snippet_seconds: float | None = None
 ) -> dict[str, Callable[[], Features]]:
-    """Features that `um extract` wrote outside a dataset, `{rgb,flow}/<id>.npy`: by id, what reads its (T, F).
+    """Features that `um extract` wrote outside a dataset, `{rgb,flow}/<id>.npy`: id → reader of (T, F).
 
     Args:
         folder: of the features.
-        streams: to be read.
-        snippet_seconds: of the model that they are for.
+        streams: to read.
+        snippet_seconds: of the model, if known.
 
     Raises:
-        BadInput: no features there, an extraction that has not ended, an index.json that they do not fit, or a
-            spec.json with another clock; both may lie up to two folders above.
+        BadInput: no features, an unfinished extraction, files that contradict index.json, or a spec.json with another
+            clock; both files may lie up to two folders above.
     """
-    if len(folder.parents) < 2 or ".." in folder.parts:  # what is above is looked at, too
+    if len(folder.parents) < 2 or ".." in folder.parts:  # the folders above count too
         folder = folder.resolve()
     layouts.look(folder, 1)
     names = sorted(path.stem for path in folder.glob(f"{streams[0]}/*.npy") if not path.name.startswith("."))
@@ -285,7 +285,7 @@ def loose_features(
 
 
 def _elsewhere(folder: Path, stream: str) -> str:
-    """What to name instead of a folder without features."""
+    """The hint for a folder without features: subfolders that have some."""
     patterns = (f"*/{stream}/*.npy", f"features/{stream}/*.npy", f"features/*/{stream}/*.npy")
     below = {path.parent.parent for pattern in patterns for path in folder.glob(pattern)}
     if folder.name == stream and any(folder.glob("*.npy")):

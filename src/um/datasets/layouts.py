@@ -33,20 +33,20 @@ from um.forms import Index, check_file, check_fits, read_json, validate
 from um.journal import lines
 
 STREAMS = ("rgb", "flow")
-I3D = 1024  # columns of a single stream of Inception-I3D, which nobody splits in two
-STRETCH, FREE = 100, 1 << 26  # compressed arrays may unfold to so many times their size, or so many bytes
+I3D = 1024  # columns of a single stream of Inception-I3D, never rgb and flow together
+STRETCH, FREE = 100, 1 << 26  # compressed arrays may unpack to this many times their size, or to this many bytes
 VERSIONED = re.compile(r"(.+?)(\d\.\d)")  # activitynet1.2 is the folder activitynet with its _1.2 files
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One array of one video as it lies on disk.
+    """One array of one video on disk.
 
     Attributes:
         id: of the video, normalised.
-        streams: what its columns hold, in equal shares, side by side.
+        streams: in its columns, side by side, of equal widths.
         file: that holds it, alone or with others.
-        where: file, and place in it where it holds more than one.
+        where: file, and the place in it if it holds several.
         shape: reads (T, F) alone; another shape is BadInput.
         load: reads the array, unchecked.
     """
@@ -83,9 +83,9 @@ class Layout:
     Attributes:
         name: of the feature layout.
         root: the folder.
-        annotations: the JSON file or W-TALC's folder, where there is one.
+        annotations: the JSON file or W-TALC's folder, if any.
         features: the folder of the features.
-        arrays: every array that is there.
+        arrays: all of them.
     """
 
     name: str
@@ -98,14 +98,12 @@ class Layout:
         """Read the annotations.
 
         Raises:
-            BadInput: there are none, or they hold anything else.
+            BadInput: no annotations, or of another form.
         """
         if self.annotations is None:
             found = "neither annotations.json nor gt.json"
             raise BadInput(self.root, found, "one of the two", "layouts are in docs/datasets.md")
-        if self.annotations.is_dir():
-            return annotations.parse(self.annotations, wtalc.database(self.annotations))
-        return annotations.load(self.annotations)
+        return annotations.parse(self.annotations, annotation_content(self.annotations))
 
     def by_stream(self) -> dict[str, dict[str, Stored]]:
         """Stream → video id → array, rgb first.
@@ -139,12 +137,7 @@ def recognise(root: Path) -> Layout:
         raise BadInput(root, "no such folder", "a dataset folder", "um download and um extract make one")
     for folder in (root, *root.glob(f"*{wtalc.ANNOTATIONS}")):
         look(folder)
-    if version:
-        described = [path for path in (root / f"annotations_{version}.json",) if path.is_file()]
-    else:
-        names = ("annotations.json", "gt.json", "annotations_?.?.json", "*-Annotations/videoname.npy")
-        described = [path for name in names for path in sorted(root.glob(name))]
-        described = [path.parent if path.suffix == ".npy" else path for path in described]
+    described = annotation_files(root, version)
     if len(described) > 1:
         found = " and ".join(path.name for path in described)
         hint = "a version is chosen as activitynet1.2 for the folder activitynet; layouts are in docs/datasets.md"
@@ -168,11 +161,25 @@ def recognise(root: Path) -> Layout:
     raise BadInput(folders[0], found, "feature files", "layouts are in docs/datasets.md")
 
 
+def annotation_files(root: Path, version: str = "") -> list[Path]:
+    """The annotations in a folder: JSON files, of one version if given, and W-TALC's folders."""
+    if version:
+        return [path for path in (root / f"annotations_{version}.json",) if path.is_file()]
+    names = ("annotations.json", "gt.json", "annotations_?.?.json", f"*{wtalc.ANNOTATIONS}/videoname.npy")
+    found = [path for name in names for path in sorted(root.glob(name))]
+    return [path.parent if path.suffix == ".npy" else path for path in found]
+
+
+def annotation_content(path: Path) -> Any:
+    """The content of an annotation file in ActivityNet's form: a JSON file's own, or W-TALC's folder converted."""
+    return wtalc.database(path) if path.is_dir() else read_json(path)
+
+
 def look(folder: Path, depth: int = 0) -> None:
-    """List a folder and those in it, as a glob takes one that may not be read for an empty one.
+    """List a folder and its subfolders, because a glob takes an unreadable one for an empty one.
 
     Raises:
-        PermissionError: one may not be listed.
+        PermissionError: one of them cannot be listed.
     """
     try:
         with os.scandir(folder) as entries:
@@ -184,16 +191,16 @@ def look(folder: Path, depth: int = 0) -> None:
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Or a link to one; a link to itself is none. Hidden ones don't count."""
+    """Whether an entry is a visible folder, or a link to one; not a link to itself."""
     linked = entry.is_symlink() and Path(entry.path).is_dir()
     return not entry.name.startswith(".") and (linked or entry.is_dir(follow_symlinks=False))
 
 
 def check_ended(features: Path, files: Iterable[Path]) -> None:
-    """Refuse features that `um extract` is still writing, or was stopped at: a journal of it, and no index.json.
+    """Refuse features that `um extract` has not finished: with its journal, but without index.json.
 
     Raises:
-        BadInput: there are such.
+        BadInput: an unfinished extraction.
     """
     files = list(files)
     names = ("journal.jsonl", "shards")
@@ -208,34 +215,34 @@ def check_ended(features: Path, files: Iterable[Path]) -> None:
 def _ours(journal: Path) -> bool:
     try:
         lines(journal)
-    except BadInput:  # somebody else's
+    except BadInput:  # another program's file
         return False
     return True
 
 
 def covering(folder: Path, files: Sequence[Path]) -> Path:
-    """The folder, or one up to two levels above it whose index.json or spec.json is of these files in it, too."""
+    """The folder, or the one up to two levels above whose index.json or spec.json covers these files."""
     return next((above for above in reversed(folder.parents[:2]) if _covers(above, files)), folder)
 
 
 def _covers(folder: Path, files: Sequence[Path]) -> bool:
     try:
         content = read_json(folder / "index.json")
-    except BadInput:  # none, or a damaged one, which is told where the clock is ours
+    except BadInput:  # absent or damaged; damage is reported later if the clock is ours
         return store.made(folder).keys() >= {"fps", "window"}
     listed = content.get("files") if isinstance(content, dict) else None
     return isinstance(listed, dict) and any(file.relative_to(folder).as_posix() in listed for file in files)
 
 
 def holders(features: Path, files: Iterable[Path], name: str) -> list[Path]:
-    """The files called `name` in a folder of features, or in those between it and its arrays' `files`."""
+    """The files called `name` in a folder of features and in the folders between it and its `files`."""
     folders = {folder for path in {file.parent for file in files} for folder in (path, *path.parents)}
     inside = sorted(folder for folder in folders if folder.is_relative_to(features))
     return [folder / name for folder in dict.fromkeys([features, *inside]) if os.path.lexists(folder / name)]
 
 
 def indexed(features: Path, arrays: Iterable[Stored]) -> Iterator[Stored]:
-    """The arrays; those with an index.json of ours beside them are compared with it when they are read.
+    """The arrays; if an index.json of ours covers them, reading checks them against it.
 
     Raises:
         BadInput: an invalid index.json, or one of another spec.json.
@@ -244,7 +251,7 @@ def indexed(features: Path, arrays: Iterable[Stored]) -> Iterator[Stored]:
     indexes: dict[Path, Index] = {}
     for path in holders(features, (array.file for array in arrays), "index.json"):
         content = read_json(path)
-        if not isinstance(content, dict) or content.keys() & {"files", "spec"}:  # other mappings are somebody else's
+        if not isinstance(content, dict) or content.keys() & {"files", "spec"}:  # other mappings are another program's
             indexes[path.parent] = index = validate(Index, content, path)
             spec = path.with_name("spec.json")
             if index.spec and not (spec.is_file() and sha256(spec) == index.spec):
@@ -274,7 +281,7 @@ def npy(path: Path, name: str, *streams: str) -> Stored:
 
 
 def _files(features: Path, pattern: str) -> list[Path]:
-    """Files of a folder and of those in it; hidden ones are temporary, or another system's."""
+    """Visible files of a folder and of its subfolders."""
     found = [*features.glob(pattern), *features.glob(f"*/{pattern}")]
     return sorted(path for path in found if not path.name.startswith("."))
 
@@ -333,7 +340,7 @@ def _hdf5(features: Path) -> Iterator[Stored]:
 
 
 def _declared(path: Path, file: h5py.File, name: str) -> tuple[int, int] | BadInput:
-    """(T, D) of a dataset whose values are all there, in this file; or why they are not."""
+    """(T, D) of a dataset whose values are all in this file, or why it cannot be used."""
     where, hint = f"{path}: {name}", "take the file as published"
 
     def bad(found: str) -> BadInput:

@@ -25,7 +25,7 @@ RESTORE = (
 )
 MAGIC = b"\x93NUMPY"
 LONGEST_HEADER = 10_000  # bytes; numpy's own limit
-EMPTY = 1_000_000  # the most that the other axes of an array without values may come to
+EMPTY = 1_000_000  # largest product of the other axes of an empty array
 NUMBERS, TEXTS = "biufc", "SU"  # kinds of number types, in numpy's letters
 CHUNK = 1 << 20  # bytes; a chunk is hashed while it is in the processor's cache
 
@@ -40,7 +40,7 @@ class Header(NamedTuple):
 
 
 def made(folder: Path) -> dict[str, Any]:
-    """What a folder of features says of their making in its `spec.json`; nothing, where there is none."""
+    """The `spec.json` of a folder of features, which says how they were made; empty without one."""
     spec = folder / "spec.json"
     known = read_json(spec) if os.path.lexists(spec) else {}
     return known if isinstance(known, dict) else {}
@@ -53,16 +53,16 @@ def read(path: Path) -> Features:
         (T, D) floats as stored, T >= 1 snippets, all finite.
 
     Raises:
-        BadInput: there is no such file, or it holds anything else.
+        BadInput: no such file, or other content.
     """
     return check(path, load(path))
 
 
 def shape(path: Path) -> tuple[int, int]:
-    """(T, D) of a feature file by its header, which fits its size; no values are read.
+    """(T, D) of a feature file by its header, checked against the file's size; values are not read.
 
     Raises:
-        BadInput: as `read`, but for values that are not finite.
+        BadInput: as `read`, except for values that are not finite.
     """
     with _open(path) as file:
         head = header(path, file, NUMBERS)
@@ -73,7 +73,7 @@ def load(path: Path, sha256: str | None = None) -> npt.NDArray[Any]:
     """The array of numbers of a .npy file, in any shape.
 
     Raises:
-        BadInput: no such file, another content, or with `sha256` another file than that.
+        BadInput: no such file, other content, or another sha256 than the one given.
     """
     with _open(path) as file:
         head = header(path, file, NUMBERS)
@@ -123,7 +123,7 @@ def header(
 
 
 def values(path: Path, file: IO[bytes], head: Header, sha256: str | None = None) -> npt.NDArray[Any]:
-    """The values of an open .npy file; with `sha256`, of the file of that hash alone."""
+    """The values of an open .npy file, whose hash must equal `sha256` if given."""
     size = os.fstat(file.fileno()).st_size
     check_fits(path, size, "an array", "split it")
     content, digest, at = np.empty(size, np.uint8), hashlib.sha256(), 0
@@ -142,7 +142,7 @@ def values(path: Path, file: IO[bytes], head: Header, sha256: str | None = None)
 
 
 def possible(declared: tuple[int, ...]) -> bool:
-    """Whether memory could hold an array of the shape; one without values may not have axes that are endless."""
+    """Whether memory could hold an array of this shape; the axes of an empty one are bounded too."""
     cells = math.prod(max(1, int(n)) for n in declared)
     return all(n >= 0 for n in declared) and cells < 2**48 and (cells <= EMPTY or 0 not in declared)
 

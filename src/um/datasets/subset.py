@@ -1,6 +1,6 @@
 """The videos of one subset in memory: their features packed into one tensor.
 
-Apart from `um.datasets.folder`, so that planning the workflow does not load PyTorch.
+Separate from `um.datasets.folder`, so that planning the workflow does not load PyTorch.
 """
 
 import hashlib
@@ -29,28 +29,28 @@ class Subset:
         packed_NF: features of all snippets, one video after the other, in single or half precision.
         offset_V: first row of each video.
         length_V: snippets of each video, at least 1.
-        missing: annotated videos without features, sorted by id.
-        misses: whether these count, as videos in which nothing was found.
+        featureless: annotated videos without features, sorted by id.
+        misses: whether these count as videos in which nothing was found.
     """
 
     videos: list[Video]
     packed_NF: Tensor
     offset_V: Tensor
     length_V: Tensor
-    missing: tuple[Video, ...] = ()
+    featureless: tuple[Video, ...] = ()
     misses: bool = False
 
     @property
     def population(self) -> list[Video]:
-        """The videos that an evaluation is about, sorted by id."""
+        """The videos that an evaluation counts, sorted by id."""
         return sorted([*self.videos, *self._counted], key=lambda video: video.id)
 
     @property
     def _counted(self) -> tuple[Video, ...]:
-        return self.missing if self.misses else ()
+        return self.featureless if self.misses else ()
 
     def to(self, device: torch.device) -> "Subset":
-        """The same with the features on a device; the indices stay on the CPU, where sampling happens."""
+        """A copy with the features on a device; the indices stay on the CPU, where sampling happens."""
         return replace(self, packed_NF=self.packed_NF.to(device))
 
     def where(self, keep_V: Tensor) -> "Subset":
@@ -60,7 +60,7 @@ class Subset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of ids, labels and features: equal for equal data wherever it lies."""
+        """sha256 of ids, labels and features: equal for equal data in any layout."""
         digest = hashlib.sha256(repr([(video.id, video.labels) for video in [*self.videos, *self._counted]]).encode())
         digest.update(self.length_V.numpy().data)
         digest.update(self.packed_NF.cpu().numpy().data)
@@ -78,7 +78,7 @@ class Subset:
         return self.packed_NF[first : first + int(self.length_V[position])].float()
 
     def labels(self, classes: Sequence[str]) -> Tensor:
-        """Multi-hot video-level labels (V, C); labels that are not among the classes are left out."""
+        """Multi-hot video-level labels (V, C), without labels outside the classes."""
         rows = [[float(name in video.labels) for name in classes] for video in self.videos]
         return torch.tensor(rows, dtype=torch.float32)
 
@@ -92,8 +92,8 @@ def load_subset(folder: Folder, role: str, dtype: torch.dtype = torch.float32) -
         dtype: of the resident features; torch.float16 halves their memory.
 
     Raises:
-        BadInput: as `Folder.check`, and features that are no finite floats, too large for `dtype`, or, with the other
-            subset of the folder if that was read, for this machine's memory.
+        BadInput: as `Folder.check`; features that are not finite floats or exceed the range of `dtype`; more features,
+            with those of the folder's other subset if already read, than this machine's memory holds.
     """
     videos, lengths, width = folder.check(role)
     length_V = torch.tensor(lengths)
@@ -115,9 +115,9 @@ def load_subset(folder: Folder, role: str, dtype: torch.dtype = torch.float32) -
             blank.append(video.id)
     if blank:
         log.warning("%s: nothing but zeros in the features of %s", folder.features, some(blank))
-    missing, misses = folder.without_features(role), (role, folder.missing) == ("test", "miss")
-    if missing:
+    featureless, misses = folder.without_features(role), (role, folder.missing) == ("test", "miss")
+    if featureless:
         become = "count as misses" if misses else "are left out"
-        named = some([video.id for video in missing])
+        named = some([video.id for video in featureless])
         log.warning("%s: no features of %s annotated for %s, which %s", folder.features, named, role, become)
-    return Subset(videos, packed_NF, offset_V, length_V, tuple(missing), misses)
+    return Subset(videos, packed_NF, offset_V, length_V, tuple(featureless), misses)

@@ -1,7 +1,7 @@
 """W-TALC's package: all videos' features in one pickled object array, annotations as pickled arrays beside it.
 
-Videos are told apart by `videoname.npy`; the files' other names for them, and their order elsewhere, do not matter.
-`extracted_fps.npy` is that of other features (UntrimmedNets'): I3D's are 16 frames at 25 fps here too.
+`videoname.npy` names the videos; other names in the files are ignored. `extracted_fps.npy` belongs to other features
+(UntrimmedNets'): I3D snippets are 16 frames at 25 fps here too.
 """
 
 from pathlib import Path
@@ -28,13 +28,12 @@ def _names(folder: Path) -> list[str]:
 
 
 class Package:
-    """The features file, opened when the first array is asked for.
+    """The features file, read on first use.
 
-    An array is let go once it is taken, so that features that are packed elsewhere are not held twice; the file is
-    read again when it is asked for again.
+    Taking an array releases it, so that memory does not hold it twice; taking it again reads the file again.
 
     Raises:
-        BadInput: no annotations beside the file, or an array more or less than they name.
+        BadInput: no annotations beside the file, or another number of arrays than they name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,7 +56,7 @@ class Package:
         return self._forms[position]
 
     def take(self, position: int) -> NDArray[Any]:
-        """An array, which is let go here."""
+        """An array, which is then released here."""
         if not self._arrays or self._arrays[position] is None:
             self._open()
         array: NDArray[Any] = self._arrays[position]
@@ -68,9 +67,9 @@ class Package:
 def database(folder: Path) -> dict[str, Any]:
     """The annotations in ActivityNet's form, `{"database": …}`.
 
-    Segments take their labels from `labels`, which has one per segment. A video whose segments have none (THUMOS14's
-    video_test_0000270 has none in `labels_all` either) has no instance. THUMOS14's package also has the official
-    Ambiguous_test.txt; what it names beyond the package's videos does not matter.
+    `labels` has one label per segment. A video without labels has no instance (THUMOS14's video_test_0000270, which has
+    none in `labels_all` either). THUMOS14's package includes the official Ambiguous_test.txt; other videos that it
+    names are ignored.
 
     Raises:
         BadInput: arrays of different lengths, an id twice, or labels that do not fit their segments or `classlist`.
@@ -100,7 +99,7 @@ def database(folder: Path) -> dict[str, Any]:
             unknown.append(name)
         annotated = [{"label": label, "segment": segment} for label, segment in zip(labels, segments, strict=False)]
         entries[name] = {"subset": subset, "annotations": annotated}
-        if duration > 0:  # one that is too short for its segments (it may be rounded) ends with the last of them
+        if duration > 0:  # a rounded one may be shorter than the segments
             entries[name]["duration"] = max([duration, *(segment[1] for segment in segments)])
         if doubtful := ambiguous.get(video_id(name)):
             entries[name]["ambiguous"] = doubtful

@@ -10,22 +10,22 @@ from um.evaluation.matching import Floats, Ints, Ranking
 def average_precision(ranking: Ranking, weight_BV: Ints, *, interpolated: bool) -> Floats:
     """AP of one class at every threshold, with every video repeated as often as its weight says.
 
-    The copies of a prediction rank one behind the other. Interpolated, as PASCAL VOC 2011 and ANETdetection do:
-    precision is made never to rise with recall, and summed where recall steps up. Else, as TH14evalDet does: the
-    precisions at all hits are summed. Either sum is divided by the number of instances.
+    The copies of a prediction have consecutive ranks. Interpolated (PASCAL VOC 2011, ANETdetection): precision is made
+    non-increasing in recall and summed where recall steps up. Otherwise (TH14evalDet): the precisions at all hits are
+    summed. Either sum is divided by the number of instances.
 
     Args:
         ranking: of the class: R predictions at H thresholds.
-        weight_BV: how often each of V videos occurs in each of B resamples; ones are the data as they are. What is
-            predicted for other videos counts once in each.
-        interpolated: which of the two.
+        weight_BV: how often each of V videos occurs in each of B resamples; ones give the original data. Predictions
+            for other videos count once in each.
+        interpolated: which of the two definitions.
 
     Returns:
         AP (B, H) in [0, 1]; NaN for a resample without any instance of the class.
     """
     instances_B = weight_BV @ ranking.instances_V
     weight_VB = np.vstack([weight_BV.T, np.ones((1, len(weight_BV)), weight_BV.dtype)])  # the last row: other videos
-    rank_K = np.flatnonzero(ranking.hit_HR.any(axis=0))  # precision matters at these ranks alone
+    rank_K = np.flatnonzero(ranking.hit_HR.any(axis=0))  # only these ranks change the result
     counted_KB = _counted(ranking, rank_K, weight_VB)
     ap_BH = np.full((len(weight_BV), len(ranking.hit_HR)), np.nan)
     some_B = instances_B > 0
@@ -46,8 +46,8 @@ def average_precision(ranking: Ranking, weight_BV: Ints, *, interpolated: bool) 
 
 
 def _counted(ranking: Ranking, rank_K: Ints, weight_VB: Ints) -> Ints:
-    """Weight of the predictions up to each of K ranks that count whether they hit or not: (K, B)."""
-    before_R = np.searchsorted(rank_K, np.arange(len(ranking.video_R)))  # the first of the K ranks at or behind
+    """Weight of the predictions up to each of K ranks that are never ignored: (K, B)."""
+    before_R = np.searchsorted(rank_K, np.arange(len(ranking.video_R)))  # the first of the K ranks at or after each
     counts_R = (before_R < len(rank_K)) & ~ranking.ignored_R
     places = before_R[counts_R], ranking.video_R[counts_R]
     table_KV = csr_array((np.ones(counts_R.sum(), np.int64), places), shape=(len(rank_K), len(weight_VB)))

@@ -1,4 +1,4 @@
-"""Whether predictions can meet the annotations they are scored against: by their videos, labels and times."""
+"""Whether predictions match their annotations in videos, labels and times, before they are scored."""
 
 import logging
 import re
@@ -36,20 +36,19 @@ def policy(name: str) -> Unlisted:
 def fitted(
     path: Path, submitted: Submission, truth: Annotations, videos: Sequence[Video], unlisted: Unlisted = "count"
 ) -> pd.DataFrame:
-    """The predictions to be scored; what cannot count as meant is told with counts and the nearest known name.
+    """The predictions to score; those that cannot match are reported with counts and the nearest known name.
 
-    Predictions for other videos than the evaluated ones are false positives in ANETdetection and in the THUMOS'14 kit,
-    so they are here.
+    Predictions for videos that are not evaluated are false positives, as in ANETdetection and the THUMOS'14 kit.
 
     Args:
         path: of the submission.
         submitted: its content.
         truth: all annotations.
-        videos: those of them that are evaluated.
-        unlisted: whether predictions for other videos count, or are left out.
+        videos: the evaluated ones.
+        unlisted: whether predictions for other videos count or are left out.
 
     Raises:
-        BadInput: no video, no label or no time in common with those that are evaluated.
+        BadInput: no video, label or time in common with the evaluated videos.
     """
     rows = submitted.predictions
     ids = {video.id for video in videos}
@@ -66,7 +65,7 @@ def fitted(
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """` (perhaps 'CricketShot')`: the known name that differs in case, blanks, signs and suffix only, or most alike."""
+    """` (perhaps 'CricketShot')`: the known name that differs only in case, signs or suffix, or the most similar."""
     names = list(known)
     alike = {_bare(other): other for other in names}
     found = [alike[_bare(name)]] if _bare(name) in alike else get_close_matches(name[:250], names, 1)
@@ -112,7 +111,7 @@ def _check_labels(path: Path, predicted: "pd.Series[str]", truth: Annotations, v
 
 
 def _check_times(path: Path, rows: pd.DataFrame, truth: Annotations, videos: Sequence[Video]) -> None:
-    """Against durations; where these are unknown, against the last instance, which may lie far before the end."""
+    """Compare with durations or, if unknown, with the last instance, which may end long before the video."""
     length = {video.id: max(video.duration or 0.0, video.last) for video in videos}
     stated = all(video.duration is not None for video in videos)
     length_R = rows["video"].map(length)
@@ -140,14 +139,14 @@ def _check_times(path: Path, rows: pd.DataFrame, truth: Annotations, videos: Seq
 
 
 def _ends(rows: pd.DataFrame, videos: Sequence[Video]) -> tuple[list[float], list[float]]:
-    """Of every instance of the predicted videos, and of the last prediction for its video."""
+    """The end of every instance of the predicted videos, and of the last prediction for its video."""
     last = {str(name): float(end) for name, end in rows.groupby("video")["end"].max().items()}
     pairs = [(i.end, last[video.id]) for video in videos if video.id in last for i in video.instances]
     return [end for end, _ in pairs], [end for _, end in pairs]
 
 
 def _apart(rows: pd.DataFrame, videos: Sequence[Video]) -> bool:
-    """Whether no prediction of any label meets an instance of its video, of `FEW` instances or more."""
+    """Whether no prediction of any label overlaps an instance of its video, given `FEW` instances or more."""
     groups = {str(name): group for name, group in rows.groupby("video")}
     pairs = [(groups[video.id], i) for video in videos if video.id in groups for i in video.instances]
     met = (((rows["start"] <= i.end) & (rows["end"] >= i.start)).any() for rows, i in pairs)

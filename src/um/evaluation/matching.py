@@ -1,12 +1,12 @@
 """Which predictions find an instance, under two protocols; resampling videos does not change it.
 
-Both are greedy over pairs of a prediction and an instance of one video and class: a pair whose two sides are free is a
-hit, and takes both. They differ in the order of the pairs, in what counts as overlap and in what is ignored.
+Both are greedy over pairs of a prediction and an instance of one video and class: a pair is a hit, and takes both, if
+both are free. They differ in the order of the pairs, the overlap they ask for and the predictions they ignore.
 
-- `activitynet` (ANETdetection): predictions choose, best score first, each the instance it overlaps most. A hit needs
-  IoU >= threshold.
-- `thumos14` (TH14eventdetpr): instances choose, in the order of the annotations, each the prediction that overlaps it
-  most. A hit needs IoU > threshold. What is no hit and touches an ambiguous segment of its video is ignored.
+- `activitynet` (ANETdetection): each prediction, best score first, chooses the instance that it overlaps most. A hit
+  needs IoU >= threshold.
+- `thumos14` (TH14eventdetpr): each instance, in the order of the annotations, chooses the prediction that overlaps it
+  most. A hit needs IoU > threshold. A prediction that misses but touches an ambiguous segment is ignored.
 """
 
 from typing import NamedTuple
@@ -19,16 +19,16 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-BLOCK = 1 << 16  # predictions paired at a time, which bounds memory
+BLOCK = 1 << 16  # predictions paired at a time, to bound memory
 
 
 class Ranking(NamedTuple):
     """The predictions of one class, best first: R of them, in V videos, at H thresholds.
 
     Attributes:
-        video_R: index of each one's video; V of a video that is not among them, where there is nothing to find.
-        hit_HR: it finds an instance.
-        ignored_R: where it is no hit, it does not count as wrong either.
+        video_R: index of each prediction's video; V for a video that is not evaluated.
+        hit_HR: whether it finds an instance.
+        ignored_R: whether a miss is ignored instead of counted as wrong.
         instances_V: instances of the class in each video.
     """
 
@@ -56,62 +56,79 @@ def match(
 ) -> dict[str, Ranking]:
     """Match the predictions of every class of the ground truth at every threshold.
 
-    Equal scores keep the order of the rows under `activitynet`; under `thumos14` they are in the order of their videos'
-    names first, as in the kit. Predictions for other videos are wrong, as in both evaluators; those for other classes
-    are left out.
+    Equal scores keep the order of the rows under `activitynet`, and are sorted by video name first under `thumos14`, as
+    in the kit. Predictions for other videos are wrong, as in both evaluators; those for other classes are left out.
 
     Args:
         videos: ids of the V videos.
         truth: columns video, label, start, end (seconds).
-        predictions: the same and score.
+        predictions: the same columns and score.
         tiou_H: thresholds.
         ambiguous: columns video, start, end; given, the protocol is `thumos14`, else `activitynet`.
 
     Returns:
         class → its ranking, classes sorted.
     """
-    labels = sorted(map(str, truth["label"].unique()))
-    video_G, label_G = _codes(truth["video"], videos), _codes(truth["label"], labels)
-    segment_G2 = truth[["start", "end"]].to_numpy(np.float64)
-
-    video_R, label_R = _codes(predictions["video"], videos), _codes(predictions["label"], labels)
-    video_R[video_R < 0] = len(videos)
-    score_R = predictions["score"].to_numpy(np.float64)
-    known = np.flatnonzero(label_R >= 0)
-    keys = [-score_R[known], label_R[known]]
+    labels, kit = sorted(map(str, truth["label"].unique())), ambiguous is not None
+    instances = _segments(truth, videos, labels)
+    ranked = _ranked(predictions, videos, labels, kit=kit)
+    hit_HR = _hits(ranked, instances, len(videos), tiou_H, kit=kit)
+    ignored_R = np.zeros(len(ranked.video_N), dtype=bool)
     if ambiguous is not None:
-        keys.insert(0, pd.factorize(predictions["video"].iloc[known], sort=True)[0])
-    order = known[np.lexsort(keys)]
-    video_R, label_R = video_R[order], label_R[order]
-    segment_R2 = predictions[["start", "end"]].to_numpy(np.float64)[order]
-
-    group_R, group_G = (label * (len(videos) + 1) + video for label, video in ((label_R, video_R), (label_G, video_G)))
-    pair_P2, overlap_P = _pairs(group_R, segment_R2, group_G, segment_G2, tiou_H.min(), kit=ambiguous is not None)
-    hit_HR = np.zeros((len(tiou_H), len(order)), dtype=bool)
-    for h, threshold in enumerate(tiou_H):
-        reached_P = overlap_P >= threshold if ambiguous is None else overlap_P > threshold
-        hit_HR[h, _greedy(pair_P2[reached_P], len(order), len(truth))] = True
-
-    ignored_R = np.zeros(len(order), dtype=bool)
-    if ambiguous is not None:
-        doubtful_A2 = ambiguous[["start", "end"]].to_numpy(np.float64)
-        touching_P2, _ = _pairs(video_R, segment_R2, _codes(ambiguous["video"], videos), doubtful_A2, 0.0, kit=True)
+        excused_N2 = ambiguous[["start", "end"]].to_numpy(np.float64)
+        where_N = _codes(ambiguous["video"], videos)
+        touching_P2, _ = _pairs(ranked.video_N, ranked.segment_N2, where_N, excused_N2, 0.0, kit=True)
         ignored_R[touching_P2[:, 0]] = True
-
-    bounds = np.searchsorted(label_R, np.arange(len(labels) + 1))
+    bounds = np.searchsorted(ranked.label_N, np.arange(len(labels) + 1))
     return {
         label: Ranking(
-            video_R[low:high],
-            hit_HR[:, low:high],
-            ignored_R[low:high],
-            np.bincount(video_G[label_G == code], minlength=len(videos)),
+            video_R=ranked.video_N[low:high],
+            hit_HR=hit_HR[:, low:high],
+            ignored_R=ignored_R[low:high],
+            instances_V=np.bincount(instances.video_N[instances.label_N == code], minlength=len(videos)),
         )
         for code, (label, low, high) in enumerate(zip(labels, bounds[:-1], bounds[1:], strict=True))
     }
 
 
+class _Segments(NamedTuple):
+    """N segments: the positions of their videos and labels, their starts and ends."""
+
+    video_N: Ints
+    label_N: Ints
+    segment_N2: Floats
+
+
+def _segments(rows: pd.DataFrame, videos: list[str], labels: list[str]) -> _Segments:
+    segment_N2 = rows[["start", "end"]].to_numpy(np.float64)
+    return _Segments(_codes(rows["video"], videos), _codes(rows["label"], labels), segment_N2)
+
+
+def _ranked(predictions: pd.DataFrame, videos: list[str], labels: list[str], *, kit: bool) -> _Segments:
+    """The predictions of known classes, class by class, best first; other videos have the position V."""
+    found = _segments(predictions, videos, labels)
+    known_R = np.flatnonzero(found.label_N >= 0)
+    keys = [-predictions["score"].to_numpy(np.float64)[known_R], found.label_N[known_R]]
+    if kit:
+        keys.insert(0, pd.factorize(predictions["video"].iloc[known_R], sort=True)[0])
+    order_R = known_R[np.lexsort(keys)]
+    video_R = np.where(found.video_N < 0, len(videos), found.video_N)[order_R]
+    return _Segments(video_R, found.label_N[order_R], found.segment_N2[order_R])
+
+
+def _hits(ranked: _Segments, instances: _Segments, num_videos: int, tiou_H: Floats, *, kit: bool) -> Bools:
+    """Which of R ranked predictions find an instance at each of H thresholds: (H, R)."""
+    group_R, group_G = (rows.label_N * (num_videos + 1) + rows.video_N for rows in (ranked, instances))
+    pair_P2, overlap_P = _pairs(group_R, ranked.segment_N2, group_G, instances.segment_N2, tiou_H.min(), kit=kit)
+    hit_HR = np.zeros((len(tiou_H), len(group_R)), dtype=bool)
+    for h, threshold in enumerate(tiou_H):
+        reached_P = overlap_P > threshold if kit else overlap_P >= threshold
+        hit_HR[h, _greedy(pair_P2[reached_P], len(group_R), len(group_G))] = True
+    return hit_HR
+
+
 def _codes(names: "pd.Series[str]", known: list[str]) -> Ints:
-    """Position of every name among the known ones; -1 of others."""
+    """Position of every name among the known ones; -1 if unknown."""
     return np.asarray(pd.Index(known, dtype=object).get_indexer(pd.Index(names, dtype=object)), dtype=np.int64)
 
 
@@ -122,7 +139,7 @@ def _shared(some_P2: Floats, others_P2: Floats) -> Floats:
 
 
 def _hull_tiou(some_P2: Floats, others_P2: Floats) -> Floats:
-    """The kit's IoU: the same quotient where segments overlap, but rounded as the kit's."""
+    """The kit's IoU: the same quotient for overlapping segments, with the kit's rounding."""
     shared_P = _shared(some_P2, others_P2)
     hull_P = np.maximum(some_P2[:, 1], others_P2[:, 1]) - np.minimum(some_P2[:, 0], others_P2[:, 0])
     overlap_P: Floats = np.divide(shared_P, hull_P, out=np.zeros_like(shared_P), where=shared_P > 0)
@@ -152,10 +169,10 @@ def _pairs(
 
 
 def _greedy(pair_P2: NDArray[np.int64], ranks: int, instances: int) -> Ints:
-    """The ranks of the pairs taken, when each pair in turn is taken if both of its sides are free.
+    """The ranks of the pairs taken, if each pair in turn is taken when both of its sides are free.
 
-    A pair that is the first of both its sides is taken whatever the others do; so all such are, at once, and then those
-    of what they leave free.
+    A pair that comes first for both of its sides is certain to be taken. Each round takes all such pairs at once and
+    drops the pairs that they block.
     """
     taken = [np.empty(0, np.int64)]
     rank_P, instance_P = pair_P2.T

@@ -1,4 +1,4 @@
-"""What `metrics.json` holds: average precision under a protocol, with its population."""
+"""The content of `metrics.json`: average precision under a protocol, with its population."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class Matched:
         settings: protocol and H thresholds.
         rankings: class of the ground truth → its ranked predictions.
         num_predictions: for these videos, of any class.
-        num_unlisted: for other videos: false positives where their class is one of the ground truth's.
-        num_ambiguous: segments that excuse predictions.
+        num_unlisted: for other videos: false positives if their class occurs in the ground truth.
+        num_ambiguous: ambiguous segments, which excuse the predictions that touch them.
     """
 
     videos: Sequence[Video]
@@ -38,7 +38,7 @@ class Matched:
     num_ambiguous: int
 
     def ap(self, weight_BV: Ints) -> dict[str, Floats]:
-        """AP (B, H) of every class when the videos are repeated by weight, NaN where the class does not occur."""
+        """AP (B, H) of every class with the videos repeated by weight; NaN if the class does not occur."""
         interpolated = self.settings.protocol == "activitynet"
         return {
             label: average_precision(ranking, weight_BV, interpolated=interpolated)
@@ -47,15 +47,15 @@ class Matched:
 
     @property
     def num_instances(self) -> int:
-        """Instances that are to be found."""
+        """Instances to find."""
         return sum(int(ranking.instances_V.sum()) for ranking in self.rankings.values())
 
 
 def match_predictions(videos: Sequence[Video], predictions: pd.DataFrame, settings: Evaluate) -> Matched:
     """Match predictions with the annotated videos of one subset.
 
-    Under `thumos14` the videos' ambiguous segments, and instances whose label is Ambiguous, are what the protocol
-    ignores. Under `activitynet`, ambiguous segments do not matter, and Ambiguous is a label as any other.
+    `thumos14` ignores the videos' ambiguous segments and the instances labelled Ambiguous. `activitynet` does not use
+    ambiguous segments and treats Ambiguous as any other label.
 
     Args:
         videos: ground truth; predictions for other videos are wrong, as in both evaluators.
@@ -112,10 +112,10 @@ def metrics_of(matched: Matched) -> dict[str, Any]:
     }
 
 
-def missing(videos: Sequence[Video], policy: str) -> dict[str, Any]:
-    """What the metrics file says of annotated videos that nothing could be predicted for.
+def featureless(videos: Sequence[Video], policy: str) -> dict[str, Any]:
+    """What the metrics file says of annotated videos without features or without predictions.
 
-    Under the policy `drop` they are not among `num_videos`; otherwise they are, as videos without a prediction.
+    `num_videos` includes them, as videos without a prediction, except under the policy `drop`.
     """
     return {
         "num_missing": len(videos),
@@ -125,13 +125,13 @@ def missing(videos: Sequence[Video], policy: str) -> dict[str, Any]:
 
 
 def name_of(threshold: float) -> str:
-    """`0.10`, or all digits of a threshold that needs more."""
+    """A threshold in two decimals, `0.10`, or more if it needs them."""
     text = f"{threshold:.2f}"
     return text if float(text) == threshold else str(threshold)
 
 
 def accuracy(videos: Sequence[Video], labels: dict[str, list[str]]) -> float:
-    """Share of videos whose predicted label set is exactly the annotated one; one without prediction has none."""
+    """Share of videos whose predicted set of labels, perhaps empty, is exactly the annotated one."""
     return float(np.mean([sorted(labels.get(video.id, [])) == video.labels for video in videos]))
 
 

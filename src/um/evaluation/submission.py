@@ -15,6 +15,11 @@ from um.forms import Form, no_cycles, read_json
 
 COLUMNS = ["video", "label", "score", "start", "end"]
 BEGINNING = '{\n "version": "um '  # of the files that we write
+SELECTIONS = {  # how a model was chosen → folder in results/<run>/seed<k>, file in models/<run>/seed<k>
+    "last": ("", "last.safetensors"),
+    "selected": ("selected", "selected.safetensors"),
+    "best_on_test": ("best_on_test", "checkpoints"),
+}
 FORM = '{"results": {id: [{"label", "score", "segment": [start, end]}]}}'
 
 
@@ -31,11 +36,11 @@ class _Items(RootModel[list[_Item]]):
 
 
 class Model(Form):
-    """Which model predictions are of, as `um test` writes it.
+    """The model that made predictions, as `um test` writes it.
 
     Attributes:
         selection: last, selected, best_on_test, or unknown.
-        iteration: that it had been trained for.
+        iteration: that it was trained to.
         seed: of its training.
     """
 
@@ -45,7 +50,7 @@ class Model(Form):
 
 
 class _About(Form):
-    """What `um test` and `um localize` write to the form's place for remarks, where others write what they like."""
+    """What `um test` and `um localize` write to `external_data`; other programs may write anything there."""
 
     model: Model | None = None
     simulated: bool = False
@@ -53,10 +58,10 @@ class _About(Form):
 
 
 class Submission(NamedTuple):
-    """What a file holds: ids of its videos, those without a prediction too, and rows of `COLUMNS`.
+    """The content of a file: ids of its videos, with or without predictions, and rows of `COLUMNS`.
 
-    Where it is ours it also says which model it is of (`selection`, and `iteration` and `seed` where they are known),
-    whether features were simulated, and the labels of every video whose score reached the class threshold.
+    Our own files also name the model (`selection`, and `iteration` and `seed` if known), whether features were
+    simulated, and every video's labels whose scores reached the class threshold.
     """
 
     videos: list[str]
@@ -75,7 +80,7 @@ def submission(
 ) -> dict[str, Any]:
     """ActivityNet's submission form; a video without a segment has an empty list.
 
-    What `Submission` says of model, features and labels is in the form's place for remarks, `external_data`.
+    Model, simulated features and labels, as in `Submission`, go to the form's `external_data`.
     """
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in videos}
     for video, label, score, start, end in predictions[COLUMNS].itertuples(index=False, name=None):
@@ -89,7 +94,7 @@ def read_submission(path: Path) -> Submission:
     """Read a submission; ids are normalised, numbers may be texts.
 
     Raises:
-        BadInput: not that form, an id that is a path or there twice, a label that is no text, a score or a time that is
+        BadInput: not that form, an id that is a path or repeated, a label that is not a text, a score or a time that is
             not a finite number, a segment that ends before it starts.
     """
     content = read_json(path)
@@ -117,7 +122,7 @@ def read_submission(path: Path) -> Submission:
 
 
 def _columns(entries: Any) -> Sequence[Any] | None:
-    """Labels, scores, starts and ends of one video; None if any is not exactly what it should be."""
+    """Labels, scores, starts and ends of one video; None if any has another type than ours."""
     try:
         segments = [entry["segment"] for entry in entries]
         label, score = [entry["label"] for entry in entries], [entry["score"] for entry in entries]
@@ -129,7 +134,7 @@ def _columns(entries: Any) -> Sequence[Any] | None:
 
 
 def _slowly(path: Path, name: str, entries: Any) -> Sequence[Any]:
-    """The same in any form that is allowed, or the error that names what is not."""
+    """The same in any accepted form, or an error that names the wrong value."""
     try:
         items = _Items.model_validate(entries).root
     except ValidationError as error:

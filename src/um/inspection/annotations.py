@@ -1,8 +1,7 @@
-"""What is wrong with a file of annotations, all of it and not only the first: `um data check`.
+"""All flaws of a file of annotations, not only the first: `um data check`.
 
-The files are read by `um.datasets.annotations`, whose flaws are errors here: what every other verb refuses. Errors too
-are labels that training cannot learn, and those that it would take for different classes by case or blanks. Notes are
-what public files are known for.
+Errors are the flaws for which `um.datasets.annotations` refuses a file in every other verb, labels that training cannot
+learn, and labels that differ only in case or blanks. Notes are flaws that public files are known to have.
 """
 
 from collections import Counter
@@ -11,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from um.datasets import layouts, wtalc
 from um.datasets.annotations import (
     AMBIGUOUS,
     SLACK,
@@ -26,7 +26,6 @@ from um.datasets.annotations import (
     text_files,
 )
 from um.errors import BadInput, plain, some
-from um.forms import read_json
 
 DATA = Path("data")
 THUMOS14 = frozenset((
@@ -38,7 +37,7 @@ THUMOS14 = frozenset((
 
 
 class Finding(NamedTuple):
-    """What is wrong, and the videos (or labels) it is wrong with, one by occurrence."""
+    """A flaw, and the videos (or labels) that have it, once per occurrence."""
 
     error: bool
     what: str
@@ -60,7 +59,7 @@ def report(given: str | Path, echo: Callable[[str], None]) -> bool:
         echo: gets every line.
 
     Raises:
-        BadInput: nothing of that kind is there, or the file cannot be read at all.
+        BadInput: no annotations there, or an unreadable file.
     """
     path = find(given)
     listed, classes = read(path)
@@ -80,14 +79,14 @@ def report(given: str | Path, echo: Callable[[str], None]) -> bool:
 
 
 def find(given: str | Path) -> Path:
-    """The file, or the folder of text files, that is meant by a path or a dataset's name."""
+    """The file, or the folder of text files, of a path or a dataset's name."""
     path = Path(given) if Path(given).exists() else DATA / given
     if not path.is_dir():
         if path.exists():
             return path
-        hint = "um download --dataset NAME --what annotations brings those of a dataset"
+        hint = "um download --dataset NAME --what annotations fetches those of a dataset"
         raise BadInput(given, "no such file or dataset", "annotations", hint)
-    files = [path / name for name in ("annotations.json", "gt.json") if (path / name).is_file()]
+    files = layouts.annotation_files(path)
     if not files and not text_files(path):
         hint = "name the JSON file, or the folder of THUMOS'14's per-class files"
         raise BadInput(path, "neither annotations.json nor <class>_<subset>.txt", "annotations", hint)
@@ -95,14 +94,14 @@ def find(given: str | Path) -> Path:
 
 
 def read(path: Path) -> tuple[list[Entry], frozenset[str]]:
-    """The videos in the file's order, and the classes that it, or THUMOS'14, knows; none where it says nothing.
+    """The videos in the file's order, and the classes that the file or THUMOS'14 defines; none if neither does.
 
     Raises:
-        BadInput: no JSON with a `database` of videos.
+        BadInput: not a JSON file with a `database` of videos.
     """
-    if path.is_dir():
+    if path.is_dir() and not path.name.endswith(wtalc.ANNOTATIONS):
         return entries(path), THUMOS14
-    content = read_json(path)
+    content = layouts.annotation_content(path)
     listed = entries_of(path, content)
     taxonomy = content.get("taxonomy")
     nodes = [node for node in taxonomy if isinstance(node, dict)] if isinstance(taxonomy, list) else []
@@ -113,7 +112,7 @@ def read(path: Path) -> tuple[list[Entry], frozenset[str]]:
 
 
 def examine(listed: list[Entry], classes: Iterable[str] = ()) -> list[Finding]:
-    """Everything that is wrong with them; without `classes`, those of the training videos are known."""
+    """All flaws; without `classes`, the known classes are those of the training videos."""
     flaws = [(flaw.kind, entry.name) for entry in listed for flaw in entry.flaws]
     videos = [entry.video for entry in listed if entry.video]
     train = "train" if any(SUBSETS[video.subset] == "train" for video in videos) else "val"

@@ -1,4 +1,4 @@
-"""What a folder of features is, read in full: `um features inspect`."""
+"""A description of a folder of features, read in full: `um features inspect`."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -20,17 +20,17 @@ from um.progress import progress
 
 @dataclass
 class Findings:
-    """What was read of the arrays.
+    """What the arrays hold.
 
     Attributes:
         lengths: stream → video id → snippets.
-        widths: stream → columns, with how many videos have them.
-        dtypes: the same of number types.
+        widths: stream → columns → number of videos.
+        dtypes: the same for number types.
         nan: video ids with NaN; `infinite` with infinite values.
-        blank: video ids with an array of zeros alone.
-        twice: video ids that have a stream more than once.
+        blank: video ids with an array of zeros.
+        twice: video ids with a repeated stream.
         content: sha256 → video ids.
-        problems: video ids, with what is wrong with an array.
+        problems: video ids, each with the error of an array.
     """
 
     lengths: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
@@ -45,13 +45,13 @@ class Findings:
 
 
 def inspect(root: Path, missing: str = "error", show: Callable[[str], None] = print, clock: Spec | None = None) -> None:
-    """Describe a folder of features, with annotations or without.
+    """Describe a folder of features, with or without annotations.
 
     Args:
         root: the folder.
-        missing: what annotated videos without features are, as for `Folder`.
+        missing: how annotated videos without features count, as for `Folder`.
         show: gets every line of the description.
-        clock: of the features, where options give it.
+        clock: of the features, if given by options.
 
     Raises:
         BadInput: the first reason why `um train` would refuse it; without annotations, the first bad array.
@@ -147,7 +147,7 @@ def _streams(found: Findings, show: Callable[[str], None]) -> None:
 
 
 def _subsets(found: Findings, videos: dict[str, list[Video]], show: Callable[[str], None]) -> None:
-    """How many of the videos that count have all streams, which have not, and which classes cannot be learnt."""
+    """How many videos have all streams, which do not, and which classes nothing can learn."""
     there = {
         role: [video for video in chosen if all(video.id in lengths for lengths in found.lengths.values())]
         for role, chosen in videos.items()
@@ -164,7 +164,7 @@ def _subsets(found: Findings, videos: dict[str, list[Video]], show: Callable[[st
 def _role(layout: Layout, described: Annotations, role: str) -> list[Video]:
     try:
         return listed(layout.root, described, role)
-    except BadInput:  # it is said at the end
+    except BadInput:  # reported at the end
         return []
 
 

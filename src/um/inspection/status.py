@@ -1,62 +1,62 @@
-"""What there is of a dataset, of what its table lists: `um data status`."""
+"""Which parts of a dataset are present, of those that its table lists: `um data status`."""
 
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from um.dataset import DATASETS, INDEX, Videos
 from um.dataset import index as read_index
 from um.datasets import annotations as form
-from um.datasets import layouts, wtalc
+from um.datasets import layouts
 from um.datasets.annotations import SUBSETS, VIDEO_SUFFIXES, Annotations, Video
 from um.datasets.folder import listed
 from um.download import missing
 from um.download.sources import KINDS, Alternative, File, Lock, Split, Table
 from um.errors import BadInput, some
-from um.forms import read_json
 
 Echo = Callable[[str], None]
 ROLES = ("train", "test")
 
 
 class Counts(NamedTuple):
-    """How many videos there are to train and to test on."""
+    """Numbers of videos to train and to test on."""
 
     train: int
     test: int
 
 
 def status(dataset: str | None, folder: Path, table: Table | None, lock: Lock | None, echo: Echo) -> None:
-    """Describe a folder of data: annotations, videos, features, and what its dataset's table knows of them.
+    """Describe a folder of data: annotations, videos, features, and the sources in the dataset's table.
 
     Args:
         dataset: its name, for `datasets/<name>/missing.tsv`.
         folder: `data/<dataset>`, or any folder in a public layout.
-        table: the dataset's sources.yaml, if it has one: populations are compared with those of its `splits`.
+        table: the dataset's sources.yaml, if any; numbers of videos are compared with its `splits`.
         lock: the dataset's sources.lock.json.
         echo: gets every line.
 
     Raises:
-        BadInput: no such folder, or a file in it that cannot be read.
+        BadInput: no such folder, or an unreadable file in it.
     """
     if not folder.is_dir() and table is None:
         expected = "a folder of data"
-        raise BadInput(folder, "no such folder", expected, "um download makes one; UM_MIRROR takes copies")
+        raise BadInput(folder, "no such folder", expected, "um download makes one")
     splits = table.splits if table else []
     layout = _layout(folder)
-    described = _annotations(layout.annotations if layout else _annotation_file(folder), folder, splits, echo)
+    annotated = layout.annotations if layout else next(iter(layouts.annotation_files(folder)), None)
+    described = _annotations(annotated, folder, splits, echo)
     _videos(folder, described, splits, echo)
     _features(layout, described, splits, echo)
     if dataset is not None:
-        _missing(DATASETS / dataset / "missing.tsv", echo)
+        _unavailable(DATASETS / dataset / "missing.tsv", echo)
     if table is not None:
         _sources(table, lock, echo)
 
 
 def matching(counts: Counts, splits: Iterable[Split]) -> str:
-    """The named population that has these counts, or that none has and which is nearest."""
+    """The named split with these counts, or the nearest one."""
     known = list(splits)
     if named := [split.name for split in known if (split.train, split.test) == counts]:
         return f": {' and '.join(named)}"
@@ -69,23 +69,16 @@ def matching(counts: Counts, splits: Iterable[Split]) -> str:
 def _layout(folder: Path) -> layouts.Layout | None:
     try:
         return layouts.recognise(folder)
-    except BadInput:  # no features, or two layouts: what else there is counts all the same
+    except BadInput:  # no features, or two layouts; the rest is described all the same
         return None
 
 
-def _annotation_file(folder: Path) -> Path | None:
-    names = ("annotations.json", "gt.json", "annotations_?.?.json")
-    found = [path for name in names for path in sorted(folder.glob(name))]
-    found += [path.parent for path in sorted(folder.glob(f"*{wtalc.ANNOTATIONS}/videoname.npy"))]
-    return found[0] if found else None
-
-
 def _annotations(path: Path | None, folder: Path, splits: list[Split], echo: Echo) -> dict[str, list[Video]]:
-    """Say what is annotated; return the videos of both roles."""
+    """Describe the annotations; return the videos of both roles."""
     if path is None:
         echo("annotations  none")
         return {}
-    content: Any = wtalc.database(path) if path.is_dir() else read_json(path)
+    content = layouts.annotation_content(path)
     annotated = form.parse(path, content)
     instances = sum(len(video.instances) for video in annotated.videos.values())
     classes = {label for video in annotated.videos.values() for label in video.labels}
@@ -153,7 +146,7 @@ def _among(ids: set[str], described: dict[str, list[Video]]) -> Counts:
     return Counts(*(sum(video.id in ids for video in described[role]) for role in ROLES))
 
 
-def _missing(path: Path, echo: Echo) -> None:
+def _unavailable(path: Path, echo: Echo) -> None:
     rows = missing.read(path)
     tried = sum(row.date != "-" for row in rows.values())
     echo(f"missing.tsv  {len(rows):,} videos, {tried:,} of them looked for here")

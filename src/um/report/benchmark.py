@@ -1,4 +1,4 @@
-"""What the tables say: the benchmark, and the paper's ablation, each from the results of runs and from print."""
+"""The benchmark table and the paper's ablation: results of runs beside published scores."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from um.dataset import describe
 from um.datasets import annotations, store
 from um.errors import BadInput
 from um.evaluation.metrics import Matched, accuracy, match_predictions, metrics_of, name_of, whole_video
-from um.evaluation.submission import Model, Submission, read_submission
+from um.evaluation.submission import SELECTIONS, Model, Submission, read_submission
 from um.forms import Form, load, read_json, validate
 from um.params import OURS, Params, run_name, threshold_range
 from um.report import bootstrap, table
@@ -21,28 +21,28 @@ from um.report.table import AVERAGE, INTERVAL, SIMULATED, Figure, Group
 
 LAST, BEST, SELECTED, WHOLE = "Ours (last)", "Ours (best on test)", "Ours (selected)", "Whole video"
 METHODS = (LAST, SELECTED, BEST, WHOLE, PAPER, OFFICIAL, SEED)
-SELECTIONS = {LAST: "last", SELECTED: "selected", BEST: "best_on_test"}
-POPULATION = ("protocol", "subset", "num_videos", "num_instances", "tiou")  # equal in all rows of a dataset
+CHOSEN = {LAST: "last", SELECTED: "selected", BEST: "best_on_test"}
+POPULATION = ("protocol", "subset", "num_videos", "num_instances", "tiou")  # the same in all rows of a dataset
 MISSING = {"error": "left out", "drop": "left out", "miss": "counted as misses"}
 SCORES = "Mean average precision in % at temporal IoU thresholds and its average over them."
 BOOTSTRAP = (
-    f"{INTERVAL}: where the average would lie with other test videos and other seeds; the middle of "
-    f"{bootstrap.RESAMPLES:,} bootstrap resamples, each of as many videos and as many seeds as there are, drawn with "
-    "replacement, and of the mean over the drawn seeds, moved to have their mean at the average."
+    f"{INTERVAL}: the range of the average over other test videos and other seeds. It is the middle of "
+    f"{bootstrap.RESAMPLES:,} bootstrap resamples of the mean over seeds; each draws as many videos and seeds as the "
+    "data have, with replacement. The interval is shifted so that the resamples' mean is the average."
 )
 CAPTION = (
     f"{SCORES} {LAST}: the model after its last iteration. "
-    f"{SELECTED}: the model with the lowest loss on held-out training videos, by their video-level labels, and "
+    f"{SELECTED}: the model with the lowest loss on held-out training videos, given their video-level labels, and "
     "trained without them. "
-    f"{BEST}: the model that scored highest of all looks at the test subset during training; it is chosen on the "
-    "subset it is scored on, so this is not an honest score. "
+    f"{BEST}: the checkpoint with the highest score on the test subset. It is chosen on the videos it is scored on, "
+    "so this is not an honest score. "
     f"{WHOLE}: every video's true classes, each as one segment over its full length. "
-    f"Published rows are as printed by their sources, which used features of their own. {BOOTSTRAP}"
+    f"Published rows are quoted from their sources, which used their own features. {BOOTSTRAP}"
 )
 ABLATION_CAPTION = (
     f"{SCORES} Rows as in the paper's ablation: softmax localises by the CAS alone; fusion weights it with embedding "
-    "magnitudes that no loss shapes; then L_um and L_be join the training. Ours: the models after their last "
-    f"iteration. The paper's rows are of THUMOS14. {BOOTSTRAP}"
+    "magnitudes that no loss shapes; then L_um and L_be are added to the training. Our rows are models after their "
+    f"last iteration. The paper's rows are on THUMOS14. {BOOTSTRAP}"
 )
 
 
@@ -72,7 +72,7 @@ class Metrics(Form):
 
 
 class _Files(Form):
-    """What the table asks of the features' index.json."""
+    """The part of the features' index.json that the table uses."""
 
     hint = "extract the features again: um extract"
 
@@ -91,17 +91,17 @@ def write(results: Path, datasets: Sequence[str], values: Params, out: Path | No
         variant: form of the method.
 
     Raises:
-        BadInput: metrics or predictions are missing, or are not those that params.yaml asks for.
+        BadInput: metrics or predictions are missing, or contradict params.yaml.
     """
     groups = [_benchmark(results, name, values, variant) for name in datasets]
     table.write(out or results, "benchmark", groups, METHODS, CAPTION)
 
 
 def ablation(results: Path, dataset: str, variants: Sequence[str], values: Params, out: Path) -> None:
-    """Write `ablation.{csv,md,html,tex}` to `out`, and print it: a row per variant, and the paper's beside it.
+    """Write `ablation.{csv,md,html,tex}` to `out`, and print it: every variant followed by the paper's row.
 
     Raises:
-        BadInput: a variant that is no row of the paper's table, or results as for `write`.
+        BadInput: a variant that is not in the paper's table, or results as for `write`.
     """
     if unknown := [variant for variant in variants if variant not in ABLATION]:
         raise BadInput(
@@ -127,7 +127,7 @@ def _in_paper(row: Published) -> str:
 def _benchmark(results: Path, dataset: str, values: Params, variant: str) -> Group:
     whole, absent = _whole(dataset, values)
     figures = []
-    for method, selection in SELECTIONS.items():
+    for method, selection in CHOSEN.items():
         if method == SELECTED and not values.of(dataset, variant).train.held_out:
             continue
         runs = [_Run(results, dataset, variant, seed, selection) for seed in values.seeds]
@@ -146,9 +146,9 @@ def _benchmark(results: Path, dataset: str, values: Params, variant: str) -> Gro
 
 
 def _whole(dataset: str, values: Params) -> tuple[Matched, list[str]]:
-    """The detector of whole videos on the test subset, which also is the population of every other row.
+    """The whole-video detector on the test subset, which defines the population of all rows.
 
-    Beside it: ids of annotated test videos that lack features.
+    Also returns the ids of annotated test videos without features.
     """
     settings, data = values.of(dataset).evaluate, Path("data") / dataset
     tested = annotations.load(data / "annotations.json").subset("test")
@@ -184,13 +184,13 @@ def _notes(dataset: str, values: Params, variant: str, whole: Matched, absent: i
         f"Test subset ({population['subset']}): {instances} of {len(population['ap'])} classes; "
         f"protocol {population['protocol']}, tIoU {settings.evaluate.tiou}{missing}.",
         f"Ours: {spread} of n = {len(values.seeds)} training seeds ({', '.join(map(str, values.seeds))}), "
-        f"{settings.train.iterations} iterations, a look at the test subset every {settings.train.eval_every}.",
+        f"{settings.train.iterations} iterations, a checkpoint every {settings.train.eval_every}.",
         _features(_made(dataset)),
     ]
 
 
 def _ours(runs: Sequence["_Run"], whole: Matched, absent: list[str], method: str) -> list[Figure]:
-    """The figures of runs that differ in their seed only."""
+    """The figures of runs that differ only in their seed."""
     metrics = metrics_of(whole)
     population = {key: metrics[key] for key in POPULATION}
     scores = [_metrics(run, population) for run in runs]
@@ -219,7 +219,11 @@ class _Run(NamedTuple):
     selection: str
 
     def file(self, name: str) -> Path:
-        """One of its files, which has to be there."""
+        """One of its files.
+
+        Raises:
+            BadInput: no such file; the hint is the command that writes it.
+        """
         path = self.folder / name
         if not path.is_file():
             raise BadInput(path, "no such file", path.stem, self.command)
@@ -227,20 +231,19 @@ class _Run(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        inner = "" if self.selection == "last" else self.selection
-        return self.results / run_name(self.dataset, self.variant) / f"seed{self.seed}" / inner
+        return self.results / run_name(self.dataset, self.variant) / f"seed{self.seed}" / SELECTIONS[self.selection][0]
 
     @property
     def command(self) -> str:
-        """What makes the files."""
-        model = f"models/{run_name(self.dataset, self.variant)}/seed{self.seed}/{self.selection}.safetensors"
+        """The command that writes the files."""
+        model = f"models/{run_name(self.dataset, self.variant)}/seed{self.seed}/{SELECTIONS[self.selection][1]}"
         chosen = [] if self.variant == OURS else ["--variant", self.variant]
         words = ["um", "test", "--dataset", self.dataset, *chosen, "--model-file", model, "--out", str(self.folder)]
         return shlex.join(words)
 
 
 def _metrics(run: _Run, population: dict[str, Any]) -> dict[str, Any]:
-    """One metrics file, of that model and that evaluation and no other."""
+    """One metrics file, checked to be of this model and this evaluation."""
     path, again = run.file("metrics.json"), f"run again: {run.command}"
     metrics = read_json(path)
     if not isinstance(metrics, dict):
@@ -257,10 +260,10 @@ def _metrics(run: _Run, population: dict[str, Any]) -> dict[str, Any]:
 
 
 def _matched(run: _Run, metrics: dict[str, Any], whole: Matched, absent: list[str]) -> Matched:
-    """The predictions behind a metrics file, matched with the videos that the whole-video row is about.
+    """The predictions behind a metrics file, matched with the videos of the whole-video row.
 
     Raises:
-        BadInput: the predictions do not give the metrics.
+        BadInput: the predictions do not reproduce the metrics.
     """
     path, again = run.file("predictions.json"), f"run again: {run.command}"
     submitted = read_submission(path)
@@ -282,7 +285,7 @@ def _matched(run: _Run, metrics: dict[str, Any], whole: Matched, absent: list[st
 
 
 def _differences(key: str, ours: Any, theirs: Any) -> Iterator[tuple[str, str, str]]:
-    """Where two values differ, numbers by more than rounding: key, and both as text."""
+    """Differences of two values, for numbers beyond rounding: key, and both values as text."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for name in sorted({*ours, *theirs}):
             yield from _differences(f"{key}.{name}", ours.get(name), theirs.get(name))
@@ -297,9 +300,9 @@ def _differences(key: str, ours: Any, theirs: Any) -> Iterator[tuple[str, str, s
 
 
 def _check_accuracy(path: Path, submitted: Submission, stated: float, whole: Matched, again: str) -> None:
-    """Exactly where the predictions have the labels of every video; else by what their segments leave possible.
+    """Check the accuracy exactly if the predictions list every video's labels; otherwise check its upper bound.
 
-    A video in which another class than its own was found is none that is labelled right.
+    A video with a segment of a class that is not its own cannot have been labelled correctly.
     """
     if submitted.labels is not None:
         ours, told = accuracy(whole.videos, submitted.labels), "accuracy"
@@ -317,7 +320,7 @@ def _check_accuracy(path: Path, submitted: Submission, stated: float, whole: Mat
 def _figures(
     dataset: str, method: str, runs: list[dict[str, Any]], origin: str, bounds: bootstrap.Interval | None = None
 ) -> list[Figure]:
-    """Mean and spread of every metric that the runs hold; the bounds are those of the average."""
+    """Mean and spread of every metric of the runs; `bounds` is the interval of the average."""
 
     def figure(metric: str, tiou: float | None, numbers: list[float]) -> Figure:
         sd = stdev(numbers) if len(numbers) > 1 else None
@@ -332,7 +335,7 @@ def _figures(
 
 
 def _made(dataset: str) -> dict[str, Any]:
-    """What the features' spec.json says of their making."""
+    """The features' spec.json, which says how they were made."""
     return store.made(Path("data") / dataset / "features")
 
 
@@ -344,5 +347,5 @@ def _features(made: dict[str, Any]) -> str:
         weights = ", ".join(digest[:12] for digest in made["weights_sha256"].values())
         return f"Features: {made['backbone']}, {made['streams']}, {snippets}, weights sha256 {weights}."
     if made:
-        return f"Features: made elsewhere, brought from {made.get('imported', 'files')}, {made['streams']}, {snippets}."
+        return f"Features: imported from {made.get('imported', 'files')}, {made['streams']}, {snippets}."
     return "Features: made elsewhere (no spec.json)."

@@ -1,8 +1,7 @@
-"""How far a score would move with other test videos and other seeds: the bootstrap (Efron and Tibshirani, 1993).
+"""How much a score varies with test videos and seeds: the bootstrap (Efron and Tibshirani, 1993).
 
-Videos are drawn with replacement. Matching happens inside a video, so it stays as it is: every score follows from the
-rankings of `um.evaluation.matching` and from how often each video is drawn, which is exact and takes no second look at
-the segments.
+Videos are drawn with replacement. Matching happens within a video, so resampling does not change it: every score
+follows exactly from the rankings of `um.evaluation.matching` and the number of times each video is drawn.
 """
 
 from collections.abc import Sequence
@@ -31,8 +30,8 @@ class Difference(NamedTuple):
         a, b: their scores.
         difference: a − b.
         interval: of the difference.
-        p_value: two-sided: twice the smaller share of resamples whose difference is at most, or at least, zero; each
-            share counts the data themselves as one resample more on that side, so it is never zero (at most 1).
+        p_value: two-sided: twice the smaller share of resamples whose difference is at most, or at least, zero, and
+            at most 1. The data count as one more resample in either share, so it is never zero.
     """
 
     a: float
@@ -56,8 +55,8 @@ def draws(num_videos: int, resamples: int = RESAMPLES, seed: int = 0) -> Ints:
 def scores(matched: Matched, weight_BV: Ints) -> Floats:
     """mAP (B, H) of every resample at every threshold: the mean over the classes that occur in the resample.
 
-    A class whose videos are all left out has no instance to find, so no AP, and is left out of that resample's mean; a
-    resample without any instance scores NaN.
+    A class without instances in a resample has no AP and is left out of its mean; a resample without instances scores
+    NaN.
     """
     ap_CBH = np.stack(list(matched.ap(weight_BV).values()))
     occurring_BH = np.sum(~np.isnan(ap_CBH), axis=0)
@@ -68,10 +67,10 @@ def scores(matched: Matched, weight_BV: Ints) -> Floats:
 
 
 def interval(values_B: Floats, score: float) -> Interval:
-    """The middle `LEVEL` of resampled values, moved so that their mean is the score of the data as they are.
+    """The middle `LEVEL` of resampled values, shifted so that their mean is the score of the original data.
 
-    A video that is drawn twice confirms its own hits, which average precision rewards: resamples score too high, by
-    about as much as the data score above the world they are from. NaN are left out.
+    A video that is drawn twice confirms its own hits, which average precision rewards. Resamples therefore score too
+    high, by about as much as the data score above the population. NaN are left out.
     """
     tail = (1 - LEVEL) / 2
     low, high = np.nanquantile(values_B - np.nanmean(values_B) + score, [tail, 1 - tail])
@@ -81,14 +80,14 @@ def interval(values_B: Floats, score: float) -> Interval:
 def resample_runs(runs: Sequence[Matched], resamples: int = RESAMPLES, seed: int = 0, stream: int = 1) -> Floats:
     """mAP (B, H) of resamples of one method's runs, over test videos and over seeds.
 
-    Each resample draws the videos, the same for all runs, and as many runs as there are; its value is the mean over
-    the drawn runs. One run alone varies with the videos only.
+    Each resample draws videos, the same for all runs, and as many runs as given; its value is the mean over the drawn
+    runs. A single run varies only with the videos.
 
     Args:
         runs: of several training seeds, matched with the same videos.
         resamples: B.
-        seed: of the draws. Equal seeds draw equal videos, so that two methods can be compared in pairs.
-        stream: of the draws of runs; methods that are compared draw theirs from different ones.
+        seed: of the draws. Equal seeds draw equal videos, so that comparisons of two methods are paired.
+        stream: random stream for runs; methods under comparison use different ones.
     """
     weight_BV = draws(len(runs[0].videos), resamples, seed)
     score_SBH = np.stack([scores(run, weight_BV) for run in runs])
@@ -98,7 +97,7 @@ def resample_runs(runs: Sequence[Matched], resamples: int = RESAMPLES, seed: int
 
 
 def average_map(runs: Sequence[Matched]) -> float:
-    """Average mAP of the data as they are, mean over runs."""
+    """Average mAP of the original data, mean over runs."""
     once_BV = np.ones((1, len(runs[0].videos)), np.int64)
     return float(np.mean([scores(run, once_BV) for run in runs]))
 
@@ -110,7 +109,7 @@ def average_map_interval(runs: Sequence[Matched]) -> Interval:
 
 
 def compare(a: Sequence[Matched], b: Sequence[Matched], resamples: int = RESAMPLES, seed: int = 0) -> Difference:
-    """Paired bootstrap: every resample scores both on the same videos; their seeds are drawn independently."""
+    """Paired bootstrap: every resample scores both systems on the same videos and draws their seeds independently."""
     at_a_B, at_b_B = (resample_runs(runs, resamples, seed, stream).mean(axis=1) for stream, runs in ((1, a), (2, b)))
     score_a, score_b = average_map(a), average_map(b)
     difference, difference_B = score_a - score_b, (at_a_B - at_b_B)[~np.isnan(at_a_B)]

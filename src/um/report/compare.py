@@ -2,42 +2,48 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from um.datasets.annotations import Annotations
 from um.errors import BadInput, some
 from um.evaluation.fitting import NOTHING_LEFT, Unlisted, fitted
 from um.evaluation.metrics import Matched, match_predictions
-from um.evaluation.submission import Submission, read_submission
+from um.evaluation.submission import SELECTIONS, Submission, read_submission
 from um.params import Evaluate, threshold_range
 from um.report import bootstrap
 from um.report.table import SIMULATED, print_table
 
 BEGINNING = '{\n "a": {'  # of the files that we write
-SELECTIONS = ("last", "selected", "best_on_test")  # the first lies in seed*/ itself, the others in folders there
 
 
-def compare(
-    a: Path,
-    b: Path,
-    truth: Annotations,
-    subset: str | None,
-    settings: Evaluate,
-    resamples: int,
-    selection: str | None = None,
-    unlisted: Unlisted = "count",
-) -> dict[str, Any]:
+class Options(NamedTuple):
+    """What a comparison compares, and how.
+
+    Attributes:
+        subset: of the annotated videos; by default the one that the layout tests on.
+        selection: which models of the folders, of `SELECTIONS`; by default what lies in seed*/ itself.
+        unlisted: whether predictions for other videos count, as in `um evaluate`.
+        resamples: of the bootstrap.
+    """
+
+    subset: str | None = None
+    selection: str | None = None
+    unlisted: Unlisted = "count"
+    resamples: int = bootstrap.RESAMPLES
+
+
+DEFAULT = Options()
+
+
+def compare(a: Path, b: Path, truth: Annotations, settings: Evaluate, options: Options = DEFAULT) -> dict[str, Any]:
     """Compare two systems by average mAP.
 
     Args:
-        a: predictions.json, or a folder that holds it, or one that holds seed*/predictions.json.
+        a: predictions.json, or a folder that holds it or seed*/predictions.json.
         b: the same of the other system.
         truth: annotations.
-        subset: of their videos; the one that the layout tests on by default.
         settings: protocol and thresholds.
-        resamples: of the bootstrap.
-        selection: which models of the folders: one of `SELECTIONS`; what lies in seed*/ itself by default.
-        unlisted: whether predictions for other videos count, as in `um evaluate`.
+        options: subset, selection, unlisted videos, resamples.
 
     Returns:
         What `um compare --out` writes; scores are fractions in [0, 1], `difference` is a − b, `low` and `high` bound
@@ -46,42 +52,36 @@ def compare(
     Raises:
         BadInput: no predictions, predictions for different videos, or of another selection than asked for.
     """
-    submitted = [{file: read_submission(file) for file in _files(path, selection)} for path in (a, b)]
-    if selection:
-        _check_selection(submitted, selection)
-    videos = truth.evaluated(subset)
-    rows = {file: fitted(file, found, truth, videos, unlisted) for files in submitted for file, found in files.items()}
-    annotated = len(videos)
+    files_a, files_b = ({file: read_submission(file) for file in _files(path, options.selection)} for path in (a, b))
+    files = files_a | files_b
+    if options.selection:
+        _check_selection(files, options.selection)
+    annotated = truth.evaluated(options.subset)
+    rows = {file: fitted(file, found, truth, annotated, options.unlisted) for file, found in files.items()}
+    videos = annotated
     if settings.missing == "drop":
-        there = set().union(*(submission.videos for files in submitted for submission in files.values()))
-        videos = [video for video in videos if video.id in there]
+        listed = set().union(*(submission.videos for submission in files.values()))
+        videos = [video for video in annotated if video.id in listed]
     if not videos:
         raise BadInput(a, *NOTHING_LEFT)
-    first: tuple[Path, set[str]] | None = None
-    systems: list[list[Matched]] = []
-    for files in submitted:
-        systems.append([])
-        for file, submission in files.items():
-            covered = {video.id for video in videos}.intersection(submission.videos)
-            first = first or (file, covered)
-            _check_same(*first, file, covered)
-            systems[-1].append(match_predictions(videos, rows[file], settings))
-    found = bootstrap.compare(systems[0], systems[1], resamples)
+    _check_same(files, {video.id for video in videos})
+    runs_a, runs_b = ([match_predictions(videos, rows[file], settings) for file in of] for of in (files_a, files_b))
+    found = bootstrap.compare(runs_a, runs_b, options.resamples)
     return {
-        "a": _about(a, submitted[0], selection) | _scored(systems[0], found.a),
-        "b": _about(b, submitted[1], selection) | _scored(systems[1], found.b),
+        "a": _about(a, files_a, options.selection) | _scored(runs_a, found.a),
+        "b": _about(b, files_b, options.selection) | _scored(runs_b, found.b),
         "protocol": settings.protocol,
         "subset": videos[0].subset,
         "num_videos": len(videos),
-        "num_instances": systems[0][0].num_instances,
-        "num_missing": annotated - len(videos),
+        "num_instances": runs_a[0].num_instances,
+        "num_missing": len(annotated) - len(videos),
         "tiou": threshold_range(settings.tiou),
         "difference": found.difference,
         "low": found.interval.low,
         "high": found.interval.high,
         "level": bootstrap.LEVEL,
         "p_value": found.p_value,
-        "resamples": resamples,
+        "resamples": options.resamples,
         "differ": found.differ,
     }
 
@@ -106,12 +106,12 @@ def show(found: dict[str, Any]) -> None:
 
 
 def _files(path: Path, selection: str | None) -> list[Path]:
-    """The prediction files of one system: of every seed, or a single one."""
+    """The prediction files of one system: one per seed, or a single one."""
     if selection and selection not in SELECTIONS:
         raise BadInput("command line", f"--selection {selection}", " or ".join(SELECTIONS), "choose one of them")
     if path.is_file():
         return [path]
-    inner = Path("" if selection in (None, "last") else selection) / "predictions.json"
+    inner = Path(SELECTIONS[selection or "last"][0]) / "predictions.json"
     if seeds := sorted(path.glob(str("seed*" / inner))):
         return seeds
     if (path / inner).is_file():
@@ -120,8 +120,8 @@ def _files(path: Path, selection: str | None) -> list[Path]:
     raise BadInput(path, found, "predictions of one system", "um test writes them")
 
 
-def _check_selection(submitted: Sequence[dict[Path, Submission]], selection: str) -> None:
-    for file, submission in ((file, found) for files in submitted for file, found in files.items()):
+def _check_selection(files: dict[Path, Submission], selection: str) -> None:
+    for file, submission in files.items():
         stated = submission.model["selection"] if submission.model else selection
         if stated != selection:
             hint = "name another file or --selection, or run um test again"
@@ -129,7 +129,7 @@ def _check_selection(submitted: Sequence[dict[Path, Submission]], selection: str
 
 
 def _about(path: Path, files: dict[Path, Submission], selection: str | None) -> dict[str, Any]:
-    """What is known of a system: a file states its model's selection itself, or else by the folder it was found in."""
+    """Facts about a system; a file without a stated selection has that of its folder."""
     by_place = (selection if path.is_dir() else None) or "unknown"
     stated = {found.model["selection"] if found.model else by_place for found in files.values()}
     return {
@@ -144,8 +144,12 @@ def _scored(runs: Sequence[Matched], score: float) -> dict[str, Any]:
     return {"average_mAP": score, "num_unlisted": sum(run.num_unlisted for run in runs)}
 
 
-def _check_same(first: Path, expected: set[str], file: Path, covered: set[str]) -> None:
-    for path, other, missing in ((file, first, expected - covered), (first, file, covered - expected)):
-        if missing:
-            found = f"no entry for {some(sorted(missing))}"
-            raise BadInput(path, found, f"the same videos as {other}", 'a video without predictions has the entry "[]"')
+def _check_same(files: dict[Path, Submission], evaluated: set[str]) -> None:
+    """Refuse files that do not have entries for the same evaluated videos."""
+    covered = {file: evaluated.intersection(submission.videos) for file, submission in files.items()}
+    first = next(iter(covered))
+    for file, ids in covered.items():
+        for lacking, other, absent in ((file, first, covered[first] - ids), (first, file, ids - covered[first])):
+            if absent:
+                found, expected = f"no entry for {some(sorted(absent))}", f"the same videos as {other}"
+                raise BadInput(lacking, found, expected, 'a video without predictions has the entry "[]"')

@@ -1,4 +1,4 @@
-"""Scores that others published for UM, as printed, in percent."""
+"""Published scores of UM, as printed, in percent."""
 
 from typing import NamedTuple
 
@@ -8,8 +8,8 @@ class Published(NamedTuple):
 
     Attributes:
         method: name of its row in the table.
-        tiou: thresholds the average is taken over.
-        mAP: tIoU → percent, where the source gives one.
+        tiou: thresholds of the average.
+        mAP: tIoU → percent, for the thresholds in the source.
         average: percent.
         source: where it is printed.
     """

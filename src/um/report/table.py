@@ -1,4 +1,4 @@
-"""Tables of figures: one model of groups of columns and notes, from which every form of a table is written."""
+"""Tables of figures: groups of columns with notes, written in every form from the same cells."""
 
 import html
 import platform
@@ -41,7 +41,7 @@ class Figure(NamedTuple):
     tiou: float | None
     mean: float
     sd: float | None  # sample standard deviation; None for a single value
-    low: float | None  # bounds of the interval; None where there is none
+    low: float | None  # bounds of the interval, if any
     high: float | None
     n: int
     source: str
@@ -82,14 +82,14 @@ class Group:
 def write(out: Path, stem: str, groups: Sequence[Group], methods: Sequence[str], caption: str) -> None:
     """Write `<stem>.{csv,md,html,tex}` to `out`, and print the table.
 
-    The md form holds the HTML table, as Markdown has no two-row heads.
+    The md form embeds the HTML table, because Markdown has no two-row headers.
 
     Args:
         out: folder.
         stem: of the files' names.
         groups: of columns, one after the other.
-        methods: rows, in this order; those without a figure are left out.
-        caption: below the table, before the versions it was written with.
+        methods: rows, in this order; rows without a figure are left out.
+        caption: below the table, followed by the versions of the libraries.
     """
     figures = [figure for group in groups for figure in group.figures]
     with held(out, "um table"):
@@ -129,7 +129,7 @@ def _render(form: str, groups: Sequence[Group], methods: list[str], caption: str
 
 
 def _visible(value: Any) -> Any:
-    """Control characters of names as their codes; new lines stay."""
+    """Text with control characters escaped, except newlines."""
     if not isinstance(value, str):
         return value
     lines = map(printable, value.split("\n"))
@@ -160,7 +160,7 @@ def show(metrics: dict[str, Any]) -> None:
 
 
 def selection_of(model: dict[str, Any] | None) -> str:
-    """How a model was chosen, as far as its results say it: `last (iteration 300, seed 0)`."""
+    """How a model was chosen, as far as its results say: `last (iteration 300, seed 0)`."""
     if model is None:
         return "selection unknown"
     if model.get("iteration") is None or model.get("seed") is None:
@@ -169,11 +169,11 @@ def selection_of(model: dict[str, Any] | None) -> str:
 
 
 def print_table(title: str, heads: list[str], rows: list[list[str]]) -> None:
-    """Print rows below their heads."""
+    """Print a table with a title."""
     console = Console()
     if not console.is_terminal:
-        console = Console(width=200)  # a log is not folded
-    table = Table(title=Text(_visible(title)), title_justify="left")  # as they are: [/red] in a name is no markup
+        console = Console(width=200)  # do not wrap lines in a log
+    table = Table(title=Text(_visible(title)), title_justify="left")  # plain Text: [/red] in a name is not markup
     for position, head in enumerate(heads):
         table.add_column(Text(_visible(head)), justify="right" if position else "left")
     for row in rows:

@@ -1,8 +1,8 @@
-"""A picture of what was found in one video: a lane of segments per class, and the curves that they were cut from.
+"""A picture of the segments found in one video: a lane per class, and the curves that they were cut from.
 
-A picture cannot show all that thresholds at many heights give. A lane shows the segments that score at least `CUT` of
-the best one of its class, best first, as far as `ROWS` rows hold them without overlap; a picture has at most `LANES`
-lanes. How many that are, of how many, stands beside and above them, and the predictions' file has them all.
+Many thresholds give more segments than a picture can show. A lane shows those that score at least `CUT` of the best of
+its class, best first, as many as fit `ROWS` rows without overlap; a picture has at most `LANES` lanes. It states how
+many of how many it shows; the predictions file has them all.
 """
 
 # T sampled snippets, C classes
@@ -29,15 +29,15 @@ CUT = 0.5
 ROWS = 3
 LANES = 10
 SCORES = 8  # printed in a lane, of its best segments
-TEXT = 0.03  # width of a printed score, of the picture's
-GAP = 0.002  # between neighbours in a row, of the picture's width
+TEXT = 0.03  # width of a printed score, as a share of the picture
+GAP = 0.002  # between neighbours in a row, likewise
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart.
+# Okabe and Ito's palette, for all kinds of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 TRUTH = "#222222"
 LEGEND = "bars: predicted, the darker the higher their score;  areas: curve of the class, 0 to 1"
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)  # seconds between ticks
-# Whatever the user's matplotlibrc says, equal predictions give equal bytes.
+# Overrides the user's matplotlibrc, so that equal predictions give equal bytes.
 STYLE: list[str | Path | dict[str, Any]] = [
     "default",
     {"font.family": "DejaVu Sans", "font.size": 8, "text.parse_math": False},
@@ -55,11 +55,11 @@ class Bar(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """A class: one that is predicted, annotated, or both."""
+    """A class that is predicted, annotated, or both."""
 
     label: str
     bars: list[Bar]  # best first
-    found: int  # segments of the class, those without a bar too
+    found: int  # segments of the class, with or without a bar
     truth: list[tuple[float, float]]
 
 
@@ -84,7 +84,7 @@ def lanes(found: pd.DataFrame, truth: Sequence[Instance], duration: float) -> li
 
 
 def _packed(segments: pd.DataFrame, duration: float) -> list[Bar]:
-    """The bars of segments that come best first; the best ones get room for their printed score."""
+    """The bars of segments sorted by score; the best ones get room for their printed score."""
     if segments.empty:
         return []
     best = segments["score"].iloc[0]
@@ -115,48 +115,43 @@ def _packed(segments: pd.DataFrame, duration: float) -> list[Bar]:
 
 
 def _with_text(start: float, end: float, duration: float) -> tuple[float, float, float]:
-    """Where a bar and its score begin and end, and where the score is centred: inside, or beside a short bar."""
+    """Start and end of a bar with its score, and the centre of the score: inside, or beside a short bar."""
     room = TEXT * duration
     if end - start >= room:
         return start, end, (start + end) / 2
     return (start, end + room, end + room / 2) if end + room <= duration else (start - room, end, start - room / 2)
 
 
-def draw(
-    path: Path,
-    name: str,
-    found: pd.DataFrame,
-    video: Curves,
-    classes: Sequence[str],
-    duration: float,
-    truth: Sequence[Instance] = (),
-) -> None:
-    """Write the picture of one video as PNG; equal arguments give equal bytes.
+class Found(NamedTuple):
+    """What a picture shows of one video.
 
-    Args:
-        path: of the PNG.
+    Attributes:
         name: of the video, its title.
-        found: label, score, start and end of its segments.
-        video: its curves.
+        segments: label, score, start and end.
+        curves: that the segments were cut from.
         classes: C names of the curves.
         duration: seconds that the curves span.
         truth: annotated instances, drawn above the segments of their class.
     """
+
+    name: str
+    segments: pd.DataFrame
+    curves: Curves
+    classes: Sequence[str]
+    duration: float
+    truth: Sequence[Instance] = ()
+
+
+def draw(path: Path, video: Found) -> None:
+    """Write the picture of one video as PNG; equal arguments give equal bytes."""
     with style.context(STYLE), atomic(path) as temporary:
-        figure = picture(name, found, video, classes, duration, truth)
-        figure.savefig(temporary, dpi=100, metadata={"Software": None})
+        picture(video).savefig(temporary, dpi=100, metadata={"Software": None})
 
 
-def picture(
-    name: str,
-    found: pd.DataFrame,
-    video: Curves,
-    classes: Sequence[str],
-    duration: float,
-    truth: Sequence[Instance] = (),
-) -> Figure:
+def picture(video: Found) -> Figure:
     """The figure that `draw` writes."""
-    listed = lanes(found, truth, duration)
+    truth, duration = video.truth, video.duration
+    listed = lanes(video.segments, truth, duration)
     top = max((bar.score for lane in listed for bar in lane.bars), default=0.0)
     figure = Figure(layout="constrained")
     FigureCanvasAgg(figure)
@@ -171,15 +166,16 @@ def picture(
         for row in range(ROWS):
             _draw_row(axes, [bar for bar in lane.bars if bar.row == row], y + row, colour, top)
         y += max((bar.row + 1 for bar in lane.bars), default=0)
-        if lane.label in classes:
-            _draw_curve(axes, video.fused_TC[:, classes.index(lane.label)], duration, y, 1.2, colour)
+        if lane.label in video.classes:
+            curve_T = video.curves.fused_TC[:, video.classes.index(lane.label)]
+            _draw_curve(axes, curve_T, duration, y, 1.2, colour)
             y += 1.3
         shown = f"{len(lane.bars)} of {lane.found}" if lane.found else "not predicted"
         ticks[(begin + y) / 2] = f"{_short(lane.label)}\n{shown}"
         y += 0.3
         axes.axhline(y, color="#BBBBBB", linewidth=0.6)
         y += 0.3
-    _draw_curve(axes, video.magnitude_T, duration, y, 1.8, "#666666")
+    _draw_curve(axes, video.curves.magnitude_T, duration, y, 1.8, "#666666")
     ticks[y + 0.9] = "probability\nof action"
     y += 1.9
     figure.set_size_inches(12, 1.0 + 0.2 * y)
@@ -191,14 +187,14 @@ def picture(
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_title(_short(name, 60), loc="left", fontsize=10, fontweight="bold")
-    axes.set_title(_caption(listed, found), loc="right", fontsize=8)
+    axes.set_title(_short(video.name, 60), loc="left", fontsize=10, fontweight="bold")
+    axes.set_title(_caption(listed, video.segments), loc="right", fontsize=8)
     axes.set_xlabel("black: annotated;  " * bool(truth) + LEGEND)
     return figure
 
 
 def _draw_row(axes: Axes, bars: Sequence[Bar], y: float, colour: str, top: float) -> None:
-    """Bars whose alpha grows with the score, up to `top`; edges too, as short bars of long videos are little else."""
+    """Bars whose alpha grows with the score, up to `top`; so do edges, which are most of a short bar."""
     alphas = [0.25 + 0.75 * min(max(bar.score / top, 0.0), 1.0) if top > 0 else 1.0 for bar in bars]
     colours = [(colour, alpha) for alpha in alphas]
     spans = [(bar.start, bar.end - bar.start) for bar in bars]
@@ -211,7 +207,7 @@ def _draw_row(axes: Axes, bars: Sequence[Bar], y: float, colour: str, top: float
 
 
 def _draw_curve(axes: Axes, curve_T: Floats, duration: float, y: float, height: float, colour: str) -> None:
-    """A curve from 0, at y + height, up to 1, at y; localisation joins its values at the starts of the snippets."""
+    """A curve from 0, at y + height, up to 1, at y; each value is drawn at the start of its snippet."""
     time_T = np.arange(len(curve_T) + 1) * (duration / len(curve_T))
     level_T = y + height * (1 - np.append(curve_T, curve_T[-1]))
     axes.fill_between(time_T, level_T, y + height, facecolor=(colour, 0.3), edgecolor=colour, linewidth=0.6)
@@ -231,7 +227,7 @@ def _caption(listed: Sequence[Lane], found: pd.DataFrame) -> str:
 
 
 def clock(second: float, duration: float) -> str:
-    """A time as people read it in a video of that length: `7 s`, `1:07`, `1:02:07`."""
+    """A time in the form that suits a video of that length: `7 s`, `1:07`, `1:02:07`."""
     if duration < 120:
         return f"{second:g} s"
     minutes, seconds = divmod(round(second), 60)

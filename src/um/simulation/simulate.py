@@ -1,12 +1,12 @@
-"""Simulated I3D features of real annotations: what is drawn, and where its numbers come from.
+"""Simulated I3D features of real annotations.
 
 For snippet t and dimension d, with h in units of the square root of a feature (docs/simulation.md has the equations):
 
     x = max(0, h)²
     h = location + video + scale · (noise + Σ_i weight_i(t) · direction_i)
 
-The sum runs over the instances of the video, the context of its classes, and bouts of background that look like
-action. Location, scale and noise are fitted to real features; the rest is the task, set by `Model`.
+The sum runs over the instances of the video, the context of its classes, and bouts of action-like background. Location,
+scale and noise are fitted to real features; the rest is the task, set by `Model`.
 
 Shape legend: T snippets, D dimensions of both streams, K noise components, J signals of a video.
 """
@@ -15,6 +15,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from filecmp import cmp
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,19 +33,19 @@ from um.simulation import truth
 
 Floats = NDArray[np.float32]
 
-GENERATOR = 1  # to be raised when equal arguments give other features
+GENERATOR = 1  # raise it when equal arguments give other features
 WINDOW, FPS = 16, 25  # frames per snippet, frames per second
 SNIPPETS = FPS / WINDOW  # per second
 COMPONENTS = 128  # K, correlated directions of the noise
 PARTS, PARTS_PER_DIRECTION = 64, 4
 DISTRACTORS = 40
 ACTIVE = 1.28  # standard deviations: 10 % of a part's dimensions exceed it
-HALO = 5.0  # seconds, over which context fades away from an instance
+HALO = 5.0  # seconds; decay of context with the distance from an instance
 VIDEO_SHARE, SIGNAL_SHARE = 0.1, 0.4  # of the variance of location over dimensions: own to a video; left to signals
 
 
 class Stream(NamedTuple):
-    """What is fitted to the real features of one stream; h is the square root of a feature."""
+    """Fitted to the real features of one stream; h is the square root of a feature."""
 
     location: float  # mean over dimensions of the median of h
     location_sd: float
@@ -187,7 +188,7 @@ class World:
             directions.append(self._varied(rng, self.context[label]))
 
         length = (bounds[:, 1] - bounds[:, 0]).clip(1, T)
-        count = rng.poisson(model.confusion * T / length.mean())  # those on action are cut away
+        count = rng.poisson(model.confusion * T / length.mean())  # parts that overlap action are removed
         drawn = rng.choice(length, count) * rng.uniform(0.5, 1.5, count)
         start = rng.uniform(-drawn / 2, T - drawn / 2)
         weights.append(strength(count) * coverage(np.stack([start, start + drawn], axis=1), T) * (1 - action_T))
@@ -231,61 +232,62 @@ def snippets(entry: dict[str, Any]) -> int:
     return max(1, int(entry["duration"] * SNIPPETS))
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What is simulated of a dataset.
+
+    Attributes:
+        seed: of all random choices.
+        dims: D, both streams together.
+        count: of videos; all by default.
+        half: store float16 instead of float32; the default is the dataset's.
+        model: the task; by default the one that all published figures are for.
+    """
+
+    seed: int = 0
+    dims: int = 2048
+    count: int | None = None
+    half: bool | None = None
+    model: Model = field(default_factory=Model)
+
+
+DEFAULT = Choice()
+
+
 def simulate(
     dataset: str,
     source: Path,
     out: Path,
-    seed: int = 0,
-    dims: int = 2048,
-    count: int | None = None,
-    half: bool | None = None,
-    model: Model | None = None,
+    choice: Choice = DEFAULT,
     report: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Write a dataset folder with real annotations and simulated features; a killed run goes on where it was.
+    """Write a dataset folder with real annotations and simulated features; resumes a killed run.
 
     Args:
         dataset: a name of `BENCHMARKS`.
         source: its public annotation file.
         out: the folder, new or of the same simulation.
-        seed: of all random choices.
-        dims: D, both streams together.
-        count: of videos; all by default.
-        half: store float16 instead of float32; the default is the dataset's.
-        model: the task; the default is the one that all figures are given for.
+        choice: seed, width, number of videos, precision and task.
         report: called with every video's id when it is done.
 
     Raises:
-        BadInput: an unknown dataset, another annotation file, or a folder that holds anything else, or is at work.
+        BadInput: an unknown dataset, another annotation file, or a folder that holds anything else, or is in use.
     """
-    about, model = truth.benchmark(dataset), model or Model()
+    about, dims = truth.benchmark(dataset), choice.dims
     if dims < 2 or dims % 2:
         raise BadInput("command line", f"--dims {dims}", "an even number above 0", "half of them are rgb, half flow")
     database = truth.read(dataset, source)
     labels = truth.classes(database)
-    if count is not None:
-        database = truth.choose(database, count)
-    dtype = np.float16 if (about.half if half is None else half) else np.float32
-    spec = {
-        "simulated": True,
-        "title": f"{about.title} (simulated)",
-        "generator": GENERATOR,
-        "window": WINDOW,
-        "fps": FPS,
-        "seed": seed,
-        "dims": dims,
-        "dtype": np.dtype(dtype).name,
-        "annotations_sha256": hashlib.sha256(repr(sorted(database.items())).encode()).hexdigest(),
-        "model": model.model_dump(),
-        "streams": {name: stream._asdict() for name, stream in STREAMS.items()},
-    }
+    if choice.count is not None:
+        database = truth.choose(database, choice.count)
     for name in database:
         check_name(source, f"{name}.npy")
+    dtype = np.dtype(np.float16 if (about.half if choice.half is None else choice.half) else np.float32)
     with held(out, f"um simulate --dataset {dataset}"):
-        _open(out, spec)
+        _open(out, _stamp(about.title, database, choice, dtype))
         with _new(out / "annotations.json") as temporary:
             write_json(temporary, {"version": f"{about.title}; features are simulated", "database": database})
-        world = World(seed, dims, model, labels)
+        world = World(choice.seed, dims, choice.model, labels)
         for name, entry in database.items():
             files = [out / "features" / entry["subset"] / stream / f"{name}.npy" for stream in STREAMS]
             if not all(file.exists() for file in files):
@@ -295,8 +297,25 @@ def simulate(
             report(name)
 
 
+def _stamp(title: str, database: truth.Database, choice: Choice, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """`spec.json`: all that the features follow from."""
+    return {
+        "simulated": True,
+        "title": f"{title} (simulated)",
+        "generator": GENERATOR,
+        "window": WINDOW,
+        "fps": FPS,
+        "seed": choice.seed,
+        "dims": choice.dims,
+        "dtype": dtype.name,
+        "annotations_sha256": hashlib.sha256(repr(sorted(database.items())).encode()).hexdigest(),
+        "model": choice.model.model_dump(),
+        "streams": {name: stream._asdict() for name, stream in STREAMS.items()},
+    }
+
+
 def _open(out: Path, spec: dict[str, Any]) -> None:
-    """Make the folder and stamp it; go on in one with the same stamp."""
+    """Create the folder and its spec.json, or resume in one with the same spec.json."""
     stamp = out / "features" / "spec.json"
     if stamp.is_file() and read_json(stamp) != spec:
         raise BadInput(out, "another simulation, or other features", "an empty folder", "delete it, or choose another")
@@ -311,7 +330,7 @@ def _open(out: Path, spec: dict[str, Any]) -> None:
 
 @contextmanager
 def _new(path: Path) -> Iterator[Path]:
-    """Yield a temporary name for a file, in whose place none but an equal one may be: a simulation replaces nothing."""
+    """Yield a temporary name for a file. A simulation replaces nothing: an existing file must be equal."""
     with atomic(path) as temporary:
         yield temporary
         if os.path.lexists(path) and not (path.is_file() and cmp(temporary, path, shallow=False)):

@@ -1,4 +1,4 @@
-"""The public annotation files of THUMOS14 and ActivityNet, brought to our form.
+"""The public annotation files of THUMOS14 and ActivityNet, converted to our form.
 
 thumos14         gt.json of the official code: no durations
 activitynet1.2   ActivityNet's own JSON
@@ -19,7 +19,7 @@ from um.datasets.annotations import SLACK, SUBSETS, parse
 from um.errors import BadInput
 from um.forms import read_json, read_text
 
-TAIL = 34.7  # seconds, mean of what is drawn behind a THUMOS14 video's last instance (docs/simulation.md)
+TAIL = 34.7  # seconds; mean of the tail drawn after a THUMOS14 video's last instance (docs/simulation.md)
 SUBSET_CSV = "anet1.3_video_info.csv"
 NO_CLASS = {"Ambiguous"}
 
@@ -32,7 +32,7 @@ class Benchmark(NamedTuple):
     title: str
     classes: int
     file: str  # below UM_REFERENCE_DATA
-    half: bool  # features are float16 unless asked otherwise
+    half: bool  # features are float16 by default
 
 
 BENCHMARKS = {
@@ -65,8 +65,8 @@ def annotation_file(dataset: str, given: Path | None) -> Path:
 def read(dataset: str, path: Path) -> Database:
     """Labelled videos of a public annotation file in our form: id → subset, duration, annotations.
 
-    Labels and segments are as published. Videos without labels (the testing subset of ActivityNet) are left out, and
-    `Ambiguous` is no class. A duration that the annotations exceed by more than a snippet is raised to their end.
+    Labels and segments are as published. Videos without labels (the testing subset of ActivityNet) and the label
+    `Ambiguous` are left out. A duration that the annotations exceed by more than `SLACK` is raised to their end.
 
     Raises:
         BadInput: another file, or more classes than the dataset has.
@@ -121,7 +121,7 @@ def _drawn_duration(name: str, end: float) -> float:
 
 
 def _described(entry: Any, subset: str | None) -> Any:
-    """An entry of the file of durations as one of ActivityNet's own."""
+    """An entry of the file of durations in ActivityNet's own form."""
     if not isinstance(entry, dict):
         return entry
     return {"subset": subset, "duration": entry.get("duration_second")} | entry
