@@ -37,9 +37,9 @@ from helpers.serving import Answer, Server, nginx, noise, serving
 from um import dataset
 from um.datasets import annotations
 from um.download import missing
-from um.download.bring import Machine
 from um.download.http import Patience
 from um.download.obtain import Ways, mirrors
+from um.download.site import Machine
 from um.errors import BadInput
 from um.features.imported import bring as import_features
 from um.files import held, sha256, write_json

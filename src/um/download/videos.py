@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from um.dataset import index_in, spelling
+from um.dataset import spelling
 from um.datasets.annotations import SLACK, VIDEO_SUFFIXES, Video
 from um.download import archive, missing, partial, youtube
-from um.download.bring import CONNECTIONS, SHARDS, Site, in_parallel, remove
 from um.download.http import shown
 from um.download.missing import Row
 from um.download.obtain import Place, copies, obtain_video, places
+from um.download.site import CONNECTIONS, SHARDS, Site, in_parallel, index_in, remove
 from um.download.sources import Alternative, File, is_page
 from um.errors import BadInput, Gone, some
 from um.files import lasting_name, make_folder, sha256

@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from um.dataset import DATA
 from um.datasets.annotations import (
     AMBIGUOUS,
     SLACK,
@@ -28,7 +29,6 @@ from um.datasets.annotations import (
 from um.errors import BadInput, plain, some
 from um.forms import read_json
 
-DATA = Path("data")
 THUMOS14 = frozenset((
     "BaseballPitch", "BasketballDunk", "Billiards", "CleanAndJerk", "CliffDiving",
     "CricketBowling", "CricketShot", "Diving", "FrisbeeCatch", "GolfSwing",
