@@ -15,11 +15,14 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock
+
 from um.errors import BadInput
 
 log = logging.getLogger(__name__)
 
 LOCK = ".um.lock"
+MARGIN = 100_000_000  # bytes that a download leaves free on the disk
 LEFTOVER = re.compile(r"\.um-([0-9a-f]{8})-\d+\.part(\.\w{1,15})?")
 
 
@@ -74,12 +77,9 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Let one thread or process at a time do what it does to `path`; the lock is an empty hidden file beside it."""
-    import fcntl
-
+    """Let one thread or process at a time change `path`; the lock is an empty hidden file beside it."""
     make_folder(path.parent)
-    with open(path.with_name(f".{path.name}.lock"), "a", opener=_no_link) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(path.with_name(f".{path.name}.lock")):
         yield
 
 
@@ -123,7 +123,7 @@ def _say(lock: IO[bytes], text: str, path: Path) -> None:
 @contextmanager
 def _locked(path: Path, folder: Path, *, shared: bool) -> Iterator[IO[bytes]]:
     while True:
-        with open(path, "a+b", buffering=0, opener=_no_link) as file:
+        with open(path, "a+b", buffering=0, opener=no_link) as file:
             if not flock(file, shared=shared):
                 file.seek(0)
                 found = f"{file.read(300).decode(errors='replace') or 'another command'} at work in it"
@@ -139,8 +139,9 @@ def _locked(path: Path, folder: Path, *, shared: bool) -> Iterator[IO[bytes]]:
         # its last holder deleted the file between the two lines above: lock the new one
 
 
-def _no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+def no_link(path: str, flags: int) -> int:
+    """An `opener` that follows no link, and does not wait for the reader of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
 def flock(file: IO[bytes], *, shared: bool) -> bool:
@@ -175,6 +176,26 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise BadInput(path, "a file", "a folder to write to", "choose another place") from None
+
+
+def check_room(folder: Path, size: int, what: str, margin: int = MARGIN, *, reclaimed: int = 0) -> None:
+    """Refuse to fill a disk.
+
+    Args:
+        folder: on the disk.
+        size: bytes to write.
+        what: they are, for the message.
+        margin: bytes that must stay free.
+        reclaimed: bytes that will be overwritten.
+
+    Raises:
+        BadInput: less is free.
+    """
+    free = shutil.disk_usage(folder).free + reclaimed
+    if size + margin > free:
+        found = f"{free / 1e9:.3f} GB free on the disk"
+        wanted = f"{size / 1e9:.3f} GB for {what} and {margin / 1e9:.3f} GB to spare"
+        raise BadInput(folder, found, wanted, "make room, or choose another disk")
 
 
 def check_ours(path: Path, beginning: str) -> None:

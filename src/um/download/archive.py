@@ -10,7 +10,6 @@ import lzma
 import multiprocessing
 import os
 import re
-import shutil
 import signal
 import stat
 import struct
@@ -30,11 +29,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal, Self
 
 from um.errors import BadInput
-from um.files import LEFTOVER, atomic, sweep
+from um.files import LEFTOVER, MARGIN, atomic, check_room, sweep
 from um.journal import AWAY, Journal
 
 MEMBERS = 200_000  # in one archive; those of THUMOS14 and ActivityNet have at most some 20,000
-MARGIN = 100_000_000  # bytes of the disk that stay free
 BLOCK = 2**20  # bytes in memory at a time
 EXTENSIONS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 PASSWORD = "UM_ARCHIVE_PASSWORD"  # noqa: S105 # the name of the variable
@@ -365,10 +363,7 @@ def _check_space(archive: Path, jobs: list[Job], margin: int) -> None:
             folder = _existing(target.parent)
             needed[disks.setdefault(folder.stat().st_dev, folder)] += member.size
     for folder, size in needed.items():
-        free = shutil.disk_usage(folder).free
-        if size + margin > free:
-            expected = f"{(size + margin) / 1e9:.1f} GB for what is in {archive.name}"
-            raise BadInput(folder, f"{free / 1e9:.1f} GB of free space", expected, "make room, or use another disk")
+        check_room(folder, size, f"the content of {archive.name}", margin)
 
 
 def _sweep(targets: Iterable[Path]) -> None:

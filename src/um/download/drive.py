@@ -6,7 +6,6 @@ form leads on to a link that holds for a while only; so it is asked for anew eac
 """
 
 import re
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -154,26 +153,24 @@ def _following(link: str, url: str, web: requests.Session, patience: http.Patien
 
 def _patiently(ask: Callable[[], T], url: str, patience: http.Patience) -> T:
     """What Drive answers, asked again while it is busy or out of reach."""
-    tries = patience.tries
-    for attempt in range(1, tries + 1):
+
+    def once() -> T:
         try:
             return ask()
         except gdown.DownloadError as error:
-            failure = " ".join(str(error).split())
-            if "status code 404" in failure:
+            said = " ".join(str(error).split())
+            if "status code 404" in said:
                 raise Gone(url, "HTTP 404", "a shared folder", http.ELSEWHERE) from None
-            if not BUSY.search(failure):
-                raise BadInput(url, failure, "a shared folder", http.ELSEWHERE) from None
+            if BUSY.search(said):
+                raise http.Cut(said) from None
+            raise BadInput(url, said, "a shared folder", http.ELSEWHERE) from None
         except requests.RequestException as error:
-            cut = http.meaning(error, url)
-            if not isinstance(cut, http.Cut):
-                raise cut from None
-            failure, tries = str(cut), min(tries, cut.tries or tries)
+            raise http.meaning(error, url) from None
         except RecursionError:
-            raise BadInput(
-                url, "a folder inside itself", "a tree of folders", "fetch its files by their links"
-            ) from None
-        if attempt >= tries:
-            break
-        time.sleep(min(patience.longest_wait, patience.first_wait * 2 ** (attempt - 1)))
-    raise BadInput(url, f"{failure} ({tries} times)", "an answer", "try again later, or " + http.ELSEWHERE)
+            hint = "fetch its files by their links"
+            raise BadInput(url, "a folder inside itself", "a tree of folders", hint) from None
+
+    def give_up(cut: http.Cut, tries: int) -> BadInput:
+        return BadInput(url, f"{cut} ({tries} times)", "an answer", "try again later, or " + http.ELSEWHERE)
+
+    return http.patiently(once, url, patience, give_up)

@@ -5,11 +5,9 @@ processes, and `.um-….partial.json` says which version of the file that is (RF
 are short, however long the file's is.
 """
 
-import fcntl
 import logging
 import os
 import re
-import shutil
 import socket
 import ssl
 import time
@@ -19,25 +17,27 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from threading import Timer
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import requests
 from pydantic import Field
 from requests.adapters import HTTPAdapter
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, NewConnectionError
 
 import um
 from um.errors import BadInput, Gone
-from um.files import lasting_name, make_folder, sha256
+from um.files import MARGIN, check_room, flock, lasting_name, make_folder, no_link, sha256
 from um.forms import Form, load
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 BLOCK = 64 * 1024  # bytes; a kill loses less than one
 LONG_WAIT = 5  # seconds that are worth a line
+POLL = 0.1  # seconds between two looks at a lock
 UNREACHABLE = 4  # tries of a server that does not even take the connection: another source may have the file
-MARGIN = 100_000_000  # bytes that stay free on the disk
 ELSEWHERE = "try another source, or put the file into a mirror (UM_MIRROR)"
 
 
@@ -129,7 +129,8 @@ def _notes(target: Path) -> Path:
     return target.with_name(lasting_name(target, ".partial.json"))
 
 
-Header = Annotated[str, Field(pattern=r"^[ -~]{1,500}$")]
+PRINTABLE = r"^[ -~]{1,500}$"
+Header = Annotated[str, Field(pattern=PRINTABLE)]
 
 
 class Version(Form):
@@ -142,10 +143,12 @@ class Version(Form):
     @classmethod
     def of(cls, response: requests.Response, total: int | None) -> "Version":
         """That of an answer."""
-        etag, modified = (response.headers.get(name, "") for name in ("ETag", "Last-Modified"))
-        strong = "" if etag.startswith("W/") else etag
-        known = (text if re.fullmatch("[ -~]{1,500}", text) else None for text in (strong, modified))
-        return cls(total=total, **dict(zip(("etag", "modified"), known, strict=True)))
+
+        def known(name: str) -> str | None:
+            text = response.headers.get(name, "")
+            return text if re.fullmatch(PRINTABLE, text) and not text.startswith("W/") else None
+
+        return cls(etag=known("ETag"), modified=known("Last-Modified"), total=total)
 
     @property
     def validator(self) -> str | None:
@@ -210,12 +213,11 @@ def _locked(target: Path) -> Iterator[_Partial]:
     """The partial file, for this process alone; an empty one does not stay."""
     path = target.with_name(lasting_name(target, ".partial"))
     while True:
-        with open(path, "ab", buffering=0, opener=_no_link) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with open(path, "ab", buffering=0, opener=no_link) as file:
+            if not flock(file, shared=False):
                 log.info("%s: waiting for another process that fetches it", target)
-                fcntl.flock(file, fcntl.LOCK_EX)
+                while not flock(file, shared=False):
+                    time.sleep(POLL)
             if not _is(file, path):  # its owner has finished with it meanwhile
                 continue
             partial = _Partial(target, file)
@@ -226,10 +228,6 @@ def _locked(target: Path) -> Iterator[_Partial]:
                     partial.notes.unlink(missing_ok=True)
                     path.unlink()
             return
-
-
-def _no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)  # nor a pipe that nobody reads
 
 
 def _is(file: Any, path: Path) -> bool:
@@ -247,6 +245,62 @@ class Cut(Exception):
         self.asked, self.tries = asked, tries
 
 
+def patiently(
+    ask: Callable[[], T],
+    url: str,
+    patience: Patience,
+    give_up: Callable[[Cut, int], Exception],
+    came: Callable[[], int] = lambda: 0,
+) -> T:
+    """Call `ask` again after every `Cut`, with pauses that the server asks for, or that double.
+
+    Args:
+        ask: one try.
+        url: of the server, for messages.
+        patience: with the server.
+        give_up: makes the error that follows the last cut, from it and the number of tries.
+        came: bytes so far; a new block sets the count of tries back.
+
+    Raises:
+        BadInput: the server asks for a longer pause than `patience.longest_wait`.
+        Exception: what `give_up` makes, or anything but a `Cut` that `ask` raises.
+    """
+    best, last = came(), 0  # try that brought a block
+
+    def cut_and_tries(state: RetryCallState) -> tuple[Cut, int]:
+        nonlocal best, last
+        if came() - best >= BLOCK:
+            best, last = came(), state.attempt_number
+        assert state.outcome is not None  # noqa: S101 # tenacity asks after a try
+        cut = state.outcome.exception()
+        assert isinstance(cut, Cut)  # noqa: S101 # no other error is retried
+        return cut, state.attempt_number - last
+
+    def stop(state: RetryCallState) -> bool:
+        cut, tries = cut_and_tries(state)
+        return tries >= min(patience.tries, cut.tries or patience.tries)
+
+    def wait(state: RetryCallState) -> float:
+        cut, tries = cut_and_tries(state)
+        if cut.asked is not None:
+            return max(cut.asked, patience.first_wait)
+        return min(patience.first_wait * 2.0 ** max(tries - 1, 0), patience.longest_wait)
+
+    def tell(state: RetryCallState) -> None:
+        (cut, _), seconds = cut_and_tries(state), state.upcoming_sleep
+        if seconds > patience.longest_wait:
+            found = f"{cut}, to be tried again in {seconds:.0f} s"
+            raise BadInput(shown(url), found, f"at most {patience.longest_wait:.0f} s", f"try again then; {ELSEWHERE}")
+        level = logging.INFO if seconds >= LONG_WAIT else logging.DEBUG
+        log.log(level, "%s: %s; retrying from byte %d in %.0f s", shown(url), cut, came(), seconds)
+
+    def end(state: RetryCallState) -> T:
+        raise give_up(*cut_and_tries(state)) from None
+
+    retry = retry_if_exception_type(Cut)
+    return Retrying(retry=retry, stop=stop, wait=wait, before_sleep=tell, retry_error_callback=end)(ask)
+
+
 @dataclass
 class _Download:
     url: str
@@ -259,30 +313,14 @@ class _Download:
 
     def run(self) -> None:
         """Ask until all bytes are there."""
-        tries, best = 0, self.partial.size
-        while self.partial.version.total != self.partial.size:
-            try:
-                self.ask()
-                return
-            except Cut as cut:
-                tries += 1
-                if self.partial.size - best >= BLOCK:
-                    tries, best = 0, self.partial.size
-                if tries >= min(self.patience.tries, cut.tries or tries + 1):
-                    found = f"{cut} ({tries} tries, {self.partial.size} bytes came)"
-                    raise BadInput(shown(self.url), found, "the whole file", f"try later; {ELSEWHERE}") from None
-                self.wait(cut, tries)
+        partial = self.partial
 
-    def wait(self, cut: Cut, tries: int) -> None:
-        """Leave the server alone for as long as it asks, or else longer after every try."""
-        longest, first = self.patience.longest_wait, self.patience.first_wait
-        seconds = min(first * 2 ** max(tries - 1, 0), longest) if cut.asked is None else max(cut.asked, first)
-        if seconds > longest:
-            found = f"{cut}, to be tried again in {seconds:.0f} s"
-            raise BadInput(shown(self.url), found, f"at most {longest:.0f} s", f"start again then; {ELSEWHERE}")
-        level = logging.INFO if seconds >= LONG_WAIT else logging.DEBUG
-        log.log(level, "%s: %s; going on from byte %d in %.0f s", shown(self.url), cut, self.partial.size, seconds)
-        time.sleep(seconds)
+        def give_up(cut: Cut, tries: int) -> BadInput:
+            found = f"{cut} ({tries} tries, {partial.size} bytes came)"
+            return BadInput(shown(self.url), found, "the whole file", f"try later; {ELSEWHERE}")
+
+        if partial.version.total != partial.size:
+            patiently(self.ask, self.url, self.patience, give_up, lambda: partial.size)
 
     def ask(self) -> None:
         """Ask once for what is missing, and store it."""
@@ -322,18 +360,12 @@ class _Download:
         if total is None and not response.raw.chunked and self.expected is None:
             raise Cut("an answer without a length, which may be cut unnoticed")
         if total is not None:
-            self.check_room(total - (start or 0), reclaimed=0 if start else partial.size)
+            missing = total - (start or 0)
+            check_room(partial.path.parent, missing, "the file", self.margin, reclaimed=0 if start else partial.size)
         if not start:
             partial.restart(version)
         partial.resumed = bool(start)
         return total
-
-    def check_room(self, missing: int, reclaimed: int) -> None:
-        free = shutil.disk_usage(self.partial.path.parent).free + reclaimed
-        if missing + self.margin > free:
-            found = f"{free / 1e9:.3f} GB free on the disk"
-            wanted = f"{missing / 1e9:.3f} GB for the file and {self.margin / 1e9:.3f} GB to spare"
-            raise BadInput(self.partial.target, found, wanted, "make room, or choose another disk")
 
     def store(self, raw: Any, total: int | None) -> None:
         """Write what comes as it comes (`read1` waits for no more than the next packet)."""

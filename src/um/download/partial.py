@@ -5,8 +5,6 @@ The zip becomes a sparse file of its full size, in which only its list of member
 """
 
 import json
-import shutil
-import time
 import zipfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -20,19 +18,19 @@ from um.download import archive
 from um.download.http import (
     BLOCK,
     ELSEWHERE,
-    MARGIN,
     PATIENCE,
     Cut,
     Patience,
     Version,
     extent,
     meaning,
+    patiently,
     refuse,
     session,
     shown,
 )
 from um.errors import BadInput
-from um.files import atomic, make_folder
+from um.files import MARGIN, atomic, check_room, make_folder
 from um.forms import read_text, validate
 
 TAILS = (2**16, 2**20, 2**24, 2**28)  # bytes at the end, of which the least that holds the list of members is fetched
@@ -118,10 +116,7 @@ def _fill(
                 break
     ranges = _ranges(sparse.path, wanted, password)
     missing = sum(b - a for start, stop in ranges for a, b in sparse.gaps(start, stop))
-    free = shutil.disk_usage(sparse.path.parent).free
-    if missing + margin > free:
-        found, needed = f"{free / 1e9:.1f} GB free on the disk", f"{(missing + margin) / 1e9:.1f} GB for a part of it"
-        raise BadInput(sparse.path, found, needed, "make room, or choose another disk")
+    check_room(sparse.path.parent, missing, "a part of the archive", margin)
     size = sum(stop - start for start, stop in ranges)
     before = size - missing - sparse.came
     for start, stop in ranges:
@@ -198,18 +193,16 @@ class _Sparse:
 
     def get(self, start: int, stop: int, report: Callable[[], None] = lambda: None) -> None:
         """Fetch what is not there of these bytes."""
-        tries = 0
-        while gap := next(self.gaps(start, stop), None):
-            before = self.came
-            try:
+
+        def ask() -> None:
+            while gap := next(self.gaps(start, stop), None):
                 self.ask(*gap, report)
-            except Cut as cut:
-                tries = 1 if self.came > before else tries + 1
-                if tries >= min(self.patience.tries, cut.tries or tries + 1):
-                    found = f"{cut} ({tries} tries)"
-                    raise BadInput(shown(self.url), found, "parts of the file", f"try later; {ELSEWHERE}") from None
-                waits = self.patience.first_wait * 2 ** (tries - 1) if cut.asked is None else cut.asked
-                time.sleep(min(waits, self.patience.longest_wait))
+
+        def give_up(cut: Cut, tries: int) -> BadInput:
+            found = f"{cut} ({tries} tries)"
+            return BadInput(shown(self.url), found, "parts of the file", f"try later; {ELSEWHERE}")
+
+        patiently(ask, self.url, self.patience, give_up, lambda: self.came)
 
     def ask(self, start: int, stop: int, report: Callable[[], None]) -> None:
         headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-{stop - 1}"}

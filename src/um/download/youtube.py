@@ -15,7 +15,6 @@ import io
 import logging
 import re
 import shutil
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from http.cookiejar import LoadError
@@ -205,23 +204,29 @@ def _read(cookies: Path) -> str:
 def _patiently(url: str, hidden: Path, options: dict[str, Any], jar: str | None, patience: http.Patience) -> Path:
     """What yt-dlp brings, asked again while the server says that it is busy, which yt-dlp itself does not do."""
     plugin_dirs.value = []  # nothing but yt-dlp itself
-    for attempt in range(patience.tries):
+
+    def once() -> Any:
         cookies = io.StringIO(jar) if jar else None  # yt-dlp writes back to where it read
         try:
             with yt_dlp.YoutubeDL(options | {"cookiefile": cookies}) as downloader:
-                info = downloader.extract_info(url)
-            break
+                return downloader.extract_info(url)
         except yt_dlp.utils.DownloadError as error:
             said = str(error)
-            if not BUSY.search(said) or UNREACHED.search(said) or "Giving up" in said or attempt + 1 == patience.tries:
+            if not BUSY.search(said) or UNREACHED.search(said) or "Giving up" in said:
                 raise
-            if "HTTP Error 416" in said:  # the part is the whole, at which yt-dlp 2026.10.26 stumbles
+            if "HTTP Error 416" in said:  # the part is the whole file, which yt-dlp 2026.10.26 does not expect
                 for part in hidden.iterdir():
                     part.unlink()
-            time.sleep(_wait(attempt, patience))
+            raise http.Cut(said) from error
+
+    info = http.patiently(once, url, patience, _cause)
     if not info or not info.get("requested_downloads"):
         raise BadInput(url, "no video", "one video", "give the link of a page with one video")
     return Path(info["requested_downloads"][0]["filepath"])
+
+
+def _cause(cut: http.Cut, _tries: int) -> Exception:
+    return cut.__cause__ if isinstance(cut.__cause__, Exception) else cut
 
 
 def _wait(n: int, patience: http.Patience) -> float:
