@@ -1,8 +1,10 @@
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
+os.environ["UM_CACHE"] = str(Path(tempfile.gettempdir(), f"um-cache-{os.getuid()}"))  # never the user's own
 FIRST = ("test_provenance.py", "e2e", "workflow")
 
 
