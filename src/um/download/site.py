@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from um.dataset import ANNOTATIONS, INDEX, Videos
-from um.download.obtain import Ways, obtain, parts
+from um.download.obtain import Fetcher, Ways, parts
 from um.download.sources import Alternative, File, Lock, Table
 from um.errors import BadInput, Gone, some
 from um.files import held, sha256, write_json
@@ -72,6 +72,11 @@ class Site:
     machine: Machine
     kept: Journal  # of what is in downloads/
 
+    @property
+    def fetcher(self) -> Fetcher:
+        """What fetches its files."""
+        return Fetcher(self.dataset, self.lock, self.machine.ways, self.kept)
+
     def chosen(self, kind: str, source: str) -> list[Alternative]:
         """The versions of that kind that may be taken."""
         known: list[Alternative] = getattr(self.table, kind)
@@ -128,9 +133,7 @@ class Site:
             def one(file: File) -> Path:
                 with begin(file.file) as report:
                     beside = folder.relative_to(self.out).as_posix()
-                    obtain(
-                        self.dataset, file, folder / file.file, beside, self.lock, self.machine.ways, report, self.kept
-                    )
+                    self.fetcher.file(file, folder / file.file, beside, report)
                 return folder / file.file
 
             return in_parallel(one, wanted, self.machine.connections or CONNECTIONS)

@@ -6,6 +6,7 @@ What is not there, or is no whole video, goes to `datasets/<name>/missing.tsv`, 
 asked for.
 """
 
+import functools
 import logging
 import os
 import shutil
@@ -19,7 +20,7 @@ from um.datasets.annotations import SLACK, VIDEO_SUFFIXES, Video
 from um.download import archive, missing, partial, youtube
 from um.download.http import shown
 from um.download.missing import Row
-from um.download.obtain import Place, copies, obtain_video, places
+from um.download.obtain import Place, copies, places
 from um.download.site import CONNECTIONS, SHARDS, Site, in_parallel, index_in, remove
 from um.download.sources import Alternative, File, is_page
 from um.errors import BadInput, Gone, some
@@ -134,9 +135,8 @@ class _Collection:
                     return
                 try:
                     with begin(name) as report:
-                        ways, check = machine.ways, lambda path: self.check(name, path)
-                        what, places = f"{self.site.dataset}/{name}", found_at[name]
-                        path = obtain_video(what, places, target, ways, report, check, self.site.kept)
+                        check = functools.partial(self.check, name)
+                        path = self.site.fetcher.video(name, found_at[name], target, report, check)
                     self.enter(name, path)
                 except NotOurs as error:
                     self.failed[name] = error
