@@ -1,10 +1,8 @@
 import os
-import tempfile
 from pathlib import Path
 
 import pytest
 
-os.environ["UM_CACHE"] = str(Path(tempfile.gettempdir(), f"um-cache-{os.getuid()}"))  # never the user's own
 FIRST = ("test_provenance.py", "e2e", "workflow")
 
 
@@ -29,6 +27,9 @@ def reference_data() -> Path:
     if not path:
         pytest.skip("UM_REFERENCE_DATA is not set")
     return Path(path)
+
+
+os.environ["UM_CACHE"] = str(Path(__file__).parents[1] / "data/cache")  # never the user's own
 
 
 @pytest.fixture(scope="session")

@@ -27,13 +27,13 @@ class Description(Section):
 
     title: str = Field("", description="name in the benchmark table")
     provider: Literal["demo", "local", "features", "sources"] = Field(
-        description="demo: videos rendered here; local: videos of yours; features: features in a public layout; "
-        "sources: what the sources.yaml beside it lists"
+        description="demo: videos rendered here; local: your own videos; features: features in a public layout; "
+        "sources: the downloads listed in its sources.yaml"
     )
     source: str | None = Field(
         None,
         description="local: folder with annotations.json and the videos; features: folder of both of these; "
-        "sources: the same, instead of the list's features, where the variables in it are set",
+        "sources: the same, instead of the listed features, if the variables in it are set",
     )
 
 
@@ -58,7 +58,7 @@ def describe(dataset: str) -> Description:
 
 
 def location(dataset: str) -> Path:
-    """Where a dataset's `source` is, environment variables and `~` expanded."""
+    """The `source` of a dataset, with environment variables and `~` expanded."""
     given = describe(dataset).source
     path, hint = DATASETS / dataset / "dataset.yaml", "write its path"
     source = expanded(given)
@@ -67,7 +67,7 @@ def location(dataset: str) -> Path:
     try:
         return Path(source).expanduser()
     except RuntimeError:  # ~somebody
-        raise BadInput(path, f"source = {given!r}", "a home that there is", hint) from None
+        raise BadInput(path, f"source = {given!r}", "an existing home folder", hint) from None
 
 
 def expanded(given: str | None) -> str | None:
@@ -80,7 +80,7 @@ def check_source(dataset: str, out: Path) -> None:
     """Refuse to write a dataset over its own originals.
 
     Raises:
-        BadInput: its `source` lies in `out`, or the other way round.
+        BadInput: `source` lies in `out`, or the reverse.
     """
     description = describe(dataset)
     if description.provider != "demo" and expanded(description.source) is not None:
@@ -91,7 +91,7 @@ def check_source(dataset: str, out: Path) -> None:
 
 
 def comes_as_videos(dataset: str, settings: Download) -> bool:
-    """Whether features are extracted from its videos; otherwise they are brought."""
+    """Whether features are extracted from its videos; otherwise they are imported."""
     provider = describe(dataset).provider
     return settings.what == "videos" if provider == "sources" else provider != "features"
 
@@ -102,7 +102,7 @@ def is_shared(dataset: str, settings: Download) -> bool:
 
 
 def features_of(dataset: str, root: Path) -> Path | None:
-    """The folder of the features that `download` brought to `data/<dataset>`; None if it brought videos."""
+    """The folder of the downloaded features; None if videos were downloaded."""
     provider = describe(dataset).provider
     if provider != "sources":
         return location(dataset) if provider == "features" else None
@@ -113,12 +113,12 @@ def features_of(dataset: str, root: Path) -> Path | None:
 
 
 def features_folder(out: Path, version: str) -> Path:
-    """Where a version of the published features is."""
+    """The folder of a version of the published features."""
     return out / "downloads/features" / version
 
 
 def inner(folder: Path) -> Path:
-    """The folder itself, or the only one in it, where an archive has all its files in one."""
+    """The folder itself, or the only folder in it: some archives have one around all files."""
     if not folder.is_dir():
         raise BadInput(folder, "no such folder", "the features that um download brought", "run um download again")
     inside = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
@@ -131,7 +131,7 @@ def index(root: Path) -> Videos:
     """`videos/index.json` of `data/<dataset>`.
 
     Raises:
-        BadInput: there is none, or something else.
+        BadInput: no such file, or not an index.
     """
     path = root / INDEX
     if not os.path.lexists(path):
@@ -140,12 +140,12 @@ def index(root: Path) -> Videos:
 
 
 def downloaded(root: Path) -> dict[str, Path]:
-    """The videos that `download` brought to `data/<dataset>`: `<subset>/<id>` → file."""
+    """The downloaded videos: `<subset>/<id>` → file."""
     return {str(Path(file).with_suffix("")): root / "videos" / file for file in index(root).files}
 
 
 def not_downloaded(root: Path) -> dict[str, str]:
-    """The videos that it found missing: `<subset>/<id>` → why."""
+    """The missing videos: `<subset>/<id>` → reason."""
     return index(root).missing
 
 
@@ -160,7 +160,7 @@ def by_id(videos: Iterable[Path]) -> dict[str, Path]:
 
 
 def videos_below(folder: Path) -> Iterator[Path]:
-    """The videos below a folder: hidden files, as a Mac's doubles, are none; linked folders are looked through once."""
+    """The videos below a folder, without hidden files (as a Mac's doubles); linked folders are visited once."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -177,5 +177,5 @@ def videos_below(folder: Path) -> Iterator[Path]:
 
 
 def spelling(name: str) -> str:
-    """A video's id in the one form of Unicode by which names are compared: file systems change it."""
+    """A video's id in the Unicode form that is compared: file systems change the form."""
     return unicodedata.normalize("NFC", video_id(name))

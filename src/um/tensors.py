@@ -1,4 +1,4 @@
-"""PyTorch checkpoints of others: read without running what they hold, or unfolding more than their bytes."""
+"""Untrusted PyTorch checkpoints, read without running code or expanding beyond the size of the file."""
 
 import pickle
 import warnings
@@ -50,7 +50,7 @@ def unwrapped(content: Any) -> dict[Any, Any] | None:
 
 
 def check(path: Path, weights: Mapping[str, Tensor], expected: str, hint: str) -> None:
-    """Refuse what PyTorch would convert, or unfold, silently.
+    """Refuse what PyTorch would silently convert or expand.
 
     Raises:
         BadInput: sparse, empty, integer, NaN or infinite weights, or more values than the file has bytes for.

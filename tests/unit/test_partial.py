@@ -202,7 +202,7 @@ def test_cut_answers_go_on_where_they_stopped(sparse: Path) -> None:
 def test_another_part_than_was_asked_for(sparse: Path) -> None:
     with serving() as server:
         url = server.serve("/a.zip", part(0, 4), part(5, 70000), part(0, 4), part(5, 70000))
-        with pytest.raises(BadInput, match="a file that changes meanwhile"):
+        with pytest.raises(BadInput, match="a file that keeps changing"):
             fetch(url, sparse)
     assert not list(sparse.parent.iterdir())
 

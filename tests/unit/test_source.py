@@ -202,7 +202,7 @@ def test_the_demo_beside_videos_of_one_s_own(local, drawn, caplog):
         provide("own", small_demo(), OUT)
         assert before.items() <= state(OUT, local).items()
         (said,) = [record.getMessage() for record in caplog.records]
-        assert "3 files (videos/2019/holiday.mp4, videos/2020/a.mp4, videos/train/other.mp4) that are no videos" in said
+        assert "3 files (videos/2019/holiday.mp4, videos/2020/a.mp4, videos/train/other.mp4) that do not belong" in said
     assert len(dataset.downloaded(OUT)) == 3
     provide("own", Download(train_videos=1, test_videos=1), OUT)
     assert before.items() <= state(OUT, local).items()
@@ -476,7 +476,7 @@ def test_linked_folders_are_looked_through_once(local, tmp_path):
 @pytest.mark.parametrize(
     ("given", "found"),
     [
-        ("~nobody-of-that-name/x", "a home"),
+        ("~nobody-of-that-name/x", "an existing home"),
         ("$NOT_SET", "variables"),
         ('"a\\0b"', "variables"),
         ("${NO}/x", "variables"),

@@ -1,4 +1,4 @@
-"""Pickles of arrays, and object arrays in .npy files, which are pickles, read without running what they may hold.
+"""Pickles of arrays, and object arrays in .npy files, read without running any code in them.
 
 numpy's own functions for unpickling trust the stream: it can declare plain bytes to be objects, that is, pointers. So
 none of them is used here. Stand-ins take what the stream says of an array, and build it from its bytes.

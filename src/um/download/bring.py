@@ -1,9 +1,9 @@
-"""A dataset of sources.yaml, brought to `data/<dataset>`: annotations, published features, or videos.
+"""A dataset of sources.yaml, downloaded to `data/<dataset>`: annotations, published features, or videos.
 
-downloads/annotations/<version>/…      the files as they came, archives included: they are small
+downloads/annotations/<version>/…      the files as published, archives included: they are small
 downloads/packed/<version>/…           archives of features and videos, until they are unpacked
-downloads/features/<version>/…         features in their public layout; <version>.json beside it says what came
-downloads/journal.jsonl                which of these files are ours, so that they may be deleted
+downloads/features/<version>/…         features in their public layout; <version>.json beside it lists the files
+downloads/journal.jsonl                which of these files are ours, and may be deleted
 """
 
 import os
@@ -33,7 +33,7 @@ from um.params import Download
 
 
 def bring(dataset: str, folder: Path, settings: Download, out: Path, machine: Machine) -> None:
-    """Bring what `settings.what` asks for; what is there already and still true is kept.
+    """Download what `settings.what` names; existing files that are still valid are kept.
 
     Args:
         dataset: its name, also below a mirror.
@@ -43,7 +43,7 @@ def bring(dataset: str, folder: Path, settings: Download, out: Path, machine: Ma
         machine: how.
 
     Raises:
-        BadInput: nothing that was asked for is to be had.
+        BadInput: none of the requested files is available.
     """
     if machine.shard and settings.what != "videos":
         raise BadInput("--shard", f"--what {settings.what}", "--what videos, which are many", "leave it out")
@@ -77,7 +77,7 @@ def _bring(site: Site, journal: Journal, folder: Path) -> None:
 
 
 def _annotations(site: Site, version: Alternative) -> dict[str, Any]:
-    """The form of `annotations.json`: videos of both subsets by id, those that do not count left out."""
+    """The content of `annotations.json`: videos of both subsets by id, without the excluded ones."""
     files = site.fetch(version.files, site.out / "downloads/annotations" / version.name)
     videos = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -100,7 +100,7 @@ def _named(video: Video, subset: str) -> Video:
 
 
 def _read_annotations(files: Sequence[Path], scratch: Path) -> Annotations:
-    """A JSON file among these, or the text files of archives, whatever folders they are in."""
+    """Read the JSON file among these, or the text files in archives, in whatever folder."""
     if found := [file for file in files if file.suffix.lower() == ".json"]:
         return form.load(found[0])
 
@@ -114,14 +114,14 @@ def _read_annotations(files: Sequence[Path], scratch: Path) -> Annotations:
 
 
 class _Came(RootModel[dict[str, dict[Inside, Annotated[int, Field(ge=0)]]]]):
-    """`<version>.json`: what is listed in sources.yaml → what came of it, file → bytes."""
+    """`<version>.json`: file of sources.yaml → the files that it brought, path → bytes."""
 
     model_config = ConfigDict(strict=True)
     hint: ClassVar[str] = AWAY
 
 
 def _features(site: Site, version: Alternative) -> str:
-    """Bring features in their public layout; return the version's name."""
+    """Download features in their public layout; return the name of the version."""
     kept, folder = site.kept, features_folder(site.out, version.name)
     state = f"downloads/features/{version.name}.json"
     done: dict[str, dict[str, int]] = {}
@@ -151,7 +151,7 @@ def _features(site: Site, version: Alternative) -> str:
 
 
 def _move(kept: Journal, part: Path, target: Path, *, link: bool) -> None:
-    """Give a file its place, where none may be but an equal one; one of a mirror is linked there."""
+    """Move a file to its place, where only an equal one may exist; a mirror's file is linked."""
     if os.path.lexists(target) and (link or not target.is_file() or not cmp(part, target, shallow=False)):
         if target.exists() and target.resolve() == part.resolve():
             return
@@ -165,6 +165,6 @@ def _move(kept: Journal, part: Path, target: Path, *, link: bool) -> None:
 
 
 def _there(folder: Path, brought: dict[str, int] | None) -> bool:
-    """Whether all that came of a file is still there, with its size."""
+    """Whether all files that it brought still exist with their size."""
     files = [(folder / name, size) for name, size in (brought or {}).items()]
     return bool(files) and all(path.is_file() and path.stat().st_size == size for path, size in files)

@@ -1,4 +1,4 @@
-"""One file of a sources table: from the first mirror or link that has it, checked, to its place."""
+"""One file of sources.yaml, from the first mirror or link that has it, checked."""
 
 import logging
 import os
@@ -33,12 +33,12 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Ways:
-    """How the outside world is reached from this machine.
+    """How this machine downloads.
 
     Attributes:
-        mirrors: folders or URLs with `<dataset>/<file>`, which go before the links of the table.
+        mirrors: folders or URLs with `<dataset>/<file>`, tried before the links of the table.
         cookies: a browser's cookies for YouTube, in Netscape's format.
-        patience: with servers.
+        patience: timeouts and retry limits.
         nap: seconds between two videos of YouTube, at least and at most.
     """
 
@@ -206,14 +206,14 @@ def mirrors(listed: Sequence[str]) -> list[str]:
 
 
 def places(dataset: str, file: File, ways: Ways, beside: str = "") -> list[str]:
-    """Where a file may be: folders and links, in the order in which they are tried."""
+    """Where a file may be: folders and links, in the order of the tries."""
     inside = [file.file, f"{beside}/{file.file}"] if beside else [file.file]
     found = [(mirror, f"{dataset}/{name}") for mirror in ways.mirrors for name in inside]
     return [*(f"{m}/{quote(path) if is_page(m) else path}" for m, path in found), *file.urls]
 
 
 def parts(name: str, path: Path) -> dict[str, Path]:
-    """A file, or the files of a folder that are not hidden, by the names that the lock calls them."""
+    """A file, or the visible files of a folder, by their names in the lock."""
     if not path.is_dir():
         return {name: path}
     inside = {file.relative_to(path): file for file in sorted(path.rglob("*")) if file.is_file()}
@@ -227,9 +227,9 @@ def _check(path: Path, expected: str | None) -> None:
 
 
 def copies(mirror: str, dataset: str, ways: Ways) -> dict[str, Place]:
-    """The single videos that a mirror has, by id: those of a folder, or of the `videos/index.json` of a server.
+    """The single videos of a mirror by id, from its folder, or from the `videos/index.json` of a server.
 
-    A mirror that does not answer, or has something else there, has none: that is a warning.
+    A mirror that does not answer, or sends something else, counts as empty, with a warning.
     """
     where = f"{mirror}/{dataset}/videos"
     if not is_page(mirror):
@@ -238,7 +238,7 @@ def copies(mirror: str, dataset: str, ways: Ways) -> dict[str, Place]:
 
     def bounded(done: int, _: int | None) -> None:
         if done > LONGEST_INDEX:
-            raise BadInput(f"{where}/index.json", "a hundred megabytes", "an index of videos", "look into it")
+            raise BadInput(f"{where}/index.json", "a hundred megabytes", "an index of videos", "check the mirror")
 
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "index.json"
@@ -254,7 +254,7 @@ def copies(mirror: str, dataset: str, ways: Ways) -> dict[str, Place]:
 
 
 def _nowhere(what: str, pages: Sequence[str], failures: Sequence[BadInput]) -> BadInput:
-    """What all places together come to: Gone if every one of them said so, or if there is none."""
+    """The error for all places together: Gone if each of them is, or if none is listed."""
     kind = Gone if all(isinstance(error, Gone) for error in failures) else BadInput
     hint = failures[-1].hint if failures else f"UM_MIRROR=FOLDER takes a copy, as FOLDER/{what}"
     if other := next((error for error in failures if error.found.startswith("sha256")), None):

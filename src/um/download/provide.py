@@ -1,4 +1,4 @@
-"""`um download`: what a dataset's provider gives, brought to `data/<dataset>`."""
+"""`um download`: write the annotations and videos of a dataset, by its provider."""
 
 import logging
 import shutil
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """One video of a dataset: where it goes below `videos/`, and what writes it there, or what it is a copy of."""
+    """One video of a dataset: its path below `videos/`, the function that writes it, and the original of a copy."""
 
     file: str  # <subset>/<id>.<suffix>
     make: Callable[[Path], object]
@@ -49,19 +49,18 @@ def provide(
     out: Path,
     machine: Machine | None = None,
 ) -> None:
-    """Bring a dataset's annotations and videos to `out`, and list them in `videos/index.json`.
+    """Write the annotations and videos of a dataset to `out`, and list them in `videos/index.json`.
 
-    A dataset that comes as features has no videos: `um.features.imported.bring` brings the features.
+    A dataset of features has no videos: `um.features.imported.bring` imports the features.
 
     Args:
         dataset: a folder of `datasets/`.
-        settings: of the rendered demo, and which part of a dataset of sources.yaml.
+        settings: of the demo's rendering, and the wanted part of a dataset of sources.yaml.
         out: `data/<dataset>`.
-        machine: how a dataset of sources.yaml is fetched.
+        machine: how to download a dataset of sources.yaml.
 
     Raises:
-        BadInput: no such dataset, annotations that are wrong, a video without annotation or the reverse; what cannot
-            be fetched.
+        BadInput: no such dataset, wrong annotations, a video without annotation or the reverse, a failed download.
     """
     description = describe(dataset)
     own = (settings.what, settings.source) == ("features", "auto") and expanded(description.source) is not None
@@ -94,18 +93,18 @@ def provide(
 
 
 def _prune(journal: Journal, listed: set[str]) -> None:
-    """Delete videos of ours that are no longer listed; say how many others there are."""
+    """Delete our videos that are no longer listed; report how many other files there are."""
     videos = journal.root / "videos"
     journal.delete(
         sorted(path for path in journal.known if path.startswith("videos/") and path not in {INDEX, *listed})
     )
     there = {path.relative_to(journal.root).as_posix() for path in videos.glob("[!.]*/[!.]*") if path.is_file()}
     if others := sorted(there - listed):
-        log.warning("%s: %s that are no videos of this dataset stay as they are", videos, some(others, "file", "files"))
+        log.warning("%s: %s that do not belong to this dataset stay as they are", videos, some(others, "file", "files"))
 
 
 def _make(journal: Journal, sources: list[Source]) -> dict[str, dict[str, str | int]]:
-    """Write the videos that are not there yet; what the index says of each."""
+    """Write the missing videos; return the index entry of each."""
     files: dict[str, dict[str, str | int]] = {}
     refused: list[str] = []
     with progress("videos", len(sources)) as step:

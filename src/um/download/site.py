@@ -36,16 +36,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Machine:
-    """What is the machine's and the user's, not the science's.
+    """Settings of the machine and the user; none changes results.
 
     Attributes:
-        ways: to the outside world.
-        connections: files that are fetched at the same time; None: as many as their hosts like.
-        keep: archives, after they are unpacked.
-        retry: videos that an earlier run found missing.
-        give_up: count what does not come for a reason that may pass as missing, too.
+        ways: mirrors, cookies, timeouts.
+        connections: parallel downloads; None: as many as the hosts accept.
+        keep: archives after unpacking.
+        retry: videos that an earlier run listed as missing.
+        give_up: list temporary failures as missing, too.
         date: of this run, for the list of missing videos.
-        shard: this process's share of the videos, beside others at the same time.
+        shard: share of the videos for this process.
     """
 
     ways: Ways
@@ -62,7 +62,7 @@ MACHINE = Machine(Ways())
 
 @dataclass(frozen=True)
 class Site:
-    """One dataset on its way from its table to its folder."""
+    """The download of one dataset from its table to its folder."""
 
     dataset: str
     table: Table
@@ -78,7 +78,7 @@ class Site:
         return Fetcher(self.dataset, self.lock, self.machine.ways, self.kept)
 
     def chosen(self, kind: str, source: str) -> list[Alternative]:
-        """The versions of that kind that may be taken."""
+        """The versions of that kind to try."""
         known: list[Alternative] = getattr(self.table, kind)
         chosen = [version for version in known if source in ("auto", version.name)]
         if not chosen:
@@ -87,10 +87,9 @@ class Site:
         return chosen
 
     def first(self, kind: str, get: Callable[[Alternative], T], source: str = "auto") -> T:
-        """What `get` makes of the first version of that kind that there is; from then on, that version is meant.
+        """What `get` makes of the first available version of that kind, which the lock then pins.
 
-        Another one is taken where a version is gone, or is for people to fetch by hand, but not where a server is down:
-        it would be other videos, or other features.
+        A permanent failure leads to the next version; a temporary one does not: the videos or features would differ.
         """
         meant = self.lock.versions.get(kind, "auto") if source == "auto" else source
         chosen, failures = self.chosen(kind, meant), list[BadInput]()
@@ -112,16 +111,16 @@ class Site:
             raise self._otherwise(kind, chosen[0], failures[0])
         names = ", ".join(version.name for version in chosen)
         hint = "the lines above say why; UM_MIRROR=FOLDER takes copies"
-        raise BadInput(self.dataset, f"none of the {kind} of {names}", "one that is to be had", hint)
+        raise BadInput(self.dataset, f"none of the {kind} of {names}", "one that is available", hint)
 
     def _otherwise(self, kind: str, version: Alternative, error: BadInput) -> BadInput:
-        """The same error, with the other versions that may be asked for."""
+        """The same error, with the other versions in its hint."""
         others = ", ".join(other.name for other in getattr(self.table, kind) if other != version)
         hint = f"{error.hint}; or --what {kind} --source NAME: {others}" if others else error.hint
         return type(error)(error.where, error.found, error.expected, hint)
 
     def pin(self, file: File, path: Path) -> None:
-        """Enter what came, and was found good, in the lock, unless its checksum is published."""
+        """Pin a checked file in the lock, unless its checksum is published."""
         if file.sha256 is None:
             self.lock.pin(parts(file.file, path))
 
@@ -140,23 +139,25 @@ class Site:
 
 
 def in_parallel(work: Callable[[Any], T], items: Sequence[Any], threads: int) -> list[T]:
-    """Results in the items' order; the first error ends it, when what has been begun is done."""
+    """Results in the order of the items; the first error ends it once the running ones are done."""
     pool = ThreadPoolExecutor(max(1, threads))
     try:
         return list(pool.map(work, items))
-    except KeyboardInterrupt:  # not when everything that is on its way has come: that may be hours
-        print("\x1b[?25h" * sys.stderr.isatty() + "stopped; what has come is kept", file=sys.stderr, flush=True)
-        os._exit(130)  # as safe as a kill, which every step of a download bears
+    except KeyboardInterrupt:  # without waiting for running downloads: they may take hours
+        print(
+            "\x1b[?25h" * sys.stderr.isatty() + "stopped; what has been downloaded is kept", file=sys.stderr, flush=True
+        )
+        os._exit(130)  # as safe as a kill, which every step survives
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def at_work(dataset: str, out: Path, shard: Shard | None = None) -> Iterator[Journal]:
-    """Take a download's folder, alone or with other shards, and give the journal of what was written to it.
+    """Hold the folder of a download, alone or with other shards, and yield its journal.
 
     Raises:
-        BadInput: another command is at work there, or files of somebody else's are where ours belong.
+        BadInput: another command is at work there, or the user's files are where ours belong.
     """
     with held(out, f"{VERB} --dataset {dataset}" + (f" --shard {shard}" if shard else ""), shared=shard is not None):
         journal = Journal(out, out / JOURNAL, VERB).read()
@@ -183,7 +184,7 @@ def describe_in(journal: Journal, annotated: dict[str, Any] | Path) -> None:
 
 
 def index_in(journal: Journal, value: dict[str, Any]) -> None:
-    """Write `videos/index.json`, which ends a download."""
+    """Write `videos/index.json`, the last step of a download."""
     with journal.write(INDEX) as temporary:
         write_json(temporary, value)
     journal.settle([ANNOTATIONS, INDEX, *(f"videos/{file}" for file in value["files"])])
@@ -195,7 +196,7 @@ def same(source: Path, target: Path) -> bool:
 
 
 def remove(kept: Journal, path: Path) -> None:
-    """Delete what is ours of a file or a folder, or the link to a mirror's."""
+    """Delete our files in a folder, our file, or our link to a mirror's."""
     if left := kept.remove(path):
         log.warning("%s: %s that um download did not write stay there", path.parent, some(left, "file", "files"))
 
