@@ -41,6 +41,9 @@ def reference_data() -> Path:
     return Path(path)
 
 
+os.environ["UM_CACHE"] = str(Path(__file__).parents[1] / "data/cache")  # never the user's own
+
+
 @pytest.fixture(scope="session")
 def kinetics_weights() -> Path:
     """The Kinetics-400 Inception-I3D, fetched once and kept where `um` itself looks for it."""

@@ -116,9 +116,10 @@ def _data(given: dict[str, str], result: Sequence[str]) -> list[str]:
     name = given.get("data_name", DATA_NAMES[0])
     if name not in DATA_NAMES:
         raise BadInput("command line", f"--data_name {name}", f"one of {', '.join(DATA_NAMES)}", "see --data-dir")
-    here = Path("data")
+    from um.dataset import DATA  # not above: most commands need no data
+
     folder = re.sub(r"\d\.\d$", "", name)
-    default = here if (here / folder).is_dir() or (here / name).is_dir() else Path("/data")
+    default = DATA if (DATA / folder).is_dir() or (DATA / name).is_dir() else Path("/data")
     options = {word.partition("=")[0] for word in result}
     if given.keys() == {"save_path"} and options & {"--dataset", "--data-dir"}:
         return [] if "--out" in options else ["--out", given["save_path"]]

@@ -123,7 +123,9 @@ def _root(dataset: str | None, data_dir: Path | None) -> Path:
     if dataset is None and data_dir is None:
         found = "neither --dataset nor --data-dir"
         raise BadInput("command line", found, "one of them", "--dataset demo is the embedded one")
-    return data_dir or Path("data") / str(dataset)
+    from um.dataset import root
+
+    return data_dir or root(str(dataset))
 
 
 @app.command()
@@ -156,9 +158,10 @@ def download(
     changed: Changed,
 ) -> None:
     """Bring a dataset's annotations, and its videos or published features, to data/."""
-    from um.dataset import download as run_download
-    from um.download.bring import Machine
+    from um.dataset import root
     from um.download.obtain import Ways, mirrors
+    from um.download.provide import provide
+    from um.download.site import Machine
     from um.shard import Shard
 
     settings = _settings(dataset, changed, planned=("download", planned)).download
@@ -171,7 +174,7 @@ def download(
         date or datetime.date.today().isoformat(),
         Shard.parse(shard) if shard else None,
     )
-    run_download(dataset, settings, out or Path("data") / dataset, machine)
+    provide(dataset, settings, out or root(dataset), machine)
 
 
 @data.command()
@@ -240,7 +243,7 @@ def extract(
     changed: Changed,
 ) -> None:
     """Extract snippet features of videos, or of all videos of a dataset; bring them where it comes as features."""
-    from um.dataset import by_id, downloaded, features_of, not_downloaded
+    from um.dataset import by_id, downloaded, features_of, not_downloaded, root
     from um.datasets.annotations import load
     from um.features.extract import extract as run_extract
     from um.features.imported import bring
@@ -252,15 +255,15 @@ def extract(
     share = Shard.parse(shard) if shard else None
     missing: dict[str, str] = {}
     if dataset and not videos:
-        root = Path("data") / dataset
-        out = out or root / "features"
-        if folder := features_of(dataset, root):
+        data = root(dataset)
+        out = out or data / "features"
+        if folder := features_of(dataset, data):
             if share:
                 raise BadInput("--shard", f"{dataset}, which comes as features", "a dataset of videos", "leave it out")
             with progress("features") as step:
-                bring(folder, out, step, load(root / "annotations.json"))
+                bring(folder, out, step, load(data / "annotations.json"))
             return
-        named, missing = downloaded(root), not_downloaded(root)
+        named, missing = downloaded(data), not_downloaded(data)
     elif videos and not dataset and out:
         named = by_id(videos)
     else:
@@ -406,6 +409,7 @@ def compare(
     changed: Changed,
 ) -> None:
     """Say whether two systems differ, by a paired bootstrap over test videos and seeds."""
+    from um.dataset import root
     from um.datasets import annotations as form
     from um.evaluation.fitting import policy
     from um.report import compare as comparison
@@ -415,7 +419,7 @@ def compare(
         raise BadInput("command line", found, "one of them", "--dataset demo is the embedded one")
     if out:
         check_ours(out, comparison.BEGINNING)
-    truth = form.load(annotations or Path("data") / str(dataset) / "annotations.json")
+    truth = form.load(annotations or root(str(dataset)) / "annotations.json")
     settings = _settings(dataset, changed).evaluate
     options = comparison.Options(subset, selection, policy(unlisted), resamples)
     result = comparison.compare(a, b, truth, settings, options)

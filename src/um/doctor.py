@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from um import params, provenance
+from um.dataset import root
 from um.errors import BadInput
 
 WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")
@@ -108,7 +109,7 @@ def _datasets() -> Iterator[Finding]:
         return
     yield Finding("params", "ok", f"datasets {', '.join(values.datasets)}; seeds {', '.join(map(str, values.seeds))}")
     for dataset in values.datasets:
-        steps = [name for name in ("videos", "features") if (Path("data") / dataset / name / "index.json").is_file()]
+        steps = [name for name in ("videos", "features") if (root(dataset) / name / "index.json").is_file()]
         state: Literal["ok", "not yet"] = "ok" if "features" in steps else "not yet"
         yield Finding(
             dataset,

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and folders that one command at a time writes."""
+"""Atomic files, and folders that one command at a time writes."""
 
 import errno
 import filecmp
@@ -15,22 +15,25 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock
+
 from um.errors import BadInput
 
 log = logging.getLogger(__name__)
 
 LOCK = ".um.lock"
+MARGIN = 100_000_000  # bytes that a download leaves free on the disk
 LEFTOVER = re.compile(r"\.um-([0-9a-f]{8})-\d+\.part(\.\w{1,15})?")
 
 
 def temporary_name(path: Path) -> str:
-    """Short whatever the target's name, and told apart from those of other targets and processes."""
+    """A short name that differs between targets and processes."""
     suffix = path.suffix if re.fullmatch(r"\.\w{1,15}", path.suffix) else ""
     return f".um-{_mark(path.name)}-{os.getpid()}.part{suffix}"
 
 
 def lasting_name(path: Path, kind: str) -> str:
-    """The same for every process: what a resumed download of `path` goes on with."""
+    """The same name for every process, so that a download of `path` can resume."""
     return f".um-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}{kind}"
 
 
@@ -42,12 +45,12 @@ def _mark(name: str) -> str:
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` on success, delete it on any error.
 
-    A file that is equal already stays as it is, with its time: what is made from it needs no update. A device such as
-    /dev/null is written to, not replaced.
+    An equal file keeps its time, so that nothing made from it needs an update. A device such as /dev/null is written
+    to, not replaced.
 
     Raises:
         BadInput: there is a folder of that name.
-        OSError: the machine's fault, with the path in it.
+        OSError: the machine's fault, with the path.
     """
     make_folder(path.parent)
     if path.is_dir():
@@ -74,24 +77,21 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Let one thread or process at a time do what it does to `path`; the lock is an empty hidden file beside it."""
-    import fcntl
-
+    """Let one thread or process at a time change `path`; the lock is an empty hidden file beside it."""
     make_folder(path.parent)
-    with open(path.with_name(f".{path.name}.lock"), "a", opener=_no_link) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(path.with_name(f".{path.name}.lock")):
         yield
 
 
 @contextmanager
 def held(folder: Path, verb: str, *, shared: bool = False) -> Iterator[None]:
-    """Keep other commands out of a folder while this one writes it; `shared` admits others that share it, too.
+    """Keep other commands out of a folder while this one writes it; `shared` admits others that also share it.
 
-    The lock is a hidden file in the folder, which goes when the command ends; one that a kill left behind holds nobody.
-    What a kill left half written in the folder itself is deleted.
+    The lock is a hidden file, deleted when the command ends; one that a kill left behind locks nobody out. Half-written
+    files that a kill left in the folder are deleted.
 
     Raises:
-        BadInput: another command is at work there; it says which.
+        BadInput: another command, which is named, is at work there.
     """
     new = [place for place in (folder, *folder.parents) if not place.exists()]
     make_folder(folder)
@@ -107,7 +107,7 @@ def held(folder: Path, verb: str, *, shared: bool = False) -> Iterator[None]:
                 if not shared or flock(lock, shared=False):
                     path.unlink(missing_ok=True)
     finally:
-        with suppress(OSError):  # folders that an error left empty
+        with suppress(OSError):  # folders that stayed empty after an error
             for place in new:
                 place.rmdir()
 
@@ -123,7 +123,7 @@ def _say(lock: IO[bytes], text: str, path: Path) -> None:
 @contextmanager
 def _locked(path: Path, folder: Path, *, shared: bool) -> Iterator[IO[bytes]]:
     while True:
-        with open(path, "a+b", buffering=0, opener=_no_link) as file:
+        with open(path, "a+b", buffering=0, opener=no_link) as file:
             if not flock(file, shared=shared):
                 file.seek(0)
                 found = f"{file.read(300).decode(errors='replace') or 'another command'} at work in it"
@@ -139,12 +139,13 @@ def _locked(path: Path, folder: Path, *, shared: bool) -> Iterator[IO[bytes]]:
         # its last holder deleted the file between the two lines above: lock the new one
 
 
-def _no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+def no_link(path: str, flags: int) -> int:
+    """An `opener` that follows no link, and does not wait for the reader of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
 def flock(file: IO[bytes], *, shared: bool) -> bool:
-    """Lock an open file if nobody else has; True too where the file system knows no locks."""
+    """Lock an open file unless another process has; True also if the file system has no locks."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -161,7 +162,7 @@ def flock(file: IO[bytes], *, shared: bool) -> bool:
 
 
 def sweep(files: Iterable[Path], targets: Iterable[str] | None = None) -> None:
-    """Delete those that `atomic` left where it was killed; only the one owner of a folder, or of its `targets`, may."""
+    """Delete the leftovers of a killed `atomic`; for the only writer of a folder, or of its `targets`."""
     marks = None if targets is None else {_mark(name) for name in targets}
     for file in list(files):
         found = LEFTOVER.fullmatch(file.name)
@@ -170,18 +171,38 @@ def sweep(files: Iterable[Path], targets: Iterable[str] | None = None) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder to write to, and those above it."""
+    """Make a folder and its parents."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise BadInput(path, "a file", "a folder to write to", "choose another place") from None
 
 
-def check_ours(path: Path, beginning: str) -> None:
-    """Refuse to replace a file that does not begin as those that this command writes; an empty one is free.
+def check_room(folder: Path, size: int, what: str, margin: int = MARGIN, *, reclaimed: int = 0) -> None:
+    """Refuse to fill a disk.
+
+    Args:
+        folder: on the disk.
+        size: bytes to write.
+        what: they are, for the message.
+        margin: bytes that must stay free.
+        reclaimed: bytes that will be overwritten.
 
     Raises:
-        BadInput: a file of somebody else's.
+        BadInput: less is free.
+    """
+    free = shutil.disk_usage(folder).free + reclaimed
+    if size + margin > free:
+        found = f"{free / 1e9:.3f} GB free on the disk"
+        wanted = f"{size / 1e9:.3f} GB for {what} and {margin / 1e9:.3f} GB to spare"
+        raise BadInput(folder, found, wanted, "make room, or choose another disk")
+
+
+def check_ours(path: Path, beginning: str) -> None:
+    """Refuse to replace a file that does not begin like those of this command; an empty one may be replaced.
+
+    Raises:
+        BadInput: another file.
     """
     if path.is_file():
         with path.open("rb") as file:
@@ -203,6 +224,6 @@ def json_text(value: Any) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as `json_text` has it."""
+    """Write `value` as `json_text` formats it."""
     with atomic(path) as temporary:
         temporary.write_text(json_text(value), "utf-8")

@@ -1,4 +1,4 @@
-"""What a command wrote into a folder: nothing else there does it delete or overwrite.
+"""What a command wrote into a folder: it deletes and overwrites nothing else there.
 
 A journal has a line `[path, {"sha256": …}]` per file, written before the file gets its name. So after a kill at any
 moment, a file of ours is known by its bytes, and a file that is not known is somebody else's. One of somebody else's
@@ -25,7 +25,7 @@ LONGEST_NAME = 255  # bytes, on every usual file system
 
 
 class NotOurs(BadInput):
-    """Somebody else's file, or one that changed since we wrote it, is where one of ours is to go."""
+    """A file that we did not write, or that changed since, is in the place of one of ours."""
 
 
 class Journal:
@@ -45,41 +45,41 @@ class Journal:
             raise BadInput(link, "a link", "a folder or file of its own", f"link {root} as a whole, or remove the link")
 
     def read(self, file: Path | None = None) -> "Journal":
-        """Learn what an earlier run has told, or a shard in a file of its own."""
+        """Read the lines of an earlier run, or of a shard in a file of its own."""
         for line in lines(file or self.file):
             if isinstance(line, list):
                 self.learn(*line)
         return self
 
     def learn(self, path: str, entry: Listed | None, ours: bool = True) -> None:
-        """Take over what a line tells of a file."""
+        """Take over a line about a file."""
         if entry:
             self.entries[path] = entry
         if entry and ours:
             self.known.setdefault(path, set()).add(entry.sha256)
 
     def owns(self, path: str) -> bool:
-        """Whether a file or a link is there that was made by us, unchanged since, and not reached by a link."""
+        """Whether a file or link exists that we made, unchanged since, and not reached through a link."""
         file = self.root / path
         if path not in self.known or (link := _link(self.root, path)) not in (None, file):
             return False
         if not link and not file.is_file():
             return False
-        with suppress(FileNotFoundError):  # another shard has deleted it meanwhile
+        with suppress(FileNotFoundError):  # another shard has just deleted it
             return _digest(file) in self.known[path]
         return False
 
     def foreign(self, paths: Iterable[str]) -> list[str]:
-        """Those that are there and not ours."""
+        """Those that exist and are not ours."""
         return [path for path in paths if not self.owns(path) and os.path.lexists(self.root / path)]
 
     def refuse(self, paths: Iterable[str]) -> None:
-        """Raise BadInput if any of these is there and not ours."""
+        """Raise NotOurs if any of these exists and is not ours."""
         if found := self.foreign(paths):
             raise self.not_ours(found)
 
     def not_ours(self, paths: Sequence[str]) -> "NotOurs":
-        """The error that names files which are there and not ours."""
+        """The error for existing files that are not ours."""
         where = self.root if len(paths) > 1 else self.root / paths[0]
         what = some(paths, "file", "files") if len(paths) > 1 else "a file"
         if len(paths) == 1 and (link := _link(self.root, paths[0])):
@@ -89,7 +89,7 @@ class Journal:
         return NotOurs(where, found, "nothing there, or what it wrote", f"move {them} away, then run again")
 
     def delete(self, paths: Iterable[str]) -> list[str]:
-        """Delete those that are ours; return those that are there and are not."""
+        """Delete our files; return the existing ones that are not ours."""
         left = []
         for path in paths:
             if self.owns(path):
@@ -101,16 +101,16 @@ class Journal:
 
     @contextmanager
     def write(self, path: str, **facts: Any) -> Iterator[Path]:
-        """Yield a temporary name; what is there then is entered and gets its name, unless somebody else's is there.
+        """Yield a temporary name; enter the file and rename it to `path`, unless another's file is there.
 
-        One that is equal already stays as it is, and whose it is.
+        An equal file stays as it is, and does not become ours.
         """
         with atomic(self.root / path) as temporary:
             yield temporary
             self.admit(temporary, self.root / path, **facts)
 
     def admit(self, temporary: Path, target: Path, **facts: Any) -> None:
-        """Enter what is about to be renamed to `target`; BadInput if somebody else's file is there."""
+        """Enter a file before it is renamed to `target`; NotOurs if another's file is there."""
         path = target.relative_to(self.root).as_posix()
         entry = Listed(sha256=_digest(temporary), **facts)
         ours = not self.foreign([path])
@@ -121,13 +121,13 @@ class Journal:
             self.learn(path, entry, ours)
 
     def note(self, target: Path) -> None:
-        """Enter a file that is there."""
+        """Enter an existing file."""
         path, entry = target.relative_to(self.root).as_posix(), Listed(sha256=_digest(target))
         self.append(_line(path, entry, True))
         self.learn(path, entry)
 
     def link(self, source: Path, target: Path) -> None:
-        """Make `target` a link, unless somebody else's file is there."""
+        """Make `target` a link, unless another's file is there."""
         temporary = target.with_name(temporary_name(target))
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(source)
@@ -138,7 +138,7 @@ class Journal:
             temporary.unlink(missing_ok=True)
 
     def remove(self, folder: Path) -> list[str]:
-        """Delete what is ours of a file or a folder, and folders that are empty then; return what is left."""
+        """Delete our files in a folder, or our file, then empty folders; return the paths that are left."""
         if folder.is_symlink() or not folder.is_dir():
             return self.delete([folder.relative_to(self.root).as_posix()])
         inside = sorted(folder.rglob("*"), reverse=True)
@@ -150,7 +150,7 @@ class Journal:
         return sorted(left)
 
     def append(self, *values: Any, before: str = "") -> None:
-        """Add lines; from here on a kill does not lose them."""
+        """Add lines durably: a later kill does not lose them."""
         make_folder(self.file.parent)
         with self._writing, self.file.open("a", encoding="utf-8") as file:
             file.write(before + "".join(f"{json.dumps(value)}\n" for value in values))
@@ -158,12 +158,12 @@ class Journal:
             os.fsync(file.fileno())
 
     def rewrite(self, paths: Iterable[str]) -> None:
-        """Keep the lines of these files alone, sorted, so that the same files have the same journal."""
+        """Keep only the lines of these files, sorted, so that equal files have equal journals."""
         with atomic(self.file) as temporary:
             temporary.write_text("".join(f"{json.dumps(line)}\n" for line in self.lines_of(paths)), "utf-8")
 
     def lines_of(self, paths: Iterable[str]) -> list[Any]:
-        """What `append` takes to tell of these files what is known."""
+        """The lines for `append` that say what is known of these files."""
         told: list[Any] = []
         for path in sorted(set(paths) & {*self.known, *self.entries}):
             entry, known = self.entries.get(path), self.known.get(path, set())
@@ -172,7 +172,7 @@ class Journal:
         return told
 
     def settle(self, paths: Iterable[str]) -> None:
-        """Everything is done: these are there as their last lines say, and nothing else is ours."""
+        """Finish: these files exist as their last lines say, and nothing else is ours."""
         self.entries = {path: self.entries[path] for path in paths if path in self.entries}
         ours = {path: {entry.sha256} & self.known.get(path, set()) for path, entry in self.entries.items()}
         self.known = {path: sums for path, sums in ours.items() if sums}
@@ -181,7 +181,7 @@ class Journal:
 
 
 def _digest(file: Path) -> str:
-    """The sha256 of a file's bytes, or of where a link leads."""
+    """The sha256 of a file's bytes, or of a link's target path."""
     return hashlib.sha256(b"-> " + os.fsencode(file.readlink())).hexdigest() if file.is_symlink() else sha256(file)
 
 
@@ -203,7 +203,7 @@ def lines(journal: Path) -> list[Any]:
     """The lines of a journal: `[path, Listed or None]`, `[path, Listed, False]`, or a mapping; none without a file.
 
     Raises:
-        BadInput: the file is no journal. A line that a kill tore is passed over.
+        BadInput: not a journal. A line that a kill tore is skipped.
     """
     if not os.path.lexists(journal):
         return []
@@ -254,7 +254,7 @@ def _entry(values: dict[str, Any]) -> Listed | None:
 
 
 def check_name(where: str | Path, name: str) -> None:
-    """Refuse a name that no file can have everywhere, or that would hide it or leave its folder.
+    """Refuse a name that is not portable, is hidden, or leaves its folder.
 
     Raises:
         BadInput: it is empty, begins with a dot, holds a slash or a control character, or is too long.
@@ -268,7 +268,7 @@ def check_name(where: str | Path, name: str) -> None:
 
 
 def check_apart(where: str | Path, source: Path, target: Path, hint: str) -> None:
-    """Refuse to write where one reads, whatever links lead there.
+    """Refuse to write into the folder that is read, through any links.
 
     Raises:
         BadInput: one of the two folders is in the other, or they are the same.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from um import params, provenance
-from um.dataset import check_source, comes_as_videos, is_shared
+from um.dataset import DATASETS, check_source, comes_as_videos, is_shared, root
 from um.errors import BadInput
 from um.forms import validate
 from um.params import OURS, Settings
@@ -103,11 +103,11 @@ class Plan:
 
     def _check_datasets(self, values: params.Params) -> None:
         params.check_runs([*values.datasets, *values.overrides, *self.datasets], values.variants, "params.yaml")
-        known = sorted(path.parent.name for path in Path("datasets").glob("*/dataset.yaml"))
+        known = sorted(path.parent.name for path in DATASETS.glob("*/dataset.yaml"))
         if unknown := [dataset for dataset in self.datasets if dataset not in known]:
             raise BadInput("datasets", f"no {unknown[0]}", f"one of {', '.join(known)}", "docs/datasets.md adds one")
         for dataset in self.datasets:  # Snakemake deletes outputs before it makes them
-            check_source(dataset, Path("data") / dataset)
+            check_source(dataset, root(dataset))
 
     def _of_what(self, settings: Settings) -> Settings:
         """The settings, with videos or features fetched as `--config what` asks for."""

@@ -1,4 +1,4 @@
-"""A share of the videos: several processes may extract into one folder at the same time."""
+"""A share of the videos, so that several processes can work on one folder at a time."""
 
 import re
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ class Shard(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Shard":
-        """The shard of that name; BadInput if there is no such thing."""
+        """The shard of that name; BadInput if it is not one."""
         found = NAME.fullmatch(text)
         shard = cls(*map(int, found.groups())) if found else cls(0, 0)
         if not 1 <= shard.number <= shard.total:

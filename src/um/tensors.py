@@ -1,4 +1,4 @@
-"""PyTorch checkpoints of others: read without running what they hold, or unfolding more than their bytes."""
+"""Untrusted PyTorch checkpoints, read without running code or expanding beyond the size of the file."""
 
 import pickle
 import warnings
@@ -39,8 +39,18 @@ def read(path: Path, expected: str, hint: str) -> Any:
         raise BadInput(path, found, expected, hint) from None
 
 
+def unwrapped(content: Any) -> dict[Any, Any] | None:
+    """The weights of a checkpoint by name, without the mappings around them and DataParallel's `module.`; or None."""
+    for wrapper in ("state_dict", "model_state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict):
+        return None
+    return {name.removeprefix("module.") if isinstance(name, str) else name: content[name] for name in content}
+
+
 def check(path: Path, weights: Mapping[str, Tensor], expected: str, hint: str) -> None:
-    """Refuse what PyTorch would convert, or unfold, silently.
+    """Refuse what PyTorch would silently convert or expand.
 
     Raises:
         BadInput: sparse, empty, integer, NaN or infinite weights, or more values than the file has bytes for.

@@ -175,7 +175,8 @@ def test_readme_runs_on_a_folder_in_the_public_layout(tmp_path):
 def test_the_example_of_a_dataset_works(tmp_path, monkeypatch):
     """Annotations, description and overrides of docs/datasets.md as they stand, up to the copied videos."""
     from um import params
-    from um.dataset import download, downloaded
+    from um.dataset import downloaded
+    from um.download.provide import provide
 
     page = ROOT / "docs/datasets.md"
     (annotations,) = blocks(page, "json")
@@ -192,7 +193,7 @@ def test_the_example_of_a_dataset_works(tmp_path, monkeypatch):
     values = params.load()
     assert values.of("cooking").train.num_segments == 100
     out = tmp_path / "data/cooking"
-    download("cooking", values.of("cooking").download, out)
+    provide("cooking", values.of("cooking").download, out)
     assert sorted(downloaded(out)) == ["train/cooking_01", "val/cooking_02"]
 
 

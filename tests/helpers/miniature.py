@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from helpers.rendering import constant
-from um import dataset
-from um.download.bring import Machine
+from um.download.provide import provide
+from um.download.site import Machine
 from um.params import Download
 
 Segments = Mapping[str, Sequence[tuple[str, float, float]]]  # label → video, start, end
@@ -105,5 +105,5 @@ def annotated(path: Path, **durations: float) -> Path:
 
 def download(how: Machine, name: str = "thumos14", **settings: object) -> Path:
     out = Path("data") / name
-    dataset.download(name, Download(**settings), out, how)
+    provide(name, Download(**settings), out, how)
     return out

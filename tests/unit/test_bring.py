@@ -37,9 +37,9 @@ from helpers.serving import Answer, Server, nginx, noise, serving
 from um import dataset
 from um.datasets import annotations
 from um.download import missing
-from um.download.bring import Machine
 from um.download.http import Patience
 from um.download.obtain import Ways, mirrors
+from um.download.site import Machine
 from um.errors import BadInput
 from um.features.imported import bring as import_features
 from um.files import held, sha256, write_json
@@ -590,7 +590,7 @@ def test_an_interrupt_ends_it_at_once(project, web):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=5)
-    assert (process.returncode, b"stopped; what has come is kept" in told) == (130, True)
+    assert (process.returncode, b"stopped; what has been downloaded is kept" in told) == (130, True)
 
 
 def test_shards_at_the_same_time_share_the_links_to_a_mirror(project):

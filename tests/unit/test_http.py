@@ -373,7 +373,7 @@ def test_retry_after_is_obeyed(server, target, caplog):
     assert waits(server)[0] >= 1
     assert 0.5 < waits(server)[1] < 2.5  # a date has whole seconds, and one has passed
     url = f"{server.url}/file"
-    assert caplog.messages[0] == f"{url}: HTTP 429 (Too Many Requests); going on from byte 0 in 1 s"
+    assert caplog.messages[0] == f"{url}: HTTP 429 (Too Many Requests); retrying from byte 0 in 1 s"
     assert len(caplog.messages) == 2
 
 

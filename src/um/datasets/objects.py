@@ -1,9 +1,10 @@
-"""Object arrays in .npy files, which are pickles, read without running what they may hold.
+"""Pickles of arrays, and object arrays in .npy files, read without running any code in them.
 
 numpy's own functions for unpickling trust the stream: it can declare plain bytes to be objects, that is, pointers. So
 none of them is used here. Stand-ins take what the stream says of an array, and build it from its bytes.
 """
 
+import io
 import mmap
 import pickle
 import pickletools
@@ -76,6 +77,8 @@ def _plain(value: Any, left: Iterator[int]) -> Any:
         raise pickle.UnpicklingError(f"lists that unfold to more than {MOST_VALUES:,} values")
     if isinstance(value, _Array):
         return value.plain(left)
+    if isinstance(value, dict):
+        return {name: _plain(item, left) for name, item in value.items()}
     return [_plain(item, left) for item in value] if isinstance(value, list | tuple) else value
 
 
@@ -153,6 +156,16 @@ def _line_end(stream: memoryview, at: int) -> int:
             return at + found + 1
         at, step = at + step, 2 * step
     return len(stream) + 1
+
+
+def unpickle(content: bytes) -> Any:
+    """What a pickle of arrays and plain values holds, its arrays as numpy's.
+
+    Raises:
+        Exception: of any kind, for a stream that is damaged or holds anything else.
+    """
+    _check_claims(memoryview(content))
+    return _plain(_Unpickler(io.BytesIO(content), encoding="bytes").load(), iter(range(MOST_VALUES)))
 
 
 def read_objects(path: Path) -> list[Any]:

@@ -1,8 +1,8 @@
-"""Archives of the outside world (zip, and tar plain or compressed), unpacked without trusting them.
+"""Untrusted archives (zip, and tar plain or compressed), unpacked safely.
 
-The list of members is checked as a whole before a byte is written: a name that leaves its folder, a link, a device or
-two members in one place refuse the archive. What is written is whole or absent; what is there already stays, and is an
-error if it differs.
+The whole list of members is checked before a byte is written: a name that leaves its folder, a link, a device, or two
+members with one path refuse the archive. Files are written whole or not at all; an existing file stays, and is an error
+if it differs.
 """
 
 import copy
@@ -10,7 +10,6 @@ import lzma
 import multiprocessing
 import os
 import re
-import shutil
 import signal
 import stat
 import struct
@@ -30,11 +29,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal, Self
 
 from um.errors import BadInput
-from um.files import LEFTOVER, atomic, sweep
+from um.files import LEFTOVER, MARGIN, atomic, check_room, sweep
 from um.journal import AWAY, Journal
 
 MEMBERS = 200_000  # in one archive; those of THUMOS14 and ActivityNet have at most some 20,000
-MARGIN = 100_000_000  # bytes of the disk that stay free
 BLOCK = 2**20  # bytes in memory at a time
 EXTENSIONS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 PASSWORD = "UM_ARCHIVE_PASSWORD"  # noqa: S105 # the name of the variable
@@ -102,25 +100,24 @@ def extract(
     processes: int | None = None,
     kept: Journal | None = None,
 ) -> dict[str, Path]:
-    """Unpack members of an archive. One that is there already with the same content is not written again.
+    """Unpack members of an archive; files that exist with the same content are not written again.
 
     Args:
         path: the archive.
-        place: the file that a member becomes, by its name; None: it is not wanted.
-        below: a folder that no file may leave, not by symbolic links that are in it already either.
+        place: the file for a member, by its name; None for members to skip.
+        below: a folder that no file may leave, even by existing symbolic links.
         password: of encrypted members (the traditional encryption of zip).
-        report: called with every wanted member's name when it is there.
+        report: called with the name of every wanted member once it is written.
         margin: bytes that must stay free on the disk.
-        processes: for encrypted members, whose decryption is slow; by default one per CPU that may be used.
-        kept: journal of what is written; files that it knows are replaced if they differ.
+        processes: for encrypted members, whose decryption is slow; by default one per available CPU.
+        kept: journal of written files; those that it knows are replaced if they differ.
 
     Returns:
         Every wanted member's name → its file.
 
     Raises:
-        BadInput: no archive, a damaged or hostile one, another password, too little space. Nothing has been written
-            then, unless what is wrong are the bytes of a member, or another file is in its place: those before it are
-            there and whole.
+        BadInput: not an archive, a damaged or hostile one, a wrong password, too little space. Nothing is written,
+            unless a member's data are wrong or another file is in its place: the members before it are written whole.
     """
     with opened(path) as (file, members):
         jobs = [(member, target) for member in members if (target := place(member.name)) is not None]
@@ -170,7 +167,7 @@ def _kind(path: Path) -> Kind | None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Opened, list[Member]]]:
-    """An archive and its plain files, the list of which is safe."""
+    """An archive and its plain files, with a checked list of members."""
     with _reading(path):
         kind = _kind(path)
         if kind is None:
@@ -187,7 +184,7 @@ def opened(path: Path) -> Iterator[tuple[Opened, list[Member]]]:
 
 @contextmanager
 def _reading(archive: Path, member: Member | None = None) -> Iterator[None]:
-    """Tell what goes wrong with the archive's own bytes in one line."""
+    """Report damage of the archive in one line."""
     try:
         yield
     except UNREADABLE as error:
@@ -208,7 +205,7 @@ def _refusal(archive: Path, name: str, found: str) -> BadInput:
 
 
 class _Header(tarfile.TarInfo):
-    """A header that is whole: tarfile would take a damaged one, or none, for the end of the archive."""
+    """A whole header: tarfile takes a damaged or absent one for the end of the archive."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -243,7 +240,7 @@ def _tar_members(archive: Path, file: tarfile.TarFile) -> Iterator[Member]:
         name = _safe(archive, info.name, info.isdir())
         if not info.isdir() and (not info.isreg() or info.issparse()):
             raise _refusal(archive, name, "a link" if info.issym() or info.islnk() else "a device or special file")
-        if info.size < 0:  # by a pax header; the next one would be looked for before this one
+        if info.size < 0:  # by a pax header: tarfile would seek backwards
             raise _refusal(archive, name, f"{info.size} bytes long")
         if not info.isdir():
             yield Member(name, info.size, info)
@@ -252,7 +249,7 @@ def _tar_members(archive: Path, file: tarfile.TarFile) -> Iterator[Member]:
 
 
 def _safe(archive: Path, name: str, folder: bool) -> str:
-    """A name whose parts are all folders and files below one folder."""
+    """The name, if it stays below one folder."""
     parts = name.split("/")
     if re.search("[\0-\x1f\x7f-\x9f\ud800-\udfff]", name):
         raise _refusal(archive, name, "with control characters in its name")
@@ -271,7 +268,7 @@ def _safe(archive: Path, name: str, folder: bool) -> str:
 
 
 def _check_apart(archive: Path, places: Iterable[tuple[str, str]]) -> None:
-    """No two members may share a place, nor may one be a folder of another, on any file system.
+    """Refuse two members with the same path, or one below another, on any file system.
 
     Args:
         archive: what holds them.
@@ -304,7 +301,7 @@ def _is_below(folder: Path, root: Path) -> bool:
 
 
 def _existing(folder: Path) -> Path:
-    """The nearest of a path and those above it that is there."""
+    """The path itself, or its nearest parent that exists."""
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
@@ -313,7 +310,7 @@ def _has_size(path: Path, size: int) -> bool:
 
 
 def _is_there(member: Member, target: Path) -> bool:
-    """Whether a zip's member has been written already; tar has no checksums that would tell it beforehand."""
+    """Whether a zip's member is already written; tar has no checksums to tell in advance."""
     if not isinstance(member.info, zipfile.ZipInfo) or not _has_size(target, member.size):
         return False
     checksum = 0
@@ -324,7 +321,7 @@ def _is_there(member: Member, target: Path) -> bool:
 
 
 def check_password(archive: Path, member: Member, password: str | None) -> None:
-    """Raise BadInput if a member takes one and there is none."""
+    """Raise `Locked` if a member needs a password and none is given."""
     if member.encrypted and not password:
         hint = "whoever publishes the archive tells its password"
         found = f"an encrypted archive ({_short(member.name)}) and no password"
@@ -332,7 +329,7 @@ def check_password(archive: Path, member: Member, password: str | None) -> None:
 
 
 def _check_zip(archive: Path, file: zipfile.ZipFile, members: list[Member], password: str | None) -> None:
-    """Whether these can be read with this password, and no two members of the zip share bytes."""
+    """Check that these can be read with this password, and that no members of the zip overlap."""
     for member in members:
         info: zipfile.ZipInfo = member.info
         # bzip2 and xz inside a zip: zipfile decompresses without a bound of memory
@@ -365,14 +362,11 @@ def _check_space(archive: Path, jobs: list[Job], margin: int) -> None:
             folder = _existing(target.parent)
             needed[disks.setdefault(folder.stat().st_dev, folder)] += member.size
     for folder, size in needed.items():
-        free = shutil.disk_usage(folder).free
-        if size + margin > free:
-            expected = f"{(size + margin) / 1e9:.1f} GB for what is in {archive.name}"
-            raise BadInput(folder, f"{free / 1e9:.1f} GB of free space", expected, "make room, or use another disk")
+        check_room(folder, size, f"the content of {archive.name}", margin)
 
 
 def _sweep(targets: Iterable[Path]) -> None:
-    """Delete what an extraction of these files left where it was killed."""
+    """Delete the leftovers of a killed extraction of these files."""
     wanted = set(targets)
     for folder in {target.parent for target in wanted}:
         if folder.is_dir():
@@ -380,7 +374,7 @@ def _sweep(targets: Iterable[Path]) -> None:
 
 
 def _write_all(file: Opened, archive: Path, jobs: list[Job], password: str | None, processes: int) -> Iterator[Member]:
-    """Write files, and yield each one's member when it is there."""
+    """Write files, and yield the member of each once it is written."""
     if processes < 2 or len(jobs) < 2 or not any(member.encrypted for member, _ in jobs):
         for member, target in jobs:
             _write(file, archive, member, target, password)
@@ -399,7 +393,7 @@ def _write_all(file: Opened, archive: Path, jobs: list[Job], password: str | Non
 
 
 def _end_with_parent() -> None:
-    """Let a process of the pool end when whoever started it is killed, and quietly on ^C."""
+    """Let a process of the pool end with its parent, and quietly on ^C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if parent := multiprocessing.parent_process():
         threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
@@ -436,7 +430,7 @@ def _write(file: Opened, archive: Path, member: Member, target: Path, password: 
 def _stream(file: Opened, member: Member, password: str | None) -> IO[bytes]:
     if isinstance(file, zipfile.ZipFile):
         info = copy.copy(member.info)
-        info.file_size += 1  # zipfile would cut off in silence what exceeds the declared size
+        info.file_size += 1  # zipfile would silently drop bytes past the declared size
         return file.open(info, pwd=password.encode() if password and member.encrypted else None)
     stream = file.extractfile(member.info)
     assert stream is not None  # noqa: S101 # a plain file has content
@@ -444,7 +438,7 @@ def _stream(file: Opened, member: Member, password: str | None) -> IO[bytes]:
 
 
 def _blocks(stream: IO[bytes], archive: Path, member: Member) -> Iterator[bytes]:
-    """The bytes of a member, as many as it declares."""
+    """The content of a member, checked for its declared size."""
     count = 0
     while True:
         with _reading(archive, member):
@@ -459,7 +453,7 @@ def _blocks(stream: IO[bytes], archive: Path, member: Member) -> Iterator[bytes]
 
 
 def _unless_equal(blocks: Iterator[bytes], path: Path) -> Iterator[bytes] | None:
-    """The blocks again, those that a file begins with out of the file; None if it consists of them."""
+    """The blocks again, the equal first ones read from the file; None if the file equals them all."""
     equal = 0
     with path.open("rb") as file:
         for block in blocks:

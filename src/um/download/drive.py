@@ -1,12 +1,11 @@
-"""Files and folders that are shared on Google Drive.
+"""Shared files and folders of Google Drive.
 
-Drive gives small files at once. Of large ones it first sends a page that says "can't scan this file for viruses", whose
-form leads on to a link that holds for a while only; so it is asked for anew each time that a download goes on.
-`gdown` knows these pages; `um.download.http` brings the bytes.
+Drive sends small files at once. For large ones it first sends a page, "can't scan this file for viruses", whose form
+leads to a link that expires; so every resumed download asks for a new link. `gdown` parses these pages, and
+`um.download.http` downloads the file.
 """
 
 import re
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -56,11 +55,11 @@ def fetch(
     report: Callable[[int, int | None], None] = lambda _done, _total: None,
     enter: Callable[[Path, Path], None] = lambda _temporary, _target: None,
 ) -> None:
-    """Bring a shared file; what `um.download.http.fetch` says about its arguments holds here.
+    """Download a shared file; the arguments are those of `um.download.http.fetch`.
 
     Raises:
         Gone: Drive does not have the file.
-        BadInput: it has been read too often today, is not shared with everybody, or cannot be had otherwise.
+        BadInput: its quota is exceeded, it is not public, or the download fails for another reason.
     """
     if target.is_file() and expected in (None, sha256(target)):
         return
@@ -107,12 +106,12 @@ def _id(url: str, form: re.Pattern[str]) -> str | None:
 
 
 def _link(file_id: str, key: str | None = None) -> str:
-    """Where a file is asked for; files shared before September 2021 need the key of their link, too."""
+    """The download link of a file; files shared before September 2021 also need the key of their link."""
     return f"https://drive.google.com/uc?export=download&id={file_id}" + (f"&resourcekey={key}" if key else "")
 
 
 def _resolved(url: str, web: requests.Session, patience: http.Patience) -> str:
-    """The link that gives the file's bytes now."""
+    """A link that now leads to the file itself."""
     file_id = _id(url, FILE)
     if file_id is None:
         raise BadInput(url, "no id of a file", "a link to a file of Google Drive", "folders are listed first")
@@ -126,7 +125,7 @@ def _resolved(url: str, web: requests.Session, patience: http.Patience) -> str:
 
 
 def _following(link: str, url: str, web: requests.Session, patience: http.Patience) -> str | None:
-    """The link that a page leads on to; none if there is no page but the file itself."""
+    """The next link, if the answer is a page; None if it is the file."""
     with web.get(link, stream=True, timeout=(patience.connect, patience.silence)) as answer:
         if urlsplit(answer.url).hostname == "accounts.google.com" or answer.status_code in (401, 403):
             raise BadInput(url, "a request to sign in", PUBLIC, "ask its owner to share it, or " + http.ELSEWHERE)
@@ -139,11 +138,11 @@ def _following(link: str, url: str, web: requests.Session, patience: http.Patien
         page = " ".join(answer.text.split())  # gdown reads line by line
     if QUOTA.search(page):
         hint = "try again in a day, or put a copy into a mirror (UM_MIRROR)"
-        raise BadInput(url, "its quota exceeded: too many have downloaded it lately", "the file", hint)
+        raise BadInput(url, "its quota exceeded: too many downloads lately", "the file", hint)
     if REFUSED.search(page):
         raise BadInput(url, "a request to sign in", PUBLIC, "ask its owner to share it, or " + http.ELSEWHERE)
     if LOST.search(page):
-        raise Gone(url, "a page that says that there is no such file", PUBLIC, http.ELSEWHERE)
+        raise Gone(url, "a page that says that the file does not exist", PUBLIC, http.ELSEWHERE)
     try:
         return get_url_from_gdrive_confirmation(page)
     except (gdown.DownloadError, KeyError, AssertionError):
@@ -153,27 +152,25 @@ def _following(link: str, url: str, web: requests.Session, patience: http.Patien
 
 
 def _patiently(ask: Callable[[], T], url: str, patience: http.Patience) -> T:
-    """What Drive answers, asked again while it is busy or out of reach."""
-    tries = patience.tries
-    for attempt in range(1, tries + 1):
+    """What Drive answers, with retries while it is busy or out of reach."""
+
+    def once() -> T:
         try:
             return ask()
         except gdown.DownloadError as error:
-            failure = " ".join(str(error).split())
-            if "status code 404" in failure:
+            said = " ".join(str(error).split())
+            if "status code 404" in said:
                 raise Gone(url, "HTTP 404", "a shared folder", http.ELSEWHERE) from None
-            if not BUSY.search(failure):
-                raise BadInput(url, failure, "a shared folder", http.ELSEWHERE) from None
+            if BUSY.search(said):
+                raise http.Cut(said) from None
+            raise BadInput(url, said, "a shared folder", http.ELSEWHERE) from None
         except requests.RequestException as error:
-            cut = http.meaning(error, url)
-            if not isinstance(cut, http.Cut):
-                raise cut from None
-            failure, tries = str(cut), min(tries, cut.tries or tries)
+            raise http.meaning(error, url) from None
         except RecursionError:
-            raise BadInput(
-                url, "a folder inside itself", "a tree of folders", "fetch its files by their links"
-            ) from None
-        if attempt >= tries:
-            break
-        time.sleep(min(patience.longest_wait, patience.first_wait * 2 ** (attempt - 1)))
-    raise BadInput(url, f"{failure} ({tries} times)", "an answer", "try again later, or " + http.ELSEWHERE)
+            hint = "fetch its files by their links"
+            raise BadInput(url, "a folder inside itself", "a tree of folders", hint) from None
+
+    def give_up(cut: http.Cut, tries: int) -> BadInput:
+        return BadInput(url, f"{cut} ({tries} times)", "an answer", "try again later, or " + http.ELSEWHERE)
+
+    return http.patiently(once, url, patience, give_up)

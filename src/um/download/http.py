@@ -1,15 +1,13 @@
-"""Files from web servers: cut downloads go on where they stopped, and only whole, checked files get their name.
+"""Files from web servers: cut downloads resume, and only whole, checked files get their final name.
 
-While `video.zip` is on its way, `.um-….partial` holds what has come, written block by block and locked against other
-processes, and `.um-….partial.json` says which version of the file that is (RFC 9110, sections 8.8 and 14). Their names
-are short, however long the file's is.
+During the download of `video.zip`, `.um-….partial` holds the bytes so far, written block by block and locked against
+other processes. `.um-….partial.json` names the version of the file (RFC 9110, sections 8.8 and 14). Both names are
+short, whatever the length of the file's own.
 """
 
-import fcntl
 import logging
 import os
 import re
-import shutil
 import socket
 import ssl
 import time
@@ -19,31 +17,33 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from threading import Timer
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import requests
 from pydantic import Field
 from requests.adapters import HTTPAdapter
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, NewConnectionError
 
 import um
 from um.errors import BadInput, Gone
-from um.files import lasting_name, make_folder, sha256
+from um.files import MARGIN, check_room, flock, lasting_name, make_folder, no_link, sha256
 from um.forms import Form, load
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 BLOCK = 64 * 1024  # bytes; a kill loses less than one
 LONG_WAIT = 5  # seconds that are worth a line
+POLL = 0.1  # seconds between two tries of a lock
 UNREACHABLE = 4  # tries of a server that does not even take the connection: another source may have the file
-MARGIN = 100_000_000  # bytes that stay free on the disk
 ELSEWHERE = "try another source, or put the file into a mirror (UM_MIRROR)"
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a server is borne with."""
+    """Timeouts and retry limits."""
 
     connect: float = 15.0  # seconds to connect
     silence: float = 60.0  # seconds without a byte, and for the head of an answer
@@ -79,27 +79,27 @@ def fetch(
     margin: int = MARGIN,
     enter: Callable[[Path, Path], None] = lambda _temporary, _target: None,
 ) -> None:
-    """Bring a file, or what is missing of it; one that is there already, with the expected sum, stays as it is.
+    """Download a file, or resume its download; an existing file with the expected sha256 stays as it is.
 
     Args:
         url: http or https.
         target: where the file goes once it is whole.
-        expected: its sha256, if known. A file without it must come with its length, or in chunks.
+        expected: its sha256, if known. Without it, the server must send the length, or chunks.
         web: from `session`, to keep connections and cookies.
-        patience: with the server.
+        patience: timeouts and retry limits.
         report: called with the bytes so far, and the bytes in all if known, after every block.
         margin: bytes that must stay free on the disk, where the length is announced.
         enter: called with the whole file's temporary name and `target` before it gets that name.
 
     Raises:
         Gone: the server says that it does not have the file.
-        BadInput: it cannot be had for another reason, does not fit the disk, or has another sum.
+        BadInput: the download fails for another reason, or the file does not fit the disk or has another sha256.
     """
     make_folder(target.parent)
     if _there(target, expected):
         return
     with nullcontext(web) if web else session() as web, _locked(target) as partial:
-        if _there(target, expected):  # another process has brought it meanwhile
+        if _there(target, expected):  # another process has just downloaded it
             return
         download = _Download(url, partial, expected, web, patience, report, margin)
         for first in (True, False):
@@ -113,7 +113,7 @@ def fetch(
             partial.restart()
             if not (first and patched):
                 break
-    hint = f"the file has changed, or this is not the file; {ELSEWHERE}"
+    hint = f"the file has changed, or the link leads to another one; {ELSEWHERE}"
     raise BadInput(shown(url), f"sha256 {found}", f"sha256 {expected}", hint)
 
 
@@ -129,11 +129,12 @@ def _notes(target: Path) -> Path:
     return target.with_name(lasting_name(target, ".partial.json"))
 
 
-Header = Annotated[str, Field(pattern=r"^[ -~]{1,500}$")]
+PRINTABLE = r"^[ -~]{1,500}$"
+Header = Annotated[str, Field(pattern=PRINTABLE)]
 
 
 class Version(Form):
-    """What tells one state of a file on a server from another."""
+    """What distinguishes one version of a file on a server from another."""
 
     etag: Header | None  # a strong one
     modified: Header | None
@@ -142,10 +143,12 @@ class Version(Form):
     @classmethod
     def of(cls, response: requests.Response, total: int | None) -> "Version":
         """That of an answer."""
-        etag, modified = (response.headers.get(name, "") for name in ("ETag", "Last-Modified"))
-        strong = "" if etag.startswith("W/") else etag
-        known = (text if re.fullmatch("[ -~]{1,500}", text) else None for text in (strong, modified))
-        return cls(total=total, **dict(zip(("etag", "modified"), known, strict=True)))
+
+        def known(name: str) -> str | None:
+            text = response.headers.get(name, "")
+            return text if re.fullmatch(PRINTABLE, text) and not text.startswith("W/") else None
+
+        return cls(etag=known("ETag"), modified=known("Last-Modified"), total=total)
 
     @property
     def validator(self) -> str | None:
@@ -153,7 +156,7 @@ class Version(Form):
         return self.etag or self.modified
 
     def agrees(self, other: "Version") -> bool:
-        """Whether nothing speaks against both being the same."""
+        """Whether both may be the same."""
         if None not in (self.total, other.total) and self.total != other.total:
             return False
         if self.etag and other.etag:
@@ -165,7 +168,7 @@ UNKNOWN = Version(etag=None, modified=None, total=None)
 
 
 class _Partial:
-    """The part of a file that has come, and the version of the file that it is part of."""
+    """The first bytes of a file, and the version of the file that they belong to."""
 
     def __init__(self, target: Path, file: Any) -> None:
         self.target, self.file, self.path, self.notes = target, file, Path(file.name), _notes(target)
@@ -177,7 +180,7 @@ class _Partial:
             self.restart()
 
     def restart(self, version: Version | None = None) -> None:
-        """Forget all bytes; those that come next are of `version`."""
+        """Drop all bytes; the next ones belong to `version`."""
         self.file.truncate(0)  # first, so that the notes never speak of other bytes
         if version:
             self.notes.unlink(missing_ok=True)  # it may be a link
@@ -186,7 +189,7 @@ class _Partial:
         self.size, self.resumed, self.version = 0, False, version or UNKNOWN
 
     def append(self, piece: bytes) -> None:
-        """Write through to the operating system, which a kill of this process does not harm."""
+        """Write through to the operating system, so that a kill of this process loses nothing."""
         rest = memoryview(piece)
         with self._room():
             while rest:
@@ -210,13 +213,12 @@ def _locked(target: Path) -> Iterator[_Partial]:
     """The partial file, for this process alone; an empty one does not stay."""
     path = target.with_name(lasting_name(target, ".partial"))
     while True:
-        with open(path, "ab", buffering=0, opener=_no_link) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with open(path, "ab", buffering=0, opener=no_link) as file:
+            if not flock(file, shared=False):
                 log.info("%s: waiting for another process that fetches it", target)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if not _is(file, path):  # its owner has finished with it meanwhile
+                while not flock(file, shared=False):
+                    time.sleep(POLL)
+            if not _is(file, path):  # its owner has just finished
                 continue
             partial = _Partial(target, file)
             try:
@@ -228,10 +230,6 @@ def _locked(target: Path) -> Iterator[_Partial]:
             return
 
 
-def _no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)  # nor a pipe that nobody reads
-
-
 def _is(file: Any, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
@@ -240,11 +238,67 @@ def _is(file: Any, path: Path) -> bool:
 
 
 class Cut(Exception):
-    """A try that failed, which another may mend: after how many seconds, if the server says so."""
+    """A failed try that is worth repeating, after `asked` seconds if the server says so."""
 
     def __init__(self, found: str, asked: float | None = None, tries: int | None = None) -> None:
         super().__init__(found)
         self.asked, self.tries = asked, tries
+
+
+def patiently(
+    ask: Callable[[], T],
+    url: str,
+    patience: Patience,
+    give_up: Callable[[Cut, int], Exception],
+    came: Callable[[], int] = lambda: 0,
+) -> T:
+    """Call `ask` again after every `Cut`, with pauses that the server asks for, or that double.
+
+    Args:
+        ask: one try.
+        url: of the server, for messages.
+        patience: timeouts and retry limits.
+        give_up: makes the error that follows the last cut, from it and the number of tries.
+        came: bytes so far; a new block sets the count of tries back.
+
+    Raises:
+        BadInput: the server asks for a longer pause than `patience.longest_wait`.
+        Exception: what `give_up` makes, or anything but a `Cut` that `ask` raises.
+    """
+    best, last = came(), 0  # try that brought a block
+
+    def cut_and_tries(state: RetryCallState) -> tuple[Cut, int]:
+        nonlocal best, last
+        if came() - best >= BLOCK:
+            best, last = came(), state.attempt_number
+        assert state.outcome is not None  # noqa: S101 # tenacity asks after a try
+        cut = state.outcome.exception()
+        assert isinstance(cut, Cut)  # noqa: S101 # no other error is retried
+        return cut, state.attempt_number - last
+
+    def stop(state: RetryCallState) -> bool:
+        cut, tries = cut_and_tries(state)
+        return tries >= min(patience.tries, cut.tries or patience.tries)
+
+    def wait(state: RetryCallState) -> float:
+        cut, tries = cut_and_tries(state)
+        if cut.asked is not None:
+            return max(cut.asked, patience.first_wait)
+        return min(patience.first_wait * 2.0 ** max(tries - 1, 0), patience.longest_wait)
+
+    def tell(state: RetryCallState) -> None:
+        (cut, _), seconds = cut_and_tries(state), state.upcoming_sleep
+        if seconds > patience.longest_wait:
+            found = f"{cut}, to be tried again in {seconds:.0f} s"
+            raise BadInput(shown(url), found, f"at most {patience.longest_wait:.0f} s", f"try again then; {ELSEWHERE}")
+        level = logging.INFO if seconds >= LONG_WAIT else logging.DEBUG
+        log.log(level, "%s: %s; retrying from byte %d in %.0f s", shown(url), cut, came(), seconds)
+
+    def end(state: RetryCallState) -> T:
+        raise give_up(*cut_and_tries(state)) from None
+
+    retry = retry_if_exception_type(Cut)
+    return Retrying(retry=retry, stop=stop, wait=wait, before_sleep=tell, retry_error_callback=end)(ask)
 
 
 @dataclass
@@ -258,37 +312,21 @@ class _Download:
     margin: int
 
     def run(self) -> None:
-        """Ask until all bytes are there."""
-        tries, best = 0, self.partial.size
-        while self.partial.version.total != self.partial.size:
-            try:
-                self.ask()
-                return
-            except Cut as cut:
-                tries += 1
-                if self.partial.size - best >= BLOCK:
-                    tries, best = 0, self.partial.size
-                if tries >= min(self.patience.tries, cut.tries or tries + 1):
-                    found = f"{cut} ({tries} tries, {self.partial.size} bytes came)"
-                    raise BadInput(shown(self.url), found, "the whole file", f"try later; {ELSEWHERE}") from None
-                self.wait(cut, tries)
+        """Ask until the file is complete."""
+        partial = self.partial
 
-    def wait(self, cut: Cut, tries: int) -> None:
-        """Leave the server alone for as long as it asks, or else longer after every try."""
-        longest, first = self.patience.longest_wait, self.patience.first_wait
-        seconds = min(first * 2 ** max(tries - 1, 0), longest) if cut.asked is None else max(cut.asked, first)
-        if seconds > longest:
-            found = f"{cut}, to be tried again in {seconds:.0f} s"
-            raise BadInput(shown(self.url), found, f"at most {longest:.0f} s", f"start again then; {ELSEWHERE}")
-        level = logging.INFO if seconds >= LONG_WAIT else logging.DEBUG
-        log.log(level, "%s: %s; going on from byte %d in %.0f s", shown(self.url), cut, self.partial.size, seconds)
-        time.sleep(seconds)
+        def give_up(cut: Cut, tries: int) -> BadInput:
+            found = f"{cut} ({tries} tries, {partial.size} bytes came)"
+            return BadInput(shown(self.url), found, "the whole file", f"try later; {ELSEWHERE}")
+
+        if partial.version.total != partial.size:
+            patiently(self.ask, self.url, self.patience, give_up, lambda: partial.size)
 
     def ask(self) -> None:
-        """Ask once for what is missing, and store it."""
+        """Ask once for the missing bytes, and store them."""
         partial = self.partial
         if partial.size and not (partial.version.validator or self.expected):
-            partial.restart()  # nothing would tell whether the rest is of the same file
+            partial.restart()  # nothing tells whether the rest belongs to the same version
         headers = {"Accept-Encoding": "identity"}
         if partial.size:
             headers["Range"] = f"bytes={partial.size}-"
@@ -307,36 +345,30 @@ class _Download:
             raise meaning(error, shown(self.url)) from None
 
     def place(self, response: requests.Response) -> int | None:
-        """Make ready for the bytes of an answer: behind those that are there, if they are of the same version.
+        """Prepare for the bytes of an answer: they are appended if they belong to the same version.
 
         Returns:
-            Bytes of the whole file, if they are known.
+            Bytes of the whole file, if known.
         """
         partial = self.partial
         start, total = extent(response)
         version = Version.of(response, total)
         if start not in (0, partial.size) or (start and not version.agrees(partial.version)):
             partial.restart()
-            raise Cut("another part, or another version, of the file than was asked for")
+            raise Cut("another part or version of the file than requested")
         total = partial.version.total if start and total is None else total
         if total is None and not response.raw.chunked and self.expected is None:
-            raise Cut("an answer without a length, which may be cut unnoticed")
+            raise Cut("an answer without a length: a cut would go unnoticed")
         if total is not None:
-            self.check_room(total - (start or 0), reclaimed=0 if start else partial.size)
+            missing = total - (start or 0)
+            check_room(partial.path.parent, missing, "the file", self.margin, reclaimed=0 if start else partial.size)
         if not start:
             partial.restart(version)
         partial.resumed = bool(start)
         return total
 
-    def check_room(self, missing: int, reclaimed: int) -> None:
-        free = shutil.disk_usage(self.partial.path.parent).free + reclaimed
-        if missing + self.margin > free:
-            found = f"{free / 1e9:.3f} GB free on the disk"
-            wanted = f"{missing / 1e9:.3f} GB for the file and {self.margin / 1e9:.3f} GB to spare"
-            raise BadInput(self.partial.target, found, wanted, "make room, or choose another disk")
-
     def store(self, raw: Any, total: int | None) -> None:
-        """Write what comes as it comes (`read1` waits for no more than the next packet)."""
+        """Write bytes as they arrive (`read1` waits for the next packet only)."""
         partial = self.partial
         self.report(partial.size, total)
         since, before = time.monotonic(), partial.size
@@ -355,7 +387,7 @@ class _Download:
 
 
 def extent(response: requests.Response) -> tuple[int | None, int | None]:
-    """The first byte of an answer within the file (None: it cannot be told), and the bytes of the whole file."""
+    """Where an answer starts in the file (None: unknown), and the size of the whole file in bytes."""
     if response.status_code == 206:
         given = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
         return (int(given[1]), None if given[2] == "*" else int(given[2])) if given else (None, None)
@@ -364,7 +396,7 @@ def extent(response: requests.Response) -> tuple[int | None, int | None]:
 
 
 def refuse(response: requests.Response, url: str, target: Path) -> None:
-    """Raise what an answer means that does not bring the file."""
+    """Raise an error for an answer without the file."""
     status, url = response.status_code, shown(url)
     found = f"HTTP {status} ({response.reason})"
     if status in (408, 425, 429) or status >= 500:
@@ -381,7 +413,7 @@ def refuse(response: requests.Response, url: str, target: Path) -> None:
 
 
 def _seconds(retry_after: str) -> float | None:
-    """What a server asks to wait: seconds, or a date."""
+    """Seconds to wait, from seconds or a date."""
     if retry_after.isdecimal():
         return float(retry_after)
     try:
@@ -391,7 +423,7 @@ def _seconds(retry_after: str) -> float | None:
 
 
 def meaning(error: Exception, url: str) -> Exception:
-    """A `Cut` for what may pass, `BadInput` for what will not."""
+    """A `Cut` for a temporary failure, `BadInput` for a permanent one."""
     causes: list[BaseException] = [error]
     while further := causes[-1].__cause__ or causes[-1].__context__:
         causes.append(further)
@@ -419,13 +451,13 @@ def shown(url: str) -> str:
 
 
 def _without_body(response: requests.Response, **_options: Any) -> None:
-    """Close redirects: requests would read all that they say, however slowly it comes."""
+    """Close redirects: requests would read their whole body, however slow."""
     if response.is_redirect:
         response.close()
 
 
 class _Adapter(HTTPAdapter):
-    """Connections that expect the head of an answer within the time limit; else one that drips would take for ever."""
+    """Connections with a time limit for the whole head of an answer, so that a dripping server cannot stall."""
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **options)
@@ -455,7 +487,7 @@ def _time_limit(connection: HTTPConnection) -> Iterator[None]:
         nonlocal late
         late = True
         with suppress(OSError):
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # an SSLSocket's own would pull the rug from under `recv`
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # an SSLSocket's own breaks a running `recv`
 
     timer = Timer(connection.timeout or PATIENCE.silence, cut)
     timer.start()

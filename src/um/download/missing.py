@@ -1,6 +1,6 @@
-"""`missing.tsv`: the videos of a dataset that are not to be had, one by row with its reason.
+"""`missing.tsv`: the missing videos of a dataset, one per row with the reason.
 
-A date of `-` stands for what others report and nobody here has tried.
+A date of `-` marks reports by others that nobody here has tried.
 """
 
 import os
@@ -17,7 +17,7 @@ COLUMNS = ("id", "reason", "date", "source")
 
 
 class Row(NamedTuple):
-    """Why a video is missing, when that was found, and where it was looked for."""
+    """Why a video is missing, the date of that finding, and the places that were tried."""
 
     reason: str
     date: str
@@ -25,7 +25,7 @@ class Row(NamedTuple):
 
 
 def read(path: Path) -> dict[str, Row]:
-    """The rows by id, in the file's order; none where there is no file.
+    """The rows by id, in the order of the file; empty without a file.
 
     Raises:
         BadInput: no header, another number of columns, no id, or an id twice.
@@ -49,7 +49,7 @@ def read(path: Path) -> dict[str, Row]:
 
 
 def write(path: Path, rows: Mapping[str, Row]) -> None:
-    """Write rows sorted by id; white space within a value becomes one blank, the unprintable is escaped."""
+    """Write rows sorted by id; white space in a value becomes one blank, unprintable characters are escaped."""
     with atomic(path) as temporary:
         lines = [COLUMNS, *((name, *rows[name]) for name in sorted(rows))]
         text = "".join("\t".join(printable(" ".join(value.split())) for value in line) + "\n" for line in lines)

@@ -1,4 +1,4 @@
-"""One file of a sources table: from the first mirror or link that has it, checked, to its place."""
+"""One file of sources.yaml, from the first mirror or link that has it, checked."""
 
 import logging
 import os
@@ -33,12 +33,12 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Ways:
-    """How the outside world is reached from this machine.
+    """How this machine downloads.
 
     Attributes:
-        mirrors: folders or URLs with `<dataset>/<file>`, which go before the links of the table.
+        mirrors: folders or URLs with `<dataset>/<file>`, tried before the links of the table.
         cookies: a browser's cookies for YouTube, in Netscape's format.
-        patience: with servers.
+        patience: timeouts and retry limits.
         nap: seconds between two videos of YouTube, at least and at most.
     """
 
@@ -46,6 +46,153 @@ class Ways:
     cookies: Path | None = None
     patience: http.Patience = field(default_factory=http.Patience)
     nap: tuple[float, float] = (5.0, 10.0)  # what yt-dlp advises; a guest gets about 300 videos in an hour
+
+
+@dataclass(frozen=True)
+class Fetcher:
+    """Fetches files and videos of one dataset.
+
+    Attributes:
+        dataset: its name below a mirror.
+        lock: known checksums.
+        ways: how.
+        kept: journal of what came.
+    """
+
+    dataset: str
+    lock: Lock
+    ways: Ways
+    kept: Journal
+
+    def file(self, file: File, target: Path, beside: str, report: Report) -> None:
+        """Put a file, or a folder that is shared as one, at `target`; one in a mirror's folder is linked, not copied.
+
+        Args:
+            file: of the table.
+            target: where it goes.
+            beside: folder below the dataset's that also may hold it, in a mirror that is another project's data/.
+            report: called with the bytes so far, and the total.
+
+        Raises:
+            Gone: no place has it.
+            NotOurs: somebody else's file is at `target`.
+            BadInput: every place failed, at least one for a reason that may pass.
+        """
+        expected = self.lock.expected(file.file, file.sha256)
+        failures: list[BadInput] = []
+        for place in places(self.dataset, file, self.ways, beside):
+            try:
+                if drive.is_folder(place):
+                    self._folder(place, target, file.file, report)
+                elif is_page(place):
+                    self._page(place, target, expected, report)
+                else:
+                    self._link(Path(place), target, file.file, expected)
+            except NotOurs:
+                raise
+            except BadInput as error:
+                failures.append(error)
+                continue
+            return
+        raise _nowhere(f"{self.dataset}/{file.file}", file.pages, failures)
+
+    def video(
+        self, name: str, places: Sequence[Place], target: Path, report: Report, check: Callable[[Path], None]
+    ) -> Path:
+        """Fetch a video from the first place that gives a good one, and return it.
+
+        Args:
+            name: its id, for messages.
+            places: where it may be.
+            target: where it goes; the suffix may change.
+            report: called with the bytes so far, and the total.
+            check: raises Gone for a file that is not the whole video, BadInput for another one.
+
+        Raises:
+            NotOurs: somebody else's file is at `target`.
+            Gone: no place has it.
+            BadInput: every place failed, at least one for a reason that may pass.
+        """
+        failures: list[BadInput] = []
+        for place in places:
+            try:
+                path = self._video(place, target, report)
+            except NotOurs:
+                raise
+            except BadInput as error:
+                failures.append(error)
+                continue
+            try:
+                check(path)
+            except BadInput as error:
+                self.kept.refuse(self.kept.delete([path.relative_to(self.kept.root).as_posix()]))
+                failures.append(error)
+                continue
+            return path
+        kind = Gone if all(isinstance(error, Gone) for error in failures) else BadInput
+        where = failures[0].where if len(failures) == 1 else f"{self.dataset}/{name}"
+        raise kind(where, "; ".join(dict.fromkeys(e.found for e in failures)), "the whole video", failures[-1].hint)
+
+    def _video(self, place: Place, target: Path, report: Report) -> Path:
+        make_folder(target.parent)
+        if youtube.is_youtube(place.where):
+            return youtube.fetch(
+                place.where,
+                target.parent,
+                target.stem,
+                cookies=self.ways.cookies,
+                sleep=self.ways.nap,
+                patience=self.ways.patience,
+                report=report,
+                enter=self.kept.admit,
+            )
+        if is_page(place.where):
+            self._page(place.where, target, place.sha256, report)
+            return target
+        source = Path(place.where)
+        if not source.is_file():
+            raise Gone(source, "no such file", "a copy", "put one there")
+        _check(source, place.sha256)
+        target = target.with_suffix(source.suffix.lower())
+        try:
+            with self.kept.write(target.relative_to(self.kept.root).as_posix()) as temporary:
+                shutil.copyfile(source, temporary)
+        except OSError as error:
+            raise BadInput(target, str(error.strerror), "room for a copy", "make room, then start again") from None
+        return target
+
+    def _page(self, url: str, target: Path, expected: str | None, report: Report) -> None:
+        make_folder(target.parent)
+        if not target.is_file() or (expected and sha256(target) != expected):
+            self.kept.refuse([target.relative_to(self.kept.root).as_posix()])  # before it is on its way
+        fetch = drive.fetch if drive.is_drive(url) else http.fetch
+        fetch(url, target, expected=expected, patience=self.ways.patience, report=report, enter=self.kept.admit)
+
+    def _folder(self, url: str, target: Path, name: str, report: Report) -> None:
+        """Bring a shared folder, which gets its name once it is complete; another link may lead to another version."""
+        if target.is_dir() and not target.is_symlink():
+            return
+        at = target.relative_to(self.kept.root).as_posix()
+        self.kept.refuse([at])
+        coming = target.with_name(lasting_name(Path(f"{name} {url}"), ".folder"))
+        for link, inside in drive.listing(url, patience=self.ways.patience):
+            make_folder((coming / inside).parent)
+            expected = self.lock.expected(f"{name}/{inside}")
+            drive.fetch(link, coming / inside, expected=expected, patience=self.ways.patience, report=report)
+        self.kept.delete([at])
+        for file in sorted(path for path in coming.rglob("*") if path.is_file()):
+            self.kept.admit(file, target / file.relative_to(coming))
+        coming.rename(target)
+
+    def _link(self, source: Path, target: Path, name: str, expected: str | None) -> None:
+        if not source.exists():
+            raise Gone(source, "no such file", "a copy", "put one there")
+        for part, path in parts(name, source).items():
+            _check(path, expected or self.lock.expected(part))
+        if target.exists() and target.resolve() == source.resolve():
+            return
+        make_folder(target.parent)
+        self.kept.link(source.resolve(), target)
 
 
 def mirrors(listed: Sequence[str]) -> list[str]:
@@ -58,94 +205,19 @@ def mirrors(listed: Sequence[str]) -> list[str]:
     return found
 
 
-def obtain(
-    dataset: str, file: File, target: Path, beside: str, lock: Lock, ways: Ways, report: Report, kept: Journal
-) -> None:
-    """Put a file, or a folder that is shared as one, at `target`; what a mirror's folder has is linked, not copied.
-
-    Args:
-        dataset: its name below a mirror.
-        file: of the table.
-        target: where it goes.
-        beside: folder below the dataset's where a mirror that is another checkout's data may have it.
-        lock: checksums that are known.
-        ways: how.
-        report: called with bytes so far, and in all.
-        kept: journal of what came.
-
-    Raises:
-        Gone: no place has it.
-        NotOurs: somebody else's file is at `target`.
-        BadInput: no place gave it, and one may yet.
-    """
-    expected = lock.expected(file.file, file.sha256)
-    failures: list[BadInput] = []
-    for place in places(dataset, file, ways, beside):
-        try:
-            if drive.is_folder(place):
-                _fetch_folder(place, target, file.file, lock, ways, report, kept)
-            elif is_page(place):
-                _fetch(place, target, expected, ways, report, kept)
-            else:
-                _link(Path(place), target, file.file, expected, lock, kept)
-        except NotOurs:
-            raise
-        except BadInput as error:
-            failures.append(error)
-            continue
-        return
-    raise _nowhere(f"{dataset}/{file.file}", file.pages, failures)
-
-
 def places(dataset: str, file: File, ways: Ways, beside: str = "") -> list[str]:
-    """Where a file may be: folders and links, in the order in which they are tried."""
+    """Where a file may be: folders and links, in the order of the tries."""
     inside = [file.file, f"{beside}/{file.file}"] if beside else [file.file]
     found = [(mirror, f"{dataset}/{name}") for mirror in ways.mirrors for name in inside]
     return [*(f"{m}/{quote(path) if is_page(m) else path}" for m, path in found), *file.urls]
 
 
 def parts(name: str, path: Path) -> dict[str, Path]:
-    """A file, or the files of a folder that are not hidden, by the names that the lock calls them."""
+    """A file, or the visible files of a folder, by their names in the lock."""
     if not path.is_dir():
         return {name: path}
     inside = {file.relative_to(path): file for file in sorted(path.rglob("*")) if file.is_file()}
     return {(Path(name) / at).as_posix(): file for at, file in inside.items() if not any(p[0] == "." for p in at.parts)}
-
-
-def _fetch(url: str, target: Path, expected: str | None, ways: Ways, report: Report, kept: Journal) -> None:
-    make_folder(target.parent)
-    if not target.is_file() or (expected and sha256(target) != expected):
-        kept.refuse([target.relative_to(kept.root).as_posix()])  # before it is on its way
-    fetch = drive.fetch if drive.is_drive(url) else http.fetch
-    fetch(url, target, expected=expected, patience=ways.patience, report=report, enter=kept.admit)
-
-
-def _fetch_folder(url: str, target: Path, name: str, lock: Lock, ways: Ways, report: Report, kept: Journal) -> None:
-    """Bring a shared folder, which gets its name when all of it is there; another link may be to another version."""
-    if target.is_dir() and not target.is_symlink():
-        return
-    at = target.relative_to(kept.root).as_posix()
-    kept.refuse([at])
-    coming = target.with_name(lasting_name(Path(f"{name} {url}"), ".folder"))
-    for link, inside in drive.listing(url, patience=ways.patience):
-        make_folder((coming / inside).parent)
-        expected = lock.expected(f"{name}/{inside}")
-        drive.fetch(link, coming / inside, expected=expected, patience=ways.patience, report=report)
-    kept.delete([at])
-    for file in sorted(path for path in coming.rglob("*") if path.is_file()):
-        kept.admit(file, target / file.relative_to(coming))
-    coming.rename(target)
-
-
-def _link(source: Path, target: Path, name: str, expected: str | None, lock: Lock, kept: Journal) -> None:
-    if not source.exists():
-        raise Gone(source, "no such file", "a copy", "put one there")
-    for part, path in parts(name, source).items():
-        _check(path, expected or lock.expected(part))
-    if target.exists() and target.resolve() == source.resolve():
-        return
-    make_folder(target.parent)
-    kept.link(source.resolve(), target)
 
 
 def _check(path: Path, expected: str | None) -> None:
@@ -154,85 +226,10 @@ def _check(path: Path, expected: str | None) -> None:
         raise BadInput(path, f"sha256 {found}", f"sha256 {expected}", hint)
 
 
-def obtain_video(
-    what: str,
-    places: Sequence[Place],
-    target: Path,
-    ways: Ways,
-    report: Report,
-    check: Callable[[Path], None],
-    kept: Journal,
-) -> Path:
-    """Bring a video from the first place that gives a good one, and return it.
-
-    Args:
-        what: its name in messages.
-        places: where it may be.
-        target: where it goes; the suffix may be another one.
-        ways: how.
-        report: called with bytes so far, and in all.
-        check: raises Gone for a file that is not the whole video, BadInput for another one.
-        kept: journal of what came.
-
-    Raises:
-        NotOurs: somebody else's file is at `target`.
-        Gone: no place has it.
-        BadInput: no place gave it, and one may yet.
-    """
-    failures: list[BadInput] = []
-    for place in places:
-        try:
-            path = _video(place, target, ways, report, kept)
-        except NotOurs:
-            raise
-        except BadInput as error:
-            failures.append(error)
-            continue
-        try:
-            check(path)
-        except BadInput as error:
-            kept.refuse(kept.delete([path.relative_to(kept.root).as_posix()]))
-            failures.append(error)
-            continue
-        return path
-    kind = Gone if all(isinstance(error, Gone) for error in failures) else BadInput
-    where = failures[0].where if len(failures) == 1 else what
-    raise kind(where, "; ".join(dict.fromkeys(e.found for e in failures)), "the whole video", failures[-1].hint)
-
-
-def _video(place: Place, target: Path, ways: Ways, report: Report, kept: Journal) -> Path:
-    make_folder(target.parent)
-    if youtube.is_youtube(place.where):
-        return youtube.fetch(
-            place.where,
-            target.parent,
-            target.stem,
-            cookies=ways.cookies,
-            sleep=ways.nap,
-            patience=ways.patience,
-            report=report,
-            enter=kept.admit,
-        )
-    if is_page(place.where):
-        _fetch(place.where, target, place.sha256, ways, report, kept)
-        return target
-    source = Path(place.where)
-    if not source.is_file():
-        raise Gone(source, "no such file", "a copy", "put one there")
-    _check(source, place.sha256)
-    target = target.with_suffix(source.suffix.lower())
-    try:
-        with kept.write(target.relative_to(kept.root).as_posix()) as temporary:
-            shutil.copyfile(source, temporary)
-    except OSError as error:
-        raise BadInput(target, str(error.strerror), "room for a copy", "make room, then start again") from None
-    return target
-
-
 def copies(mirror: str, dataset: str, ways: Ways) -> dict[str, Place]:
-    """The single videos that a mirror has, by id: those of a folder, or of the `videos/index.json` of a server.
+    """The single videos of a mirror by id, from its folder, or from the `videos/index.json` of a server.
 
-    A mirror that does not answer, or has something else there, has none: that is a warning.
+    A mirror that does not answer, or sends something else, counts as empty, with a warning.
     """
     where = f"{mirror}/{dataset}/videos"
     if not is_page(mirror):
@@ -241,7 +238,7 @@ def copies(mirror: str, dataset: str, ways: Ways) -> dict[str, Place]:
 
     def bounded(done: int, _: int | None) -> None:
         if done > LONGEST_INDEX:
-            raise BadInput(f"{where}/index.json", "a hundred megabytes", "an index of videos", "look into it")
+            raise BadInput(f"{where}/index.json", "a hundred megabytes", "an index of videos", "check the mirror")
 
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "index.json"
@@ -257,7 +254,7 @@ def copies(mirror: str, dataset: str, ways: Ways) -> dict[str, Place]:
 
 
 def _nowhere(what: str, pages: Sequence[str], failures: Sequence[BadInput]) -> BadInput:
-    """What all places together come to: Gone if every one of them said so, or if there is none."""
+    """The error for all places together: Gone if each of them is, or if none is listed."""
     kind = Gone if all(isinstance(error, Gone) for error in failures) else BadInput
     hint = failures[-1].hint if failures else f"UM_MIRROR=FOLDER takes a copy, as FOLDER/{what}"
     if other := next((error for error in failures if error.found.startswith("sha256")), None):

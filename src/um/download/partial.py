@@ -1,12 +1,10 @@
-"""Wanted members of a zip on a web server, without the rest: 410 videos of THUMOS14 need not all 2,584.
+"""Selected members of a zip on a web server: 410 videos of THUMOS14 do not need all 2,584.
 
-The zip becomes a sparse file of its full size, in which only its list of members and the wanted ones are filled; then
-`um.download.archive` reads it as the zip that it is. `<file>.json` says what is filled, so that a killed run goes on.
+The download is a sparse file with the size of the zip, in which only the central directory and the selected members are
+filled; `um.download.archive` reads it like any zip. `<file>.json` lists the filled parts, so that a killed run resumes.
 """
 
 import json
-import shutil
-import time
 import zipfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -20,19 +18,19 @@ from um.download import archive
 from um.download.http import (
     BLOCK,
     ELSEWHERE,
-    MARGIN,
     PATIENCE,
     Cut,
     Patience,
     Version,
     extent,
     meaning,
+    patiently,
     refuse,
     session,
     shown,
 )
 from um.errors import BadInput
-from um.files import atomic, make_folder
+from um.files import MARGIN, atomic, check_room, make_folder
 from um.forms import read_text, validate
 
 TAILS = (2**16, 2**20, 2**24, 2**28)  # bytes at the end, of which the least that holds the list of members is fetched
@@ -40,7 +38,7 @@ AROUND = 30 + 2 * 2**16 + 24  # bytes beside a member's data, at most: name, ext
 
 
 class _Other(Exception):
-    """The server sends the whole file, or another version of it."""
+    """The server sends the whole file, or another version."""
 
 
 def fetch(
@@ -54,25 +52,25 @@ def fetch(
     report: Callable[[int, int | None], None] = lambda _done, _total: None,
     margin: int = MARGIN,
 ) -> bool:
-    """Fill a sparse file so far that `archive.extract` can read the wanted members from it, and nothing else.
+    """Fill a sparse file so that `archive.extract` can read the wanted members from it, and no others.
 
     Args:
         url: http or https.
-        path: the sparse file. It looks like the archive, but is not: give it a name that nothing else reads, for one
-            process at a time, and `remove` it when its members are extracted, or turn out to be damaged.
+        path: the sparse file. It looks like the archive: give it a name that nothing else reads, for one process at a
+            time, and `remove` it once its members are extracted or turn out to be damaged.
         wanted: whether a member of this name is.
-        password: of encrypted members; without it they are not fetched.
+        password: of encrypted members, which are not fetched without it.
         web: from `um.download.http.session`.
-        patience: with the server.
+        patience: timeouts and retry limits.
         report: called with the bytes so far, and the bytes in all, of the wanted members.
         margin: bytes that must stay free on the disk.
 
     Returns:
-        False: the server gives no parts of files, or this is no zip; the whole file must be fetched.
+        False: the server sends no parts of files, or the file is not a zip; the whole file must be downloaded.
 
     Raises:
         Gone: the server says that it does not have the file.
-        BadInput: it cannot be had for another reason, does not fit the disk, or its list of members is not safe.
+        BadInput: the download fails for another reason, does not fit the disk, or the central directory is not safe.
     """
     make_folder(path.parent)
     with nullcontext(web) if web else session() as web:
@@ -87,7 +85,7 @@ def fetch(
                     continue
             remove(path)
             return False
-    raise BadInput(shown(url), "a file that changes meanwhile", "the same file twice", f"try later; {ELSEWHERE}")
+    raise BadInput(shown(url), "a file that keeps changing", "the same file twice", f"try later; {ELSEWHERE}")
 
 
 def remove(path: Path) -> None:
@@ -118,10 +116,7 @@ def _fill(
                 break
     ranges = _ranges(sparse.path, wanted, password)
     missing = sum(b - a for start, stop in ranges for a, b in sparse.gaps(start, stop))
-    free = shutil.disk_usage(sparse.path.parent).free
-    if missing + margin > free:
-        found, needed = f"{free / 1e9:.1f} GB free on the disk", f"{(missing + margin) / 1e9:.1f} GB for a part of it"
-        raise BadInput(sparse.path, found, needed, "make room, or choose another disk")
+    check_room(sparse.path.parent, missing, "a part of the archive", margin)
     size = sum(stop - start for start, stop in ranges)
     before = size - missing - sparse.came
     for start, stop in ranges:
@@ -130,7 +125,7 @@ def _fill(
 
 
 def _ranges(path: Path, wanted: Callable[[str], bool], password: str | None) -> list[tuple[int, int]]:
-    """Where the wanted members are: from their headers to whatever comes next."""
+    """Where the wanted members are: from their header to the next part of the zip."""
     result: list[tuple[int, int]] = []
     with archive.opened(path) as (file, members):
         assert isinstance(file, zipfile.ZipFile)  # noqa: S101 # by its first bytes
@@ -150,7 +145,7 @@ def _ranges(path: Path, wanted: Callable[[str], bool], password: str | None) -> 
 
 
 class _Sparse:
-    """A file of which parts have come; the journal names the version of the file, then these parts, one a line."""
+    """A partly filled file; its journal names the version, then the filled parts, one per line."""
 
     def __init__(self, url: str, path: Path, web: requests.Session, patience: Patience) -> None:
         self.url, self.path, self.web, self.patience = url, path, web, patience
@@ -180,7 +175,7 @@ class _Sparse:
         self.have.append((start, stop))
 
     def gaps(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """What is not there of these bytes."""
+        """The parts of these bytes that are missing."""
         for a, b in sorted(self.have):
             if a > start and start < stop:
                 yield start, min(a, stop)
@@ -189,7 +184,7 @@ class _Sparse:
             yield start, stop
 
     def begin(self) -> int:
-        """Learn the size of the file, in bytes, with its first ones."""
+        """Fetch the first bytes; return the size of the file in bytes."""
         if self.version is None:
             self.get(0, 4)
         assert self.version is not None  # noqa: S101 # `place` has set it
@@ -197,19 +192,17 @@ class _Sparse:
         return self.version.total
 
     def get(self, start: int, stop: int, report: Callable[[], None] = lambda: None) -> None:
-        """Fetch what is not there of these bytes."""
-        tries = 0
-        while gap := next(self.gaps(start, stop), None):
-            before = self.came
-            try:
+        """Fetch the missing parts of these bytes."""
+
+        def ask() -> None:
+            while gap := next(self.gaps(start, stop), None):
                 self.ask(*gap, report)
-            except Cut as cut:
-                tries = 1 if self.came > before else tries + 1
-                if tries >= min(self.patience.tries, cut.tries or tries + 1):
-                    found = f"{cut} ({tries} tries)"
-                    raise BadInput(shown(self.url), found, "parts of the file", f"try later; {ELSEWHERE}") from None
-                waits = self.patience.first_wait * 2 ** (tries - 1) if cut.asked is None else cut.asked
-                time.sleep(min(waits, self.patience.longest_wait))
+
+        def give_up(cut: Cut, tries: int) -> BadInput:
+            found = f"{cut} ({tries} tries)"
+            return BadInput(shown(self.url), found, "parts of the file", f"try later; {ELSEWHERE}")
+
+        patiently(ask, self.url, self.patience, give_up, lambda: self.came)
 
     def ask(self, start: int, stop: int, report: Callable[[], None]) -> None:
         headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-{stop - 1}"}
@@ -225,7 +218,7 @@ class _Sparse:
                     while start < stop:
                         block = response.raw.read(min(BLOCK, stop - start), decode_content=False)
                         if not block:
-                            raise Cut("less than was asked for")
+                            raise Cut("less than requested")
                         file.write(block)
                         file.flush()
                         start += len(block)
@@ -239,7 +232,7 @@ class _Sparse:
             raise BadInput(self.path, str(error.strerror), "room for a part of the file", "make room") from None
 
     def place(self, response: requests.Response, start: int) -> None:
-        """Make sure that an answer is the part of the file that was asked for, and remember the first one's version."""
+        """Check that an answer is the requested part; remember the version of the first one."""
         first, total = extent(response)
         version = Version.of(response, total)
         if response.status_code != 206 or first != start or total is None:

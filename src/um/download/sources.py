@@ -1,7 +1,7 @@
-"""`datasets/<name>/sources.yaml`: where every file of a dataset is to be had, and `sources.lock.json`: what came.
+"""`datasets/<name>/sources.yaml`, the download links of a dataset, and `sources.lock.json`, its checksums.
 
-The table is written by hand and holds facts only. The lock is written by `um download` and committed: the sha256 of
-every file that the table knows no checksum of, as it came first. From then on that one is expected.
+The table is written by hand and holds facts only. The lock is written by `um download` and committed: it pins the
+sha256 of every file without a published checksum at its first download, and expects it from then on.
 """
 
 import os
@@ -22,15 +22,15 @@ Name = Annotated[str, Field(pattern=r"^[^/\\.\x00-\x1f][^/\\\x00-\x1f]*$")]  # o
 
 
 class File(Section):
-    """One file of the outside world, or one per video where its name has `{id}`."""
+    """One file to download, or one per video if its name has `{id}`."""
 
     file: Name = Field(description="its name below a mirror's folder of the dataset")
     urls: list[str] = Field(
-        [], description="where it is, the best place first: http(s), and shared links of Google Drive and YouTube"
+        [], description="links, the best one first: http(s), and shared links of Google Drive and YouTube"
     )
-    pages: list[str] = Field([], description="where only a person with a browser gets it: OneDrive, Box, Baidu, MEGA")
-    sha256: Sha256 | None = Field(None, description="checksum, where one is published")
-    bytes: int | None = Field(None, ge=0, description="size, where it is published")
+    pages: list[str] = Field([], description="pages for a person with a browser: OneDrive, Box, Baidu, MEGA")
+    sha256: Sha256 | None = Field(None, description="published checksum, if any")
+    bytes: int | None = Field(None, ge=0, description="published size, if any")
     subset: str | None = Field(None, description="whose videos or annotations it holds; none: of all")
 
     @field_validator("urls")
@@ -49,11 +49,11 @@ class File(Section):
 
 
 class Alternative(Section):
-    """Files that make up one version of the annotations, the features or the videos."""
+    """The files of one version of the annotations, features or videos."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", description="what --source calls it")
     about: str = Field(description="who made it, and how its files are laid out inside")
-    terms: str = Field(description="licence and terms of use, as far as they are stated")
+    terms: str = Field(description="licence and terms of use, as stated")
     files: list[File] = Field(min_length=1)
 
 
@@ -107,17 +107,17 @@ def read(path: Path) -> Table:
 class _Locked(Form):
     """`sources.lock.json`."""
 
-    hint = "`git checkout` brings it back; without the file, what comes next is entered anew"
+    hint = "`git checkout` brings it back; without the file, the next download is pinned again"
 
     versions: dict[str, str] = Field({})
     files: dict[str, Listed] = Field({})
 
 
 class Lock:
-    """`sources.lock.json`: what came first, and is expected from then on.
+    """`sources.lock.json`: the versions and checksums of the first download, expected from then on.
 
     Attributes:
-        versions: annotations and features → the version that was taken, so that no run takes another unasked.
+        versions: annotations and features → the version in use, so that no run switches to another by itself.
         files: name → sha256 and bytes of files, of those in shared folders and of videos in archives.
     """
 
@@ -127,21 +127,21 @@ class Lock:
         self.versions, self.files = dict(known.versions), dict(known.files)
 
     def expected(self, name: str, published: str | None = None) -> str | None:
-        """The checksum that a file must have, if one is known."""
+        """The checksum that a file must have, if known."""
         return published or (self.files[name].sha256 if name in self.files else None)
 
     def take(self, kind: str, version: str) -> None:
-        """From now on that version is meant, unless another is asked for."""
+        """Pin a version: later runs use it unless another is requested."""
         if self.versions.get(kind) != version:
             self._write({kind: version}, {})
 
     def pin(self, came: Mapping[str, Path]) -> None:
-        """Enter files that have come, and been found good, for the first time."""
+        """Pin the checksums of new files that passed their checks."""
         if new := {name: path for name, path in came.items() if name not in self.files}:
             self._write({}, {n: Listed(sha256=sha256(path), bytes=path.stat().st_size) for n, path in new.items()})
 
     def _write(self, versions: dict[str, str], files: dict[str, Listed]) -> None:
-        """Add to what the file has by now: other threads and processes write, too."""
+        """Add to the current file: other threads and processes write it, too."""
         with exclusive(self.path):
             there = Lock(self.path)
             self.versions, self.files = there.versions | versions, files | there.files

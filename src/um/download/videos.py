@@ -1,11 +1,11 @@
-"""The videos of a dataset, each from the first place that has it; those that are not to be had are listed, and why.
+"""The videos of a dataset, each from the first place that has it; missing ones are listed with the reason.
 
-A video is looked for among the single videos of the mirrors, then in the versions of sources.yaml: by a link of its
-own, or in archives. It waits in `downloads/coming/` until it is checked, so that `videos/` has whole ones alone.
-What is not there, or is no whole video, goes to `datasets/<name>/missing.tsv`, and is not looked for again unless it is
-asked for.
+The mirrors come first, then the versions of sources.yaml: by the video's own link, or in archives. A video stays in
+`downloads/coming/` until it is checked, so that `videos/` only holds whole ones. Missing or incomplete videos are
+listed in `datasets/<name>/missing.tsv`, and are tried again only on request.
 """
 
+import functools
 import logging
 import os
 import shutil
@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from um.dataset import index_in, spelling
+from um.dataset import spelling
 from um.datasets.annotations import SLACK, VIDEO_SUFFIXES, Video
 from um.download import archive, missing, partial, youtube
-from um.download.bring import CONNECTIONS, SHARDS, Site, in_parallel, remove
 from um.download.http import shown
 from um.download.missing import Row
-from um.download.obtain import Place, copies, obtain_video, places
+from um.download.obtain import Place, copies, places
+from um.download.site import CONNECTIONS, SHARDS, Site, in_parallel, index_in, remove
 from um.download.sources import Alternative, File, is_page
 from um.errors import BadInput, Gone, some
 from um.files import lasting_name, make_folder, sha256
@@ -31,12 +31,12 @@ from um.video.probe import seconds
 log = logging.getLogger(__name__)
 
 TOO_SHORT = 2.0  # seconds that a video may lack of its annotated duration
-YOUTUBE = 1  # video at a time, unless the user wants more: it shuts out those who ask too much
-IN_A_ROW = 10  # videos that fail one after the other, for a reason that may pass, before the others are left for later
+YOUTUBE = 1  # video at a time, unless the user wants more: it blocks heavy users
+IN_A_ROW = 10  # temporary failures in a row, after which the rest is left for later
 
 
 def bring_videos(site: Site, videos: list[Video], listed_missing: Path, journal: Journal) -> None:
-    """Bring videos to `videos/<subset>/<id>.<suffix>`, and list them in `videos/index.json`.
+    """Download videos to `videos/<subset>/<id>.<suffix>`, and list them in `videos/index.json`.
 
     Args:
         site: the dataset.
@@ -45,7 +45,7 @@ def bring_videos(site: Site, videos: list[Video], listed_missing: Path, journal:
         journal: of the folder.
 
     Raises:
-        BadInput: some could not be fetched for a reason that may pass, after all others; or there is none.
+        BadInput: some failed for a temporary reason, reported after all others are done; or no video is available.
     """
     collection = _Collection(site, videos, missing.read(listed_missing))
     for version in collection.versions:
@@ -64,14 +64,14 @@ class _Unasked(BadInput):
 
 
 class _Collection:
-    """What is there of a dataset's videos, and what is not.
+    """The state of a dataset's videos.
 
     Attributes:
         folder: `data/<dataset>/videos`.
         named: the videos by the one spelling of their ids.
         there: id → file.
         found_missing: id → row of missing.tsv, of videos that this run, or the shards before it, found missing.
-        gone: the same, as long as another version of sources.yaml may still have them.
+        gone: the same, while another version of sources.yaml may still have them.
         failed: id, or archive → why it could not be fetched this time.
         pinned: id → sha256 of the video that first came in an archive.
         lacking: archive that failed → ids that it was to bring.
@@ -103,7 +103,7 @@ class _Collection:
         self.mirrored = [copies(mirror, site.dataset, ways) for mirror in ways.mirrors]
 
     def todo(self) -> set[str]:
-        """Ids, of all shards, that are still to be looked for."""
+        """Ids, of all shards, that remain to be tried."""
         left = set(self.videos) - set(self.there) - set(self.found_missing)
         if self.site.machine.retry or self.site.settings.source != "auto":
             return left
@@ -111,7 +111,7 @@ class _Collection:
         return left - {name for name in tried if not any(spelling(name) in copy for copy in self.mirrored)}
 
     def single(self, version: Alternative) -> None:
-        """Videos that mirrors have one by one, and those that have a link of their own."""
+        """Fetch the single videos of mirrors, and videos with a link of their own."""
         machine, left = self.site.machine, self.todo()
         found_at: dict[str, list[Place]] = {}
         for name in machine.shard.of(self.videos) if machine.shard else sorted(self.videos):
@@ -134,9 +134,8 @@ class _Collection:
                     return
                 try:
                     with begin(name) as report:
-                        ways, check = machine.ways, lambda path: self.check(name, path)
-                        what, places = f"{self.site.dataset}/{name}", found_at[name]
-                        path = obtain_video(what, places, target, ways, report, check, self.site.kept)
+                        check = functools.partial(self.check, name)
+                        path = self.site.fetcher.video(name, found_at[name], target, report, check)
                     self.enter(name, path)
                 except NotOurs as error:
                     self.failed[name] = error
@@ -151,7 +150,7 @@ class _Collection:
             in_parallel(one, list(found_at), machine.connections or (YOUTUBE if slow else CONNECTIONS))
 
     def archived(self, version: Alternative) -> None:
-        """Videos that are in archives; shards share these by name."""
+        """Fetch videos in archives; shards divide these by name."""
         shard = self.site.machine.shard
         files = {file.file: file for file in version.files if not file.each}
         for name in shard.of(files) if shard else sorted(files):
@@ -165,7 +164,7 @@ class _Collection:
                 self.failed[name], self.lacking[name] = error, wanted
 
     def _unpack(self, file: File, folder: Path, wanted: set[str], alone: bool) -> None:
-        """Take the wanted videos from an archive; those that it does not have are missing, if it is alone in that."""
+        """Take the wanted videos from an archive; absent ones are missing, if no other archive may have them."""
 
         def place(name: str) -> Path | None:
             path = Path(name)
@@ -304,7 +303,7 @@ class _Collection:
         reasons = {f"{self.videos[name].subset}/{name}": row.reason for name, row in absent.items()}
         files = self._described(self.there.values())
         index_in(journal, {"files": files} | ({"missing": reasons} if reasons else {}))
-        for path in self.coming.glob("*/.um-*"):  # parts of what came from elsewhere in the end
+        for path in self.coming.glob("*/.um-*"):  # parts of videos that another place gave
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         if self.coming.is_dir():
             remove(self.site.kept, self.coming)
@@ -325,7 +324,7 @@ def _suffix(version: Alternative) -> str:
 
 @contextmanager
 def _unless_locked() -> Iterator[None]:
-    """Go on with the next place, unless it is for the password."""
+    """Let the next place follow a failure, except for a missing password."""
     try:
         yield
     except archive.Locked:

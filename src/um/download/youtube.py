@@ -1,21 +1,19 @@
-"""Videos of YouTube, and of pages and plain links of all kinds, by yt-dlp.
+"""Videos of YouTube, and of other pages and links, by yt-dlp.
 
-Why YouTube does not give a video, yt-dlp says in YouTube's own words. Those that mean that the video will never come
-are in `REASONS`; everything else may pass: too many requests, a suspected robot, a change that only a newer yt-dlp
-knows. Two cases lie between:
+yt-dlp repeats YouTube's own words for a failure. `REASONS` lists the permanent ones; all others are temporary: too many
+requests, a suspected robot, a change that needs a newer yt-dlp. Two cases depend on the set-up:
 
-* age-restricted: gone if cookies of a signed-in browser were given; without them another try, with them, may do;
-* unavailable, and nothing more: gone if yt-dlp has a JavaScript runtime (deno). Without one it cannot ask as a browser
-  does, and YouTube says the same of videos that a browser gets.
+* age-restricted: permanent if the cookies of a signed-in browser were given; otherwise they may help;
+* unavailable, without a reason: permanent if yt-dlp has a JavaScript runtime (deno). Without one, YouTube says the same
+  of videos that a browser can play.
 
-Private videos and those for members are gone even without cookies: a dataset's user is seldom invited.
+Private videos and those for members count as permanently missing even without cookies: few users have access.
 """
 
 import io
 import logging
 import re
 import shutil
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from http.cookiejar import LoadError
@@ -36,7 +34,7 @@ from um.forms import read_text
 log = logging.getLogger(__name__)
 
 HOSTS = re.compile(r"(.+\.)?(youtube\.com|youtube-nocookie\.com|youtu\.be)")
-REASONS = {  # the first that fits
+REASONS = {  # the first match counts
     "not in this country": r"(available|blocked it) in your country|from your location|geo.?restrict",
     "terminated account": r"account associated with this video (has been|is) (terminated|closed)",
     "copyright": r"copyright",
@@ -80,19 +78,19 @@ def fetch(
     report: Callable[[int, int | None], None] = lambda _done, _total: None,
     enter: Callable[[Path, Path], None] = lambda _temporary, _target: None,
 ) -> Path:
-    """Bring one video, or what is missing of it; what has come of it waits in a hidden folder, `.um-….download`.
+    """Download a video, or resume its download from the hidden folder `.um-….download`.
 
-    The pictures alone count: the best that has no more than `height` lines, or else the smallest; of that size rather
-    H.264 in mp4 than others; with sound or without, so that nothing is to be merged and no ffmpeg is needed.
+    Takes the best picture of at most `height` lines, or else the smallest; of that size, H.264 in mp4 if available;
+    with or without sound, so that no merging by ffmpeg is needed.
 
     Args:
-        url: of a video of YouTube, a page that shows one, or a video itself.
+        url: of a video of YouTube, a page with one, or a video file.
         folder: where it goes.
-        stem: its name there, without the suffix, which the format decides.
+        stem: its name without the suffix, which depends on the format.
         cookies: a browser's, in Netscape's format; only read.
         height: lines of the picture, as in "360p": of the shorter side.
-        sleep: seconds before the download begins, at least and at most.
-        patience: with servers; `silence` is the limit for connecting, too.
+        sleep: pause before the download in seconds, at least and at most.
+        patience: timeouts and retry limits; `silence` also limits connecting.
         report: called with the bytes so far, and the bytes in all if known.
         enter: called with the whole file's temporary name and its final one before it gets that.
 
@@ -100,8 +98,8 @@ def fetch(
         `<folder>/<stem>.<suffix>`.
 
     Raises:
-        Gone: the video will not come from there, for a reason of `REASONS` (or HTTP 404), which is `found`.
-        BadInput: it did not come; it may later, or with cookies, or with a newer yt-dlp.
+        Gone: the video is permanently missing; `found` is a reason of `REASONS` or HTTP 404.
+        BadInput: a failure that may pass, or that cookies or a newer yt-dlp may solve.
     """
     voice = _Voice()
     hidden = (folder / lasting_name(folder / stem, ".download")).absolute()
@@ -128,7 +126,7 @@ def fetch(
 
 
 class _Voice:
-    """Takes yt-dlp's messages instead of the screen."""
+    """Takes the messages of yt-dlp off the screen."""
 
     misses_runtime = False
 
@@ -167,7 +165,7 @@ def _options(
         "format": "bv*",
         "format_sort": [f"res:{height}", "vcodec:h264", "ext:mp4"],
         "paths": {"home": str(hidden)},
-        "outtmpl": {"default": "%(format_id).40B.%(ext)s"},  # bytes of another format are not continued
+        "outtmpl": {"default": "%(format_id).40B.%(ext)s"},  # never resume with the bytes of another format
         "buffersize": BLOCK,
         "noresizebuffer": True,
         "retries": patience.tries,
@@ -188,7 +186,7 @@ def _options(
         "color": "never",
         "cachedir": False,
         "fixup": "never",  # would need ffmpeg
-        "compat_opts": {"no-certifi"} if "SSL_CERT_FILE" in environ else set(),  # heed it, as other programs do
+        "compat_opts": {"no-certifi"} if "SSL_CERT_FILE" in environ else set(),  # as other programs do
     }
 
 
@@ -203,25 +201,31 @@ def _read(cookies: Path) -> str:
 
 
 def _patiently(url: str, hidden: Path, options: dict[str, Any], jar: str | None, patience: http.Patience) -> Path:
-    """What yt-dlp brings, asked again while the server says that it is busy, which yt-dlp itself does not do."""
+    """The file that yt-dlp downloads, with retries while the server is busy, which yt-dlp lacks."""
     plugin_dirs.value = []  # nothing but yt-dlp itself
-    for attempt in range(patience.tries):
+
+    def once() -> Any:
         cookies = io.StringIO(jar) if jar else None  # yt-dlp writes back to where it read
         try:
             with yt_dlp.YoutubeDL(options | {"cookiefile": cookies}) as downloader:
-                info = downloader.extract_info(url)
-            break
+                return downloader.extract_info(url)
         except yt_dlp.utils.DownloadError as error:
             said = str(error)
-            if not BUSY.search(said) or UNREACHED.search(said) or "Giving up" in said or attempt + 1 == patience.tries:
+            if not BUSY.search(said) or UNREACHED.search(said) or "Giving up" in said:
                 raise
-            if "HTTP Error 416" in said:  # the part is the whole, at which yt-dlp 2026.10.26 stumbles
+            if "HTTP Error 416" in said:  # the part is the whole file, which yt-dlp 2026.10.26 does not expect
                 for part in hidden.iterdir():
                     part.unlink()
-            time.sleep(_wait(attempt, patience))
+            raise http.Cut(said) from error
+
+    info = http.patiently(once, url, patience, _cause)
     if not info or not info.get("requested_downloads"):
         raise BadInput(url, "no video", "one video", "give the link of a page with one video")
     return Path(info["requested_downloads"][0]["filepath"])
+
+
+def _cause(cut: http.Cut, _tries: int) -> Exception:
+    return cut.__cause__ if isinstance(cut.__cause__, Exception) else cut
 
 
 def _wait(n: int, patience: http.Patience) -> float:
@@ -229,7 +233,7 @@ def _wait(n: int, patience: http.Patience) -> float:
 
 
 def _meaning(url: str, error: Exception, *, with_cookies: bool, runtime: bool) -> BadInput:
-    """`Gone` or `BadInput`, from yt-dlp's words."""
+    """`Gone` or `BadInput`, by the message of yt-dlp."""
     said = " ".join(NOISE.sub("", str(error)).replace("’", "'").split())
     hint = "try again later, or with a newer yt-dlp"
     if is_youtube(url):

@@ -119,9 +119,8 @@ def _read(path: Path) -> dict[str, Any]:
             return load_file(path)
         except SafetensorError as error:
             raise BadInput(path, f"no weights ({error})", expected, hint) from None
-    content = tensors.read(path, expected, hint)
-    state = content.get("state_dict", content) if isinstance(content, dict) else {}
-    if not isinstance(state, dict) or not state or not all(map(_is_weight, state.items())):
+    state = tensors.unwrapped(tensors.read(path, expected, hint))
+    if not state or not all(map(_is_weight, state.items())):
         raise BadInput(path, "no state_dict of tensors", "an mmengine checkpoint", "choose another file")
     return _from_public_port(state) if f"{PUBLIC_HEAD}weight" in state else state
 

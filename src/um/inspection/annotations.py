@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from um.dataset import DATA
 from um.datasets import layouts, wtalc
 from um.datasets.annotations import (
     AMBIGUOUS,
@@ -27,7 +28,6 @@ from um.datasets.annotations import (
 )
 from um.errors import BadInput, plain, some
 
-DATA = Path("data")
 THUMOS14 = frozenset((
     "BaseballPitch", "BasketballDunk", "Billiards", "CleanAndJerk", "CliffDiving",
     "CricketBowling", "CricketShot", "Diving", "FrisbeeCatch", "GolfSwing",

@@ -202,14 +202,10 @@ def _ours(path: Path) -> tuple[dict[str, Tensor], Header] | None:
 
 
 def _published(path: Path) -> dict[str, Tensor]:
-    state = tensors.read(path, EXPECTED, HINT)
-    for wrapper in ("state_dict", "model_state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if isinstance(state, dict):  # as DataParallel names them
-        state = {name.removeprefix("module.") if isinstance(name, str) else name: state[name] for name in state}
-    else:
-        raise BadInput(path, type(state).__name__, EXPECTED, HINT)
+    content = tensors.read(path, EXPECTED, HINT)
+    state = tensors.unwrapped(content)
+    if state is None:
+        raise BadInput(path, type(content).__name__, EXPECTED, HINT)
     if other := [name for name in state if not isinstance(name, str) or name not in PUBLISHED]:
         names = [name if isinstance(name, str) else f"a {type(name).__name__}" for name in other]
         raise BadInput(path, f"keys {', '.join(names[:3])}", EXPECTED, HINT)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from um.dataset import describe
+from um.dataset import describe, root
 from um.datasets import annotations, store
 from um.errors import BadInput
 from um.evaluation.metrics import Matched, accuracy, match_predictions, metrics_of, name_of, whole_video
@@ -150,7 +150,7 @@ def _whole(dataset: str, values: Params) -> tuple[Matched, list[str]]:
 
     Also returns the ids of annotated test videos without features.
     """
-    settings, data = values.of(dataset).evaluate, Path("data") / dataset
+    settings, data = values.of(dataset).evaluate, root(dataset)
     tested = annotations.load(data / "annotations.json").subset("test")
     there = {Path(path).stem for path in load(_Files, data / "features" / "index.json").files}
     absent = sorted(video.id for video in tested if video.id not in there)
@@ -336,7 +336,7 @@ def _figures(
 
 def _made(dataset: str) -> dict[str, Any]:
     """The features' spec.json, which says how they were made."""
-    return store.made(Path("data") / dataset / "features")
+    return store.made(root(dataset) / "features")
 
 
 def _features(made: dict[str, Any]) -> str:

@@ -1,0 +1,210 @@
+"""The folder that a download writes, and how: the machine's settings, the journal, the versions that are taken."""
+
+import logging
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from um.dataset import ANNOTATIONS, INDEX, Videos
+from um.download.obtain import Fetcher, Ways, parts
+from um.download.sources import Alternative, File, Lock, Table
+from um.errors import BadInput, Gone, some
+from um.files import held, sha256, write_json
+from um.forms import Listed, load
+from um.journal import AWAY, Journal, NotOurs
+from um.params import Download
+from um.progress import transfers
+from um.shard import NAME, Shard
+
+log = logging.getLogger(__name__)
+
+VERB = "um download"
+CONNECTIONS = 4
+JOURNAL = "videos/journal.jsonl"  # of annotations and videos
+FETCHED, SHARDS = "downloads/journal.jsonl", "downloads/shards"  # of what is in downloads/
+SHARD_FILE = re.compile(rf"{NAME.pattern}(\.jsonl|\.tsv)?")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Settings of the machine and the user; none changes results.
+
+    Attributes:
+        ways: mirrors, cookies, timeouts.
+        connections: parallel downloads; None: as many as the hosts accept.
+        keep: archives after unpacking.
+        retry: videos that an earlier run listed as missing.
+        give_up: list temporary failures as missing, too.
+        date: of this run, for the list of missing videos.
+        shard: share of the videos for this process.
+    """
+
+    ways: Ways
+    connections: int | None = None
+    keep: bool = False
+    retry: bool = False
+    give_up: bool = False
+    date: str = "-"
+    shard: Shard | None = None
+
+
+MACHINE = Machine(Ways())
+
+
+@dataclass(frozen=True)
+class Site:
+    """The download of one dataset from its table to its folder."""
+
+    dataset: str
+    table: Table
+    lock: Lock
+    settings: Download
+    out: Path
+    machine: Machine
+    kept: Journal  # of what is in downloads/
+
+    @property
+    def fetcher(self) -> Fetcher:
+        """What fetches its files."""
+        return Fetcher(self.dataset, self.lock, self.machine.ways, self.kept)
+
+    def chosen(self, kind: str, source: str) -> list[Alternative]:
+        """The versions of that kind to try."""
+        known: list[Alternative] = getattr(self.table, kind)
+        chosen = [version for version in known if source in ("auto", version.name)]
+        if not chosen:
+            names = ", ".join(["auto", *(version.name for version in known)])
+            raise BadInput(self.dataset, f"no {kind} called {source}", f"one of {names}", "--source chooses")
+        return chosen
+
+    def first(self, kind: str, get: Callable[[Alternative], T], source: str = "auto") -> T:
+        """What `get` makes of the first available version of that kind, which the lock then pins.
+
+        A permanent failure leads to the next version; a temporary one does not: the videos or features would differ.
+        """
+        meant = self.lock.versions.get(kind, "auto") if source == "auto" else source
+        chosen, failures = self.chosen(kind, meant), list[BadInput]()
+        for version in chosen:
+            try:
+                made = get(version)
+            except NotOurs:
+                raise
+            except Gone as error:
+                if len(chosen) > 1:
+                    log.warning("%s %s of %s: %s", self.dataset, kind, version.name, error)
+                failures.append(error)
+            except BadInput as error:
+                raise self._otherwise(kind, version, error) from None
+            else:
+                self.lock.take(kind, version.name)
+                return made
+        if len(failures) == 1:
+            raise self._otherwise(kind, chosen[0], failures[0])
+        names = ", ".join(version.name for version in chosen)
+        hint = "the lines above say why; UM_MIRROR=FOLDER takes copies"
+        raise BadInput(self.dataset, f"none of the {kind} of {names}", "one that is available", hint)
+
+    def _otherwise(self, kind: str, version: Alternative, error: BadInput) -> BadInput:
+        """The same error, with the other versions in its hint."""
+        others = ", ".join(other.name for other in getattr(self.table, kind) if other != version)
+        hint = f"{error.hint}; or --what {kind} --source NAME: {others}" if others else error.hint
+        return type(error)(error.where, error.found, error.expected, hint)
+
+    def pin(self, file: File, path: Path) -> None:
+        """Pin a checked file in the lock, unless its checksum is published."""
+        if file.sha256 is None:
+            self.lock.pin(parts(file.file, path))
+
+    def fetch(self, files: Iterable[File], folder: Path) -> list[Path]:
+        """Files of the table in a folder, several at a time."""
+        wanted = list(files)
+        with transfers("files", len(wanted)) as begin:
+
+            def one(file: File) -> Path:
+                with begin(file.file) as report:
+                    beside = folder.relative_to(self.out).as_posix()
+                    self.fetcher.file(file, folder / file.file, beside, report)
+                return folder / file.file
+
+            return in_parallel(one, wanted, self.machine.connections or CONNECTIONS)
+
+
+def in_parallel(work: Callable[[Any], T], items: Sequence[Any], threads: int) -> list[T]:
+    """Results in the order of the items; the first error ends it once the running ones are done."""
+    pool = ThreadPoolExecutor(max(1, threads))
+    try:
+        return list(pool.map(work, items))
+    except KeyboardInterrupt:  # without waiting for running downloads: they may take hours
+        print(
+            "\x1b[?25h" * sys.stderr.isatty() + "stopped; what has been downloaded is kept", file=sys.stderr, flush=True
+        )
+        os._exit(130)  # as safe as a kill, which every step survives
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def at_work(dataset: str, out: Path, shard: Shard | None = None) -> Iterator[Journal]:
+    """Hold the folder of a download, alone or with other shards, and yield its journal.
+
+    Raises:
+        BadInput: another command is at work there, or the user's files are where ours belong.
+    """
+    with held(out, f"{VERB} --dataset {dataset}" + (f" --shard {shard}" if shard else ""), shared=shard is not None):
+        journal = Journal(out, out / JOURNAL, VERB).read()
+        if not os.path.lexists(out / JOURNAL) and os.path.lexists(out / INDEX):  # of an earlier version
+            try:
+                listed = load(Videos, out / INDEX)
+            except BadInput as error:
+                raise BadInput(error.where, error.found, error.expected, AWAY) from None
+            for file, entry in listed.files.items():
+                journal.learn(f"videos/{file}", entry)
+            journal.learn(INDEX, Listed(sha256=sha256(out / INDEX)))
+        journal.refuse([INDEX])
+        yield journal
+
+
+def describe_in(journal: Journal, annotated: dict[str, Any] | Path) -> None:
+    """Write `annotations.json`, or copy it."""
+    if not isinstance(annotated, Path):
+        with journal.write(ANNOTATIONS) as temporary:
+            write_json(temporary, annotated)
+    elif not same(annotated, journal.root / ANNOTATIONS):
+        with journal.write(ANNOTATIONS) as temporary:
+            shutil.copyfile(annotated, temporary)
+
+
+def index_in(journal: Journal, value: dict[str, Any]) -> None:
+    """Write `videos/index.json`, the last step of a download."""
+    with journal.write(INDEX) as temporary:
+        write_json(temporary, value)
+    journal.settle([ANNOTATIONS, INDEX, *(f"videos/{file}" for file in value["files"])])
+
+
+def same(source: Path, target: Path) -> bool:
+    """Whether `target` is a file with the bytes of `source`."""
+    return target.is_file() and target.stat().st_size == source.stat().st_size and sha256(target) == sha256(source)
+
+
+def remove(kept: Journal, path: Path) -> None:
+    """Delete our files in a folder, our file, or our link to a mirror's."""
+    if left := kept.remove(path):
+        log.warning("%s: %s that um download did not write stay there", path.parent, some(left, "file", "files"))
+
+
+def clear_shards(folder: Path) -> None:
+    """Delete the journals of shards, their lists of missing videos, and the workflow's marks that they are done."""
+    for file in folder.glob("*-of-*"):
+        if SHARD_FILE.fullmatch(file.name) and not file.is_symlink() and (file.suffix or not file.stat().st_size):
+            file.unlink()
+    with suppress(OSError):  # not there, or with a user's file in it
+        folder.rmdir()
