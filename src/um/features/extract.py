@@ -11,7 +11,7 @@ a shard writes the files that describe the whole folder.
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -109,7 +109,7 @@ def extract(
         with at_work(ledger):
             todo, failures = _plan(ledger, videos, paths)
             if todo:
-                failures |= _fill(ledger, todo, paths, _run(todo, settings, networks, machine.decoders))
+                failures |= _fill(ledger, todo, paths, _run(todo, settings, networks(), machine.decoders))
             _conclude(ledger, failures, machine, nothing=len(failures) == len(videos))
     return failures
 
@@ -270,10 +270,9 @@ def _motion(frames_THW3: Frames, settings: Features, device: str) -> Frames:
 
 
 def _run(
-    todo: Mapping[str, tuple[Path, str]], settings: Features, load: Callable[[], Networks], decoders: int
+    todo: Mapping[str, tuple[Path, str]], settings: Features, networks: Networks, decoders: int
 ) -> Iterator[tuple[str, dict[str, Rows] | BadInput]]:
     """(key, features (T, D) by stream) or (key, error) per video, while threads decode ahead of the networks."""
-    networks = load()
     device = next(iter(networks.values())).device
     threads = decoders or (1 if device.type == "cpu" else min(8, os.cpu_count() or 1))
     sources = (_decoded(key, video, settings, str(device)) for key, (video, _) in todo.items())
