@@ -245,6 +245,7 @@ def extract(
     """Extract snippet features of videos, or of all videos of a dataset; bring them where it comes as features."""
     from um.dataset import by_id, downloaded, features_of, not_downloaded, root
     from um.datasets.annotations import load
+    from um.features.extract import Machine
     from um.features.extract import extract as run_extract
     from um.features.imported import bring
     from um.features.weights import weights_of
@@ -269,7 +270,7 @@ def extract(
     else:
         raise BadInput("command line", "neither --dataset nor videos with --out", "one of them", "see --help")
     files = weights_of(settings, _given(weights, flow_weights))
-    run_extract(named, out, settings, files, device, strict=strict, decoders=decoders, shard=share, missing=missing)
+    run_extract(named, out, settings, files, Machine(device, decoders, strict, share, missing))
 
 
 @features.command("inspect")

@@ -170,7 +170,7 @@ def extract(
     how = params.chosen(None, {"features": settings}).features
     with tempfile.TemporaryDirectory() as scratch:
         named = by_id(Path(path) for path in paths)
-        extraction.extract(named, Path(scratch), how, weights_of(how, weights), device, strict=True)
+        extraction.extract(named, Path(scratch), how, weights_of(how, weights), extraction.Machine(device, strict=True))
         return {name: read() for name, read in loose_features(Path(scratch), how.streams.split(",")).items()}
 
 
@@ -304,7 +304,8 @@ def _localize(
         with tempfile.TemporaryDirectory() as scratch:
             rows, spec = Path(scratch), header.features
             files = weights_of(spec, weights)
-            unread = extraction.extract(inputs.videos, rows, spec, files, str(device), strict=None)
+            machine = extraction.Machine(str(device), strict=None)
+            unread = extraction.extract(inputs.videos, rows, spec, files, machine)
             left_out |= unread
             if len(unread) < len(inputs.videos):
                 take({name: (rows, read) for name, read in loose_features(rows, header.streams).items()})

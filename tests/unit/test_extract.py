@@ -17,7 +17,7 @@ from helpers.rendering import constant, number
 from um.datasets import store
 from um.errors import BadInput
 from um.features import network
-from um.features.extract import _decoded, extract, relative_path
+from um.features.extract import Machine, _decoded, extract, relative_path
 from um.features.prefetch import prefetch
 from um.files import held, sha256
 from um.params import Features
@@ -25,6 +25,7 @@ from um.shard import Shard
 from um.video import flow
 
 TINY = Features(short_side=64, crop=32, clips=2)
+CPU = Machine("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def whole(tmp_path_factory: pytest.TempPathFactory, videos: dict[str, Path], weights: dict[str, Path]) -> Path:
     """What one uninterrupted run makes."""
     out = tmp_path_factory.mktemp("features")
-    extract(videos, out, TINY, weights, "cpu")
+    extract(videos, out, TINY, weights, CPU)
     return out
 
 
@@ -95,9 +96,9 @@ def test_nothing_to_do_costs_nothing(
     whole: Path, videos: dict[str, Path], weights: dict[str, Path], forwards: list[int]
 ) -> None:
     before = content(whole)
-    extract(videos, whole, TINY, weights, "cpu")
+    extract(videos, whole, TINY, weights, CPU)
     (whole / "index.json").unlink()  # Snakemake does so before it runs the rule again
-    extract(videos, whole, TINY, weights, "cpu")
+    extract(videos, whole, TINY, weights, CPU)
     assert content(whole) == before
     assert forwards == []
 
@@ -106,7 +107,7 @@ def test_two_runs_give_the_same_bits(
     tmp_path: Path, whole: Path, videos: dict[str, Path], weights: dict[str, Path]
 ) -> None:
     # other videos beside it, another name, no subset: the features of a video are its own
-    extract({"x": videos["train/b"]}, tmp_path, TINY, weights, "cpu")
+    extract({"x": videos["train/b"]}, tmp_path, TINY, weights, CPU)
     assert (tmp_path / "rgb/x.npy").read_bytes() == (whole / "train/rgb/b.npy").read_bytes()
 
 
@@ -124,7 +125,7 @@ call = network.Network.launch
 network.Network.launch = lambda self, x: time.sleep(0.3) or call(self, x)
 settings, shard = Features(short_side=64, crop=32, clips=2), Shard.parse(shard) if shard else None
 videos, weights = {{k: Path(v) for k, v in videos.items()}}, {{"rgb": Path(weights)}}
-module.extract(videos, Path(out), settings, weights, "cpu", shard=shard)
+module.extract(videos, Path(out), settings, weights, module.Machine("cpu", shard=shard))
 """
     return subprocess.Popen([sys.executable, "-c", program])
 
@@ -146,7 +147,7 @@ def test_resumes_after_a_kill(tmp_path: Path, whole: Path, videos: dict[str, Pat
     (tmp_path / "val/rgb/.um-01234567-1.part.npy").write_bytes(b"torn")  # a kill while it wrote
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy") if not path.name.startswith(".")}
     assert len(kept) == 3
-    extract(videos, tmp_path, TINY, weights, "cpu")
+    extract(videos, tmp_path, TINY, weights, CPU)
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
     assert content(tmp_path) == content(whole)
 
@@ -160,15 +161,15 @@ def test_shards_at_the_same_time_give_the_same_bytes(
     assert sorted(path.stem for path in tmp_path.rglob("[!.]*.npy")) == ["a", "b", "c"]
     assert not (tmp_path / "index.json").exists()
     assert not (tmp_path / "spec.json").exists()
-    extract(videos, tmp_path, TINY, weights, "cpu", shard=Shard(2, 2))
+    extract(videos, tmp_path, TINY, weights, CPU._replace(shard=Shard(2, 2)))
     assert forwards == [2] * 10  # d alone
     forwards.clear()
-    extract(videos, tmp_path, TINY, weights, "cpu")
+    extract(videos, tmp_path, TINY, weights, CPU)
     assert forwards == []
     assert content(tmp_path) == content(whole)
     for i in (1, 2, 3):  # more shards on what is there
-        extract(videos, tmp_path, TINY, weights, "cpu", shard=Shard(i, 3))
-    extract(videos, tmp_path, TINY, weights, "cpu")
+        extract(videos, tmp_path, TINY, weights, CPU._replace(shard=Shard(i, 3)))
+    extract(videos, tmp_path, TINY, weights, CPU)
     assert forwards == []
     assert content(tmp_path) == content(whole)
 
@@ -179,20 +180,20 @@ def test_what_shards_cannot_decode_is_missing_of_the_whole(
     text = tmp_path / "text.mp4"
     text.write_text("no video")
     named = {"a": text, "b": videos["train/a"], "c": tmp_path / "absent.mp4"}
-    extract(named, tmp_path / "whole", TINY, weights, "cpu")
+    extract(named, tmp_path / "whole", TINY, weights, CPU)
     out = tmp_path / "out"
     with pytest.raises(BadInput, match=r"text.mp4: found .* \(and 1 more like it\)"):
-        extract(named, out, TINY, weights, "cpu", shard=Shard(1, 2), strict=True)
+        extract(named, out, TINY, weights, CPU._replace(shard=Shard(1, 2), strict=True))
     for i in (1, 2):  # all of the first one's are broken, which is not all that there is
-        extract(named, out, TINY, weights, "cpu", shard=Shard(i, 2))
+        extract(named, out, TINY, weights, CPU._replace(shard=Shard(i, 2)))
     assert not (out / "missing.tsv").exists()
     monkeypatch.setattr(network, "Network", None)  # nobody tries a broken video again
     with pytest.raises(BadInput, match=r"text.mp4: found .* \(and 1 more like it\)"):
-        extract(named, out, TINY, weights, "cpu", strict=True)
-    extract(named, out, TINY, weights, "cpu")
+        extract(named, out, TINY, weights, CPU._replace(strict=True))
+    extract(named, out, TINY, weights, CPU)
     assert content(out) == content(tmp_path / "whole")
     monkeypatch.undo()
-    extract(named | {"a": videos["val/c"]}, out, TINY, weights, "cpu", shard=Shard(1, 2))
+    extract(named | {"a": videos["val/c"]}, out, TINY, weights, CPU._replace(shard=Shard(1, 2)))
     assert (out / "rgb/a.npy").is_file()
 
 
@@ -207,10 +208,10 @@ def test_features_stay_until_others_can_be_made(
         (out, {"typo": tmp_path / "typo.mp4"}, weights),
     ):
         if folder == out and not out.exists():
-            extract(named, out, TINY, weights, "cpu")
+            extract(named, out, TINY, weights, CPU)
         before = content(out) if out.exists() else {}
         with pytest.raises(BadInput):
-            extract(named, folder, TINY, given, "cpu")
+            extract(named, folder, TINY, given, CPU)
         assert (content(out) if out.exists() else {}) == before
     assert not (tmp_path / "new").exists()
 
@@ -225,25 +226,25 @@ def test_only_what_changed_is_extracted_again(
     tmp_path: Path, videos: dict[str, Path], weights: dict[str, Path], forwards: list[int]
 ) -> None:
     chosen = {"a": videos["train/a"], "c": videos["val/c"]}
-    extract(chosen, tmp_path, TINY, weights, "cpu")
+    extract(chosen, tmp_path, TINY, weights, CPU)
     first = content(tmp_path)
     forwards.clear()
     (tmp_path / "rgb/a.npy").write_bytes(b"damaged")
     with pytest.raises(BadInput, match=r"rgb/a\.npy: found a file that `um extract` did not write, or that changed"):
-        extract(chosen, tmp_path, TINY, weights, "cpu")
+        extract(chosen, tmp_path, TINY, weights, CPU)
     (tmp_path / "rgb/a.npy").unlink()
-    extract(chosen, tmp_path, TINY, weights, "cpu")
+    extract(chosen, tmp_path, TINY, weights, CPU)
     assert forwards == [2, 2]  # three snippets
     assert content(tmp_path) == first
 
     forwards.clear()
-    extract(chosen | {"a": videos["train/b"]}, tmp_path, TINY, weights, "cpu")  # another file under the same id
+    extract(chosen | {"a": videos["train/b"]}, tmp_path, TINY, weights, CPU)  # another file under the same id
     assert forwards == [2, 2, 2]
     assert len(store.read(tmp_path / "rgb/a.npy")) == 5
 
     forwards.clear()
     (tmp_path / "rgb/mine.npy").write_bytes(b"the user's")
-    extract({"c": videos["val/c"]}, tmp_path, TINY, weights, "cpu")
+    extract({"c": videos["val/c"]}, tmp_path, TINY, weights, CPU)
     assert forwards == []
     assert list(content(tmp_path)) == ["index.json", "journal.jsonl", "rgb/c.npy", "rgb/mine.npy", "spec.json"]
 
@@ -252,11 +253,11 @@ def test_another_specification_empties_the_folder(
     tmp_path: Path, videos: dict[str, Path], weights: dict[str, Path]
 ) -> None:
     a, c = {"train/a": videos["train/a"]}, {"val/c": videos["val/c"]}
-    extract(a | c, tmp_path, TINY, weights, "cpu")
+    extract(a | c, tmp_path, TINY, weights, CPU)
     old = content(tmp_path)
     (tmp_path / "notes.txt").write_text("the user's")
     other = TINY.model_copy(update={"fps": 12.5})
-    extract(a, tmp_path, other, weights, "cpu")
+    extract(a, tmp_path, other, weights, CPU)
     new = content(tmp_path)
     assert list(new) == ["index.json", "journal.jsonl", "notes.txt", "spec.json", "train/rgb/a.npy"]
     assert new["train/rgb/a.npy"] != old["train/rgb/a.npy"]
@@ -270,17 +271,17 @@ def test_bad_videos_do_not_stop_the_others(tmp_path: Path, videos: dict[str, Pat
     out = tmp_path / "out"
     named = {"b": text, "a": cut, "absent": tmp_path / "absent.mp4", "good": videos["train/a"]}
     with pytest.raises(BadInput, match=r"cut.mp4: found .* \(and 2 more like it\)"):
-        extract(named, out, TINY, weights, "cpu", strict=True)
+        extract(named, out, TINY, weights, CPU._replace(strict=True))
     assert list(content(out)) == ["journal.jsonl", "rgb/good.npy", "spec.json"]  # no index: it is not complete
-    extract(named, out, TINY, weights, "cpu")
+    extract(named, out, TINY, weights, CPU)
     assert list(content(out)) == ["index.json", "journal.jsonl", "missing.tsv", "rgb/good.npy", "spec.json"]
     lines = [line.split("\t") for line in (out / "missing.tsv").read_text().splitlines()]
     assert [name for name, _ in lines] == ["id", "a", "absent", "b"]
     assert lines[2][1] == "no such file"
-    extract({"good": videos["train/a"]}, out, TINY, weights, "cpu")
+    extract({"good": videos["train/a"]}, out, TINY, weights, CPU)
     assert list(content(out)) == ["index.json", "journal.jsonl", "rgb/good.npy", "spec.json"]
     with pytest.raises(BadInput, match="cannot be decoded"):
-        extract({"b": text}, out, TINY, weights, "cpu")  # nothing at all is no result
+        extract({"b": text}, out, TINY, weights, CPU)  # nothing at all is no result
     assert not (out / "index.json").exists()
 
 
@@ -297,7 +298,7 @@ def test_settings_and_names_that_cannot_be(tmp_path: Path, videos: dict[str, Pat
     ]
     for named, settings, file, device, message in cases:
         with pytest.raises(BadInput, match=message):
-            extract(named, tmp_path / "out", settings, file, device)
+            extract(named, tmp_path / "out", settings, file, Machine(device))
     assert not list(tmp_path.rglob("*.npy"))
 
 
@@ -317,7 +318,7 @@ def test_recognisers_of_mmaction2_take_the_same_way(
     checkpoint = tmp_path / "weights.pth"
     torch.save({"meta": {}, "state_dict": build(backbone, None).state_dict()}, checkpoint)
     settings = TINY.model_copy(update={"backbone": backbone})
-    extract({"c": videos["val/c"]}, tmp_path / "out", settings, {"rgb": checkpoint}, "cpu")
+    extract({"c": videos["val/c"]}, tmp_path / "out", settings, {"rgb": checkpoint}, CPU)
     assert store.read(tmp_path / "out/rgb/c.npy").shape == (2, 2048)
     assert forwards == [2]
     assert json.loads((tmp_path / "out/spec.json").read_text())["clip"] == {"rgb": clip}
@@ -342,7 +343,7 @@ def test_two_streams_have_equal_lengths(
     tmp_path: Path, videos: dict[str, Path], weights: dict[str, Path], whole: Path, backend: str
 ) -> None:
     settings = TINY.model_copy(update={"streams": "rgb,flow", "flow": backend})
-    extract({"train/a": videos["train/a"], "val/c": videos["val/c"]}, tmp_path, settings, weights, "cpu")
+    extract({"train/a": videos["train/a"], "val/c": videos["val/c"]}, tmp_path, settings, weights, CPU)
     for name in ("train/{}/a.npy", "val/{}/c.npy"):
         rgb, flow = (store.read(tmp_path / name.format(stream)) for stream in ("rgb", "flow"))
         assert rgb.shape == flow.shape
@@ -352,7 +353,7 @@ def test_two_streams_have_equal_lengths(
     assert spec["weights_sha256"] == {stream: sha256(path) for stream, path in weights.items()}
     assert spec["flow"] == backend
     alone = TINY.model_copy(update={"streams": "flow", "flow": backend})
-    extract({"a": videos["train/a"]}, tmp_path / "alone", alone, weights, "cpu")
+    extract({"a": videos["train/a"]}, tmp_path / "alone", alone, weights, CPU)
     assert (tmp_path / "alone/flow/a.npy").read_bytes() == (tmp_path / "train/flow/a.npy").read_bytes()
 
 
@@ -370,7 +371,7 @@ def test_flow_is_that_to_the_following_frame(videos: dict[str, Path]) -> None:
 def test_batches_mix_videos_and_change_no_bits(
     tmp_path: Path, whole: Path, videos: dict[str, Path], weights: dict[str, Path], decoders: int, forwards: list[int]
 ) -> None:
-    extract(videos, tmp_path, TINY, weights, "cpu", decoders=decoders)
+    extract(videos, tmp_path, TINY, weights, CPU._replace(decoders=decoders))
     assert content(tmp_path) == content(whole)
     assert forwards == [2] * 15  # 3 + 5 + 2 + 20 snippets
 
@@ -438,12 +439,12 @@ def test_two_extractions_into_one_folder_at_once_are_refused(
             held(tmp_path, "um extract"),
             pytest.raises(BadInput, match=r"found `um extract` .process .* at work in it"),
         ):
-            extract(c, tmp_path, settings, weights, "cpu", shard=shard)
+            extract(c, tmp_path, settings, weights, CPU._replace(shard=shard))
     assert content(tmp_path) == {}
     with held(tmp_path, "um extract --shard 1-of-2", shared=True):
-        extract(c, tmp_path, TINY, weights, "cpu", shard=Shard(2, 2))
+        extract(c, tmp_path, TINY, weights, CPU._replace(shard=Shard(2, 2)))
         with pytest.raises(BadInput, match=r"`um extract --shard .-of-2` .process"):
-            extract(c, tmp_path, TINY, weights, "cpu")
+            extract(c, tmp_path, TINY, weights, CPU)
 
 
 def test_features_of_one_s_own_are_refused_before_anything_is_extracted(
@@ -453,14 +454,14 @@ def test_features_of_one_s_own_are_refused_before_anything_is_extracted(
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
     with pytest.raises(BadInput, match=r"a\.npy: found a file that `um extract` did not write.*move it away"):
-        extract(videos, tmp_path, TINY, weights, "cpu")
+        extract(videos, tmp_path, TINY, weights, CPU)
     assert mine.read_bytes() == b"mine"
     assert forwards == []
 
 
 def test_the_longest_name_of_a_video(tmp_path: Path, videos: dict[str, Path], weights: dict[str, Path]) -> None:
     for name in ("漢" * 80, "a" * 251):
-        extract({name: videos["val/c"]}, tmp_path, TINY, weights, "cpu")
+        extract({name: videos["val/c"]}, tmp_path, TINY, weights, CPU)
         assert len(store.read(tmp_path / f"rgb/{name}.npy")) == 2
     with pytest.raises(BadInput, match="256 bytes long; expected at most 255 bytes"):
-        extract({"a" * 252: videos["val/c"]}, tmp_path, TINY, weights, "cpu")
+        extract({"a" * 252: videos["val/c"]}, tmp_path, TINY, weights, CPU)

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from um.method.cpu import WIDE, winograd, winograd_kernels
 from um.method.loss import um_loss
-from um.method.model import UM, WIDE, winograd, winograd_kernels
+from um.method.model import UM
 from um.params import Train
 
 

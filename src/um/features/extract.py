@@ -1,18 +1,20 @@
 """Videos in, one feature file per video and stream out; resumable, and stamped with what made it.
 
-Beside the features lie `spec.json` (everything their values depend on), `index.json` (sha256 of every
-file and of its video; absent unless complete), `missing.tsv` (videos that could not be read, with the
-reason; absent if none) and `journal.jsonl` (the index as far as it got). Several processes may share
-the work: each is a shard, and when all are done, one run without a shard writes what belongs to the whole folder.
+Beside the features lie `spec.json` (everything their values depend on), `index.json` (sha256 of every file and of its
+video; written last), `missing.tsv` (videos that could not be read, with the reason; absent if none) and `journal.jsonl`
+(the index so far). Several processes may share the work: each is a shard. When all shards have ended, one run without
+a shard writes the files that describe the whole folder.
 """
 
 # N snippets of a batch, T snippets of a video, D features
 
 import logging
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,11 +37,34 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 QUEUED_BATCHES = 2
-"""Decoded batches that wait for the network: memory stays flat, and decoding costs no time."""
+"""Decoded batches that wait for the network: enough to keep it busy, few enough to keep memory flat."""
 
 Frames = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.float32]
 Snippet = dict[str, Frames]  # stream → (T, H, W, channels), what its network sees
+Networks = Mapping[str, "Network"]  # by stream
+Decoded = tuple[str, Snippet | BadInput | None]  # video's key and a snippet, its error, or its end
+Forwarded = tuple[str, dict[str, Rows] | BadInput | None]  # the same with the networks' rows (D,) by stream
+
+
+class Machine(NamedTuple):
+    """How one process runs an extraction; nothing here is a setting of the features.
+
+    Attributes:
+        device: `cpu`, `cuda`, `cuda:1`, or `auto` (a GPU if available).
+        decoders: videos decoded at the same time; 0 means one on a CPU, because the network needs the cores, and up to
+            eight for a GPU.
+        strict: a video that cannot be decoded is an error, not a line of `missing.tsv`; None: not even if all fail.
+        shard: the share of the videos to do, beside other shards at the same time. `index.json` is written by a run
+            without a shard, after all shards have ended.
+        missing: `<subset>/<id>` → reason, of videos that could not be downloaded; `missing.tsv` lists them too.
+    """
+
+    device: str = "auto"
+    decoders: int = 0
+    strict: bool | None = False
+    shard: Shard | None = None
+    missing: Mapping[str, str] | None = None
 
 
 def extract(
@@ -47,70 +72,52 @@ def extract(
     out: Path,
     settings: Features,
     weights: Mapping[str, Path],
-    device: str = "auto",
-    *,
-    strict: bool | None = False,
-    decoders: int = 0,
-    shard: Shard | None = None,
-    missing: Mapping[str, str] | None = None,
+    machine: Machine = Machine(),  # noqa: B008  immutable
 ) -> dict[str, BadInput]:
-    """Extract every video's features; what is there already and still true is kept.
+    """Extract every video's features; keep files that are still valid.
 
     Args:
-        videos: `<subset>/<id>` or `<id>` → video file; written to `out/<subset>/<stream>/<id>.npy` or
+        videos: `<subset>/<id>` or `<id>` → video file. Writes `out/<subset>/<stream>/<id>.npy` or
             `out/<stream>/<id>.npy` as float32 (T, D): the last feature map averaged over each snippet.
         out: folder of the features; files of videos that are no longer listed are deleted.
         settings: the `features` section of params.yaml.
         weights: stream → the backbone's pretrained weights.
-        device: `cpu`, `cuda`, `cuda:1`, or `auto` (a GPU if there is one).
-        strict: a video that cannot be decoded is an error, not a line of `missing.tsv`; None: not even if none can.
-        decoders: videos that are decoded at the same time; 0 is one on a CPU, as the network needs the
-            cores, and up to eight for a GPU.
-        shard: do its share of the videos, beside other shards at the same time. There is no index.json until
-            they have ended and a run without `shard` has found everything held.
-        missing: `<subset>/<id>` → why, of videos that could not be had: they go to `missing.tsv` too.
+        machine: device, decoders, strictness, shard and missing videos.
 
     Returns:
         The videos that cannot be decoded, and why.
 
     Raises:
-        BadInput: settings, weights or names that cannot be used; no video that can be decoded; or with
-            `strict` one that cannot, after all others are done (then there is no index.json, and the
-            next run starts from what is done); another command at work in the folder, or files of somebody else's
-            where the features go.
+        BadInput: unusable settings, weights or names; no video that can be decoded; with `strict`, any video that
+            cannot be decoded (raised after all others are done, without index.json; the next run resumes); another
+            command at work in the folder; or files of somebody else where the features go.
     """
-    streams = settings.streams.split(",")
+    streams, shard = settings.streams.split(","), machine.shard
     paths = {key: [relative_path(key, stream) for stream in streams] for key in sorted(videos)}
     if shard:
         paths = {key: paths[key] for key in shard.of(paths)}
-    wanted = {path for files in paths.values() for path in files}
     spec = specification(settings, weights)
+    networks = cache(lambda: _networks(settings, weights, machine.device))
     with held(out, f"{VERB} --shard {shard}" if shard else VERB, shared=shard is not None):
-        networks = {}
         made = os.path.lexists(out / "spec.json")
-        # features of other settings go: only if these can be made
+        # features of other settings are deleted only if the networks that replace them load
         if not says(out / "spec.json", spec) if made else not os.path.lexists(out / "shards"):
-            networks = _networks(settings, weights, device)
-        if videos and not any(video.is_file() for video in videos.values()) and made:
+            networks()
+        if made and videos and not any(video.is_file() for video in videos.values()):
             _source_sha256(next(iter(videos.values())))
-        ledger = Ledger(out, spec, wanted, shard)
+        ledger = Ledger(out, spec, {path for files in paths.values() for path in files}, shard)
         with at_work(ledger):
-            return _extract(ledger, videos, paths, settings, weights, device, networks, strict, decoders, missing or {})
+            todo, failures = _plan(ledger, videos, paths)
+            if todo:
+                failures |= _fill(ledger, todo, paths, _run(todo, settings, networks(), machine.decoders))
+            _conclude(ledger, failures, machine, nothing=len(failures) == len(videos))
+    return failures
 
 
-def _extract(
-    ledger: Ledger,
-    videos: Mapping[str, Path],
-    paths: Mapping[str, list[str]],
-    settings: Features,
-    weights: Mapping[str, Path],
-    device: str,
-    networks: "dict[str, Network]",
-    strict: bool | None,
-    decoders: int,
-    missing: Mapping[str, str],
-) -> dict[str, BadInput]:
-    streams, shard = settings.streams.split(","), ledger.shard
+def _plan(
+    ledger: Ledger, videos: Mapping[str, Path], paths: Mapping[str, list[str]]
+) -> tuple[dict[str, tuple[Path, str]], dict[str, BadInput]]:
+    """What is left to do (key → video and its sha256), and what has failed before; outdated files are deleted."""
     todo: dict[str, tuple[Path, str]] = {}
     failures: dict[str, BadInput] = {}
     for key, files in paths.items():
@@ -125,32 +132,47 @@ def _extract(
             failures[key] = known
         else:
             todo[key] = videos[key], source
-    ledger.drop(
-        [path for key in [*todo, *failures] for path in paths[key]], [path for key in todo for path in paths[key]]
-    )
+    replaced = [path for key in todo for path in paths[key]]
+    ledger.drop([*replaced, *(path for key in failures for path in paths[key])], replaced)
     log.info("%d of %d videos are to be extracted", len(todo), len(paths))
-    if todo:
-        for key, result in _run(todo, settings, networks or _networks(settings, weights, device), decoders):
-            if isinstance(result, BadInput):
-                failures[key] = result
-                ledger.fail(key, todo[key][1], result)
-                continue
-            for path, stream in zip(paths[key], streams, strict=True):
-                ledger.save(path, result[stream], todo[key][1])
-    fatal = bool(failures) and (strict or (strict is not None and len(failures) == len(videos) and not shard))
-    for key in sorted(failures)[int(fatal) :]:  # the first of them is told by the error
-        log.warning("%s left out: %s", key, failures[key])
-    if fatal:
-        first = failures[min(failures)]
-        more = f" (and {len(failures) - 1} more like it)" if len(failures) > 1 else ""
-        raise BadInput(first.where, first.found + more, first.expected, first.hint)
-    if not shard:
-        unread = {key: error.found for key, error in failures.items()}
-        ledger.close(dict(sorted({**missing, **unread}.items())))
+    return todo, failures
+
+
+def _fill(
+    ledger: Ledger,
+    todo: Mapping[str, tuple[Path, str]],
+    paths: Mapping[str, list[str]],
+    results: Iterator[tuple[str, dict[str, Rows] | BadInput]],
+) -> dict[str, BadInput]:
+    """Save the results as they come; return the failures."""
+    failures: dict[str, BadInput] = {}
+    for key, result in results:
+        source = todo[key][1]
+        if isinstance(result, BadInput):
+            failures[key] = result
+            ledger.fail(key, source, result)
+            continue
+        for path, rows_TD in zip(paths[key], result.values(), strict=True):
+            ledger.save(path, rows_TD, source)
     return failures
 
 
-def _networks(settings: Features, weights: Mapping[str, Path], device: str) -> "dict[str, Network]":
+def _conclude(ledger: Ledger, failures: Mapping[str, BadInput], machine: Machine, nothing: bool) -> None:
+    """Report the failures; write the index unless they are fatal or this is a shard."""
+    fatal = failures and (machine.strict or (machine.strict is not None and nothing and not machine.shard))
+    first, *others = sorted(failures) or [""]
+    for key in others if fatal else sorted(failures):  # the error itself reports the first
+        log.warning("%s left out: %s", key, failures[key])
+    if fatal:
+        error = failures[first]
+        more = f" (and {len(others)} more like it)" if others else ""
+        raise BadInput(error.where, error.found + more, error.expected, error.hint)
+    if not machine.shard:
+        unread = {key: error.found for key, error in failures.items()}
+        ledger.close(dict(sorted({**(machine.missing or {}), **unread}.items())))
+
+
+def _networks(settings: Features, weights: Mapping[str, Path], device: str) -> Networks:
     from um.features.network import Network
 
     return {stream: Network(settings, weights[stream], device, stream) for stream in settings.streams.split(",")}
@@ -167,7 +189,7 @@ def relative_path(key: str, stream: str = "rgb") -> str:
 
 
 def specification(settings: Features, weights: Mapping[str, Path]) -> dict[str, Any]:
-    """Everything the features' values depend on, but the videos, the device and its libraries' threads."""
+    """Everything the features' values depend on, except the videos, the device and the number of threads."""
     from importlib.metadata import version
 
     from um.features.backbones import clip_of
@@ -182,7 +204,7 @@ def specification(settings: Features, weights: Mapping[str, Path]) -> dict[str, 
     clips = {stream: clip_of(settings.backbone, stream, settings.window) for stream in streams}
     spec: dict[str, Any] = {
         "extractor": "um",
-        "format": 5,
+        "format": 6,
         "backbone": settings.backbone,
         "streams": settings.streams,
         "weights_sha256": {stream: sha256(weights[stream]) for stream in streams},
@@ -209,8 +231,8 @@ def _source_sha256(video: Path) -> str:
     return sha256(video)
 
 
-def _decoded(key: str, video: Path, settings: Features, device: str) -> Iterator[tuple[str, Snippet | BadInput | None]]:
-    """(id, snippet) for every snippet of a video, then (id, None), or (id, error) if it cannot be decoded."""
+def _decoded(key: str, video: Path, settings: Features, device: str) -> Iterator[Decoded]:
+    """(key, snippet) for every snippet of a video, then (key, None), or (key, error) if it cannot be decoded."""
     from um.features.backbones import clip_of
     from um.video.decode import centre, snippets
 
@@ -218,7 +240,7 @@ def _decoded(key: str, video: Path, settings: Features, device: str) -> Iterator
     clips = {stream: clip_of(settings.backbone, stream, settings.window) for stream in streams}
     around = {stream: clip.around(settings.window) for stream, clip in clips.items()}
     before, after = (max(sizes) for sizes in zip(*around.values(), strict=True))
-    after = max(after, int("flow" in streams))  # the motion of a snippet's last frame is that to the next one
+    after = max(after, int("flow" in streams))  # flow of a snippet's last frame needs the next one
     try:
         for frames in snippets(video, settings.fps, settings.window, settings.short_side, before, after):
             snippet = {}
@@ -247,51 +269,10 @@ def _motion(frames_THW3: Frames, settings: Features, device: str) -> Frames:
     return motion_THW2
 
 
-def _forwarded(
-    items: Iterator[tuple[str, Snippet | BadInput | None]], networks: "Mapping[str, Network]", clips: int
-) -> Iterator[tuple[str, dict[str, Rows] | BadInput | None]]:
-    """The same items in the same order, snippets as the networks' rows (D,).
-
-    Batches take snippets of any videos, and the last one is filled up: rows depend on the size of their batch in the
-    last digits, but neither on what else is in it nor on their place. While a device works on a batch, the next one is
-    put together.
-    """
-    held: list[tuple[str, Snippet | BadInput | None]] = []  # up to the last snippet of a batch
-    waiting: tuple[list[tuple[str, Snippet | BadInput | None]], dict[str, Tensor]] = [], {}
-
-    def launch() -> dict[str, "Tensor"]:
-        batch = [item for _, item in held if isinstance(item, dict)]
-        filled = batch + batch[-1:] * (clips - len(batch))
-        return {
-            stream: network.launch(np.stack([snippet[stream] for snippet in filled]))
-            for stream, network in networks.items()
-            if batch
-        }
-
-    def collect() -> Iterator[tuple[str, dict[str, Rows] | BadInput | None]]:
-        entries, made = waiting
-        rows = iter(zip(*(features_ND.cpu().numpy() for features_ND in made.values()), strict=True))
-        for key, item in entries:
-            yield key, dict(zip(made, next(rows), strict=True)) if isinstance(item, dict) else item
-
-    size = 0
-    for entry in items:
-        held.append(entry)
-        size += isinstance(entry[1], dict)
-        if size == clips:
-            launched = held, launch()
-            yield from collect()
-            waiting, held, size = launched, [], 0
-    launched = held, launch()
-    yield from collect()
-    waiting = launched
-    yield from collect()
-
-
 def _run(
-    todo: Mapping[str, tuple[Path, str]], settings: Features, networks: "Mapping[str, Network]", decoders: int
+    todo: Mapping[str, tuple[Path, str]], settings: Features, networks: Networks, decoders: int
 ) -> Iterator[tuple[str, dict[str, Rows] | BadInput]]:
-    """(id, features (T, D) by stream) or (id, error) per video, while threads decode ahead of the networks."""
+    """(key, features (T, D) by stream) or (key, error) per video, while threads decode ahead of the networks."""
     device = next(iter(networks.values())).device
     threads = decoders or (1 if device.type == "cpu" else min(8, os.cpu_count() or 1))
     sources = (_decoded(key, video, settings, str(device)) for key, (video, _) in todo.items())
@@ -308,3 +289,52 @@ def _run(
             result = item or {stream: np.stack([row[stream] for row in made]) for stream in networks}
             yield key, result
             step(key if isinstance(result, BadInput) else f"{key}, {len(made)} snippets")
+
+
+def _forwarded(items: Iterator[Decoded], networks: Networks, clips: int) -> Iterator[Forwarded]:
+    """The same items in the same order, snippets replaced by the networks' rows.
+
+    The queue has two slots: while the device works on one batch, the next one is put together and launched.
+    """
+    launched: deque[tuple[list[Decoded], dict[str, Tensor]]] = deque()
+    for batch in _batches(items, clips):
+        launched.append((batch, _launch(batch, networks, clips)))
+        if len(launched) == 2:
+            yield from _collect(*launched.popleft())
+    while launched:
+        yield from _collect(*launched.popleft())
+
+
+def _batches(items: Iterator[Decoded], clips: int) -> Iterator[list[Decoded]]:
+    """The items in lists of `clips` snippets of any videos; the last list may hold fewer, or none."""
+    batch: list[Decoded] = []
+    size = 0
+    for key, item in items:
+        batch.append((key, item))
+        size += isinstance(item, dict)
+        if size == clips:
+            yield batch
+            batch, size = [], 0
+    yield batch
+
+
+def _launch(batch: list[Decoded], networks: Networks, clips: int) -> "dict[str, Tensor]":
+    """Features (clips, D) by stream, which the device may still be computing.
+
+    A short batch is filled up: rows depend on their batch's size in the last digits, but not on what else is in it.
+    """
+    snippets = [item for _, item in batch if isinstance(item, dict)]
+    if not snippets:
+        return {}
+    filled = snippets + snippets[-1:] * (clips - len(snippets))
+    return {
+        stream: network.launch(np.stack([snippet[stream] for snippet in filled]))
+        for stream, network in networks.items()
+    }
+
+
+def _collect(batch: list[Decoded], features: "Mapping[str, Tensor]") -> Iterator[Forwarded]:
+    """A launched batch's items; waits for the device."""
+    rows = iter(zip(*(features_ND.cpu().numpy() for features_ND in features.values()), strict=True))
+    for key, item in batch:
+        yield key, dict(zip(features, next(rows), strict=True)) if isinstance(item, dict) else item

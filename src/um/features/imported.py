@@ -1,4 +1,4 @@
-"""Features that come from elsewhere, brought from any public layout to ours as they are."""
+"""Copies features made elsewhere from any public layout to ours, values unchanged."""
 
 import logging
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import numpy as np
 
 from um.datasets import store
 from um.datasets.annotations import SUBSETS, Annotations
+from um.datasets.clock import PUBLIC
 from um.datasets.folder import Folder
 from um.errors import some
 from um.features.ledger import VERB, Ledger
@@ -18,8 +19,6 @@ from um.journal import check_apart
 
 log = logging.getLogger(__name__)
 
-FPS, WINDOW = 25.0, 16  # of public features
-
 
 def bring(
     source: Path,
@@ -27,12 +26,12 @@ def bring(
     report: Callable[[str], None] = lambda _: None,
     annotated: Annotations | None = None,
 ) -> None:
-    """Copy the features of the train and test videos; what is there already and still true is kept.
+    """Copy the features of the train and test videos; keep files that are still valid.
 
     Args:
         source: folder in a public layout, or one of `um simulate`.
         out: folder of the features: `<subset>/{rgb,flow}/<id>.npy`, in half precision where they were.
-        report: called with every video's id when it is there.
+        report: called with every video's id when it is done.
         annotated: the videos that count; those of the folder's own annotations by default.
 
     Raises:
@@ -73,7 +72,7 @@ def bring(
 
 def specification(folder: Folder) -> dict[str, Any]:
     """What is known of the features: their layout, and what their own spec.json says."""
-    made: dict[str, Any] = {"fps": FPS, "window": WINDOW}
+    made: dict[str, Any] = {"fps": float(PUBLIC.fps), "window": PUBLIC.window}
     for spec in folder.specs:  # beside all features, or beside each subset's
         made |= store.made(spec.parent)
     return made | {"imported": folder.layout, "streams": ",".join(folder.streams)}

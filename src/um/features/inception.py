@@ -14,13 +14,11 @@ from mmaction.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from um.features.products import product
-
 Triple = tuple[int, int, int]
 
 
 def same_padding(size: Sequence[int], kernel: Triple, stride: Triple) -> list[int]:
-    """TensorFlow's "SAME" for the last three axes in the order of `F.pad`: an odd pixel goes behind."""
+    """TensorFlow's "SAME" for the last three axes, in the order of `F.pad`: an odd pixel goes after."""
     padding: list[int] = []
     for n, k, s in zip(reversed(size), reversed(kernel), reversed(stride), strict=True):
         total = max((-(-n // s) - 1) * s + k - n, 0)
@@ -43,20 +41,11 @@ class Unit3D(nn.Module):
         """(B, C, T, H, W) → (B, out, ⌈T/stride⌉, ⌈H/stride⌉, ⌈W/stride⌉)."""
         if self.stride != (1, 1, 1):
             x_BCTHW = F.pad(x_BCTHW, same_padding(x_BCTHW.shape[2:], self.kernel, self.stride))
-        return F.relu(self.bn(self._convolve(x_BCTHW)), inplace=True)
-
-    def _convolve(self, x_BCTHW: Tensor) -> Tensor:
-        if (self.kernel, self.stride, x_BCTHW.device.type) == ((1, 1, 1), (1, 1, 1), "cpu"):
-            # as a matrix product it stays channels-last with one thread, too, where PyTorch's convolution does not
-            x_BTHWC = x_BCTHW.permute(0, 2, 3, 4, 1)
-            y_MK = product(x_BTHWC.flatten(0, 3), self.conv3d.weight.flatten(1), self.conv3d.bias)
-            return y_MK.view(*x_BTHWC.shape[:4], -1).permute(0, 4, 1, 2, 3)
-        convolved: Tensor = self.conv3d(x_BCTHW)
-        return convolved
+        return F.relu(self.bn(self.conv3d(x_BCTHW)), inplace=True)
 
 
 class MaxPool(nn.Module):
-    """Max-pooling that ignores what "SAME" pads."""
+    """Max-pooling with "SAME" padding that never wins."""
 
     def __init__(self, kernel: Triple, stride: Triple) -> None:
         super().__init__()
@@ -64,26 +53,9 @@ class MaxPool(nn.Module):
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """(B, C, T, H, W) → (B, C, ⌈T/stride⌉, ⌈H/stride⌉, ⌈W/stride⌉)."""
-        # what is padded before goes to both sides, and `ceil_mode` adds the odd pixel behind: the same values without
-        # F.pad's copy, in a third to a seventh of the time on a CPU
+        # the padding before goes to both sides and `ceil_mode` adds the odd pixel after: no copy by F.pad
         before = same_padding(x_BCTHW.shape[2:], self.kernel, self.stride)[-2::-2]
         return F.max_pool3d(x_BCTHW, self.kernel, self.stride, before, ceil_mode=True)
-
-
-class Neighbourhood(nn.Module):
-    """Max-pooling over 3 × 3 × 3 with stride 1."""
-
-    def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """(B, C, T, H, W) → the same shape."""
-        if x_BCTHW.device.type != "cpu":
-            return F.max_pool3d(x_BCTHW, 3, stride=1, padding=1)
-        for axis in (4, 3, 2):  # one after the other: the same values with 6 comparisons instead of 26
-            last, largest = x_BCTHW.shape[axis] - 1, x_BCTHW.clone()
-            for here, there in ((0, 1), (1, 0)):
-                part = largest.narrow(axis, here, last)
-                torch.maximum(part, x_BCTHW.narrow(axis, there, last), out=part)
-            x_BCTHW = largest
-        return x_BCTHW
 
 
 class Mixed(nn.Module):
@@ -96,7 +68,7 @@ class Mixed(nn.Module):
         self.b1b = Unit3D(channels[1], channels[2], (3, 3, 3))
         self.b2a = Unit3D(in_channels, channels[3], (1, 1, 1))
         self.b2b = Unit3D(channels[3], channels[4], (3, 3, 3))
-        self.b3a = Neighbourhood()
+        self.b3a = nn.MaxPool3d(3, stride=1, padding=1)
         self.b3b = Unit3D(in_channels, channels[5], (1, 1, 1))
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
@@ -121,7 +93,7 @@ MIXED: dict[str, tuple[int, ...]] = {
     "Mixed_5b": (256, 160, 320, 32, 128, 128),
     "Mixed_5c": (384, 192, 384, 48, 128, 128),
 }
-POOLS: dict[str, tuple[Triple, Triple]] = {  # before the module named: kernel, stride
+POOLS: dict[str, tuple[Triple, Triple]] = {  # before the named module: kernel, stride
     "Mixed_3b": ((1, 3, 3), (1, 2, 2)),
     "Mixed_4b": ((3, 3, 3), (2, 2, 2)),
     "Mixed_5b": ((2, 2, 2), (2, 2, 2)),

@@ -107,7 +107,7 @@ class Ledger:
         self.entries[path] = self.journal.entries[path]
 
     def drop(self, paths: Iterable[str], replaced: Iterable[str] = ()) -> None:
-        """Delete files that are no longer true, if they are the folder's own.
+        """Delete outdated files, if this folder's journals list them.
 
         Raises:
             BadInput: some of those that are to be `replaced` are not.
@@ -118,13 +118,13 @@ class Ledger:
         self.journal.refuse(replaced)
 
     def fail(self, key: str, source_sha256: str, error: BadInput) -> None:
-        """A video cannot be decoded: a shard tells those after it, any other process says so in `missing.tsv`."""
+        """Record that a video cannot be decoded, in a shard's journal; other processes list it in `missing.tsv`."""
         if self.shard:
             told = [error.where, error.found, error.expected, error.hint]
             self.journal.append({"failed": key, "source_sha256": source_sha256, "error": told})
 
     def close(self, missing: Mapping[str, str] | None = None) -> None:
-        """Everything is done: write the index, and `missing.tsv` of the videos that are not to be had, by reason.
+        """Everything is done: write the index, and `missing.tsv` of the unavailable videos with the reasons.
 
         The journal stays: a workflow engine may delete the index, its output, before it runs the extraction again.
         """

@@ -2,8 +2,6 @@
 
 # N snippets, C channels, T frames, H × W pixels, D features
 
-import ctypes
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,30 +11,25 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from um.device import choose_device
+from um.features import cpu
 from um.features.backbones import build
-from um.features.winograd import replace_convolutions
 from um.params import Features
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 class Network:
     """A recogniser's backbone for one stream, ready for inference on one device.
 
-    Batch norm is folded into the convolutions (10-15 % faster on a CPU; features move by 3e-6), the arrays lie
-    channels-last (1.5 times faster on a CPU), and on a CPU the larger 3 x 3 x 3 convolutions are Winograd's.
+    Batch norm is folded into the convolutions and arrays are channels-last, on any device.
     """
 
     def __init__(self, settings: Features, weights: Path, device: str = "auto", stream: str = "rgb") -> None:
         self.device = choose_device(device)
-        if self.device.type == "cpu":
-            keep_freed_memory()
         self.bf16 = settings.precision == "bf16"
         recognizer = build(settings.backbone, weights, stream)
         fold_batch_norm(recognizer.backbone)
         recognizer.backbone.to(memory_format=torch.channels_last_3d)
-        if self.device.type == "cpu" and not self.bf16:
-            replace_convolutions(recognizer.backbone)
+        if self.device.type == "cpu":
+            cpu.accelerate(recognizer.backbone)
         self.recognizer = recognizer.to(self.device)
 
     def __call__(self, frames_NTHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -45,12 +38,12 @@ class Network:
         return features_ND
 
     def launch(self, frames_NTHWC: npt.NDArray[np.uint8]) -> torch.Tensor:
-        """The same on the device, which may still be at work when this returns."""
+        """The same as a tensor on the device, which may still be computing it."""
         return self.forward(self.inputs(frames_NTHWC))
 
     @torch.inference_mode()
     def inputs(self, frames_NTHWC: npt.NDArray[np.uint8]) -> torch.Tensor:
-        """What the recogniser's own preprocessor makes of uint8 frames: (N, C, T, H, W) float32, on the device."""
+        """Frames (uint8) through the recogniser's own preprocessor: (N, C, T, H, W) float32, on the device."""
         clips = list(torch.from_numpy(frames_NTHWC).permute(0, 4, 1, 2, 3))
         inputs_NCTHW: torch.Tensor = self.recognizer.data_preprocessor({"inputs": clips, "data_samples": None})[
             "inputs"
@@ -69,20 +62,6 @@ class Network:
             maps_NDTHW, _ = self.recognizer.extract_feat(inputs, stage="backbone")
         features_ND: torch.Tensor = maps_NDTHW.float().mean((2, 3, 4))
         return features_ND
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what this process frees: a sixth to a fifth less time for the network on a CPU.
-
-    Large arrays go back to the system otherwise, and each feature map of each batch comes page by page from it anew.
-    Elsewhere (musl, macOS, Windows) nothing happens.
-    """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def fold_batch_norm(network: nn.Module) -> None:

@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool1d, linear, pad
+from torch.nn.functional import avg_pool1d, linear
 
+from um.method.cpu import Convolution
 from um.params import Train
-
-WIDE = 2**19  # F x D from which Winograd's convolution is faster on a CPU (1.2 to 1.5 times)
 
 
 class Output(NamedTuple):
@@ -45,7 +44,7 @@ class UM(nn.Module):
         self.classifier = nn.Conv1d(D, num_classes, kernel_size=1, bias=False)
         self.input_dropout = nn.Dropout(settings.input_dropout)
         self.dropout = nn.Dropout(settings.dropout)
-        self._kept: tuple[tuple[int, int], Tensor] | None = None
+        self._convolve = Convolution(self.embed)
 
     def forward(self, features_BTF: Tensor, mask_BT: Tensor | None = None) -> Output:
         """Run the network.
@@ -55,7 +54,7 @@ class UM(nn.Module):
             mask_BT: weights of the random snippet mask; drawn by dropout of ones when not given (1 in evaluation).
         """
         T = features_BTF.shape[1]
-        embedding_BTD = self._embed(self.input_dropout(features_BTF)).float()
+        embedding_BTD = self._convolve(self.input_dropout(features_BTF)).relu().float()
         logits_BTC = linear(self.dropout(embedding_BTD), self.classifier.weight.squeeze(2)).float()
         logits_BTC = self._smooth(logits_BTC.transpose(1, 2)).transpose(1, 2)
 
@@ -84,44 +83,10 @@ class UM(nn.Module):
             cas=logits_BTC.softmax(dim=2),
         )
 
-    def _embed(self, features_BTF: Tensor) -> Tensor:
-        """The convolution over three snippets, as matrix products: CPUs take two thirds of the time or less."""
-        weight_DF3, bias_D = self.embed.parameters()
-        if torch.is_grad_enabled() or weight_DF3.shape[0] * weight_DF3.shape[1] < WIDE:
-            around_BTX = pad(features_BTF, (0, 0, 1, 1)).unfold(1, 3, 1).flatten(2)
-            return linear(around_BTX, weight_DF3.flatten(1), bias_D).relu()
-        state = weight_DF3._version, weight_DF3.data_ptr()  # changes with the weights
-        if self._kept is None or self._kept[0] != state:
-            self._kept = state, winograd_kernels(weight_DF3)
-        return winograd(features_BTF, self._kept[1]).add_(bias_D).relu_()
-
     def _smooth(self, curve: Tensor) -> Tensor:
         """Average pooling over time, the last dimension, to the same length."""
         width = self.settings.smoothing
         return curve if width == 1 else avg_pool1d(curve, width, 1, width // 2, count_include_pad=False)
-
-
-def winograd_kernels(weight_DF3: Tensor) -> Tensor:
-    """Kernels (D, F, 3) of a convolution, transformed for `winograd`: (4, F, D)."""
-    first, middle, last = weight_DF3.unbind(2)
-    outer, half = (first + last) / 2, middle / 2
-    return torch.stack([first, outer + half, outer - half, last]).transpose(1, 2)
-
-
-def winograd(values_BTF: Tensor, kernels_4FD: Tensor) -> Tensor:
-    """Convolution over three neighbours with zeros at the ends: four products for two outputs instead of six.
-
-    F(2, 3) of Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016, eq. 5 and 6.
-
-    Returns:
-        (B, T, D)
-    """
-    B, T, _ = values_BTF.shape
-    padded_BTF = pad(values_BTF, (0, 0, 1, 1 + T % 2))
-    even, odd = padded_BTF[:, 0::2], padded_BTF[:, 1::2]
-    x0, x1, x2, x3 = even[:, :-1], odd[:, :-1], even[:, 1:], odd[:, 1:]  # of every other window of four neighbours
-    a, b, c, d = torch.stack([x0 - x2, x1 + x2, x2 - x1, x1 - x3]).flatten(1, 2).bmm(kernels_4FD)
-    return torch.stack([a + b + c, b - c - d], dim=1).view(B, T + T % 2, -1)[:, :T]
 
 
 def _largest(values_BT: Tensor, K: int) -> Tensor:

@@ -130,7 +130,7 @@ def pictures(container: Any, path: Path) -> Any:
     Raises:
         BadInput: there is none, or none that can be decoded.
     """
-    films = [stream for stream in container.streams.video if not _is_still(stream)]
+    films = _films(container)
     if not films:
         raise BadInput(path, "no video stream", "a file with moving pictures", "is this a sound file?")
     readable = [stream for stream in films if stream.codec_context is not None and stream.time_base]
@@ -142,8 +142,9 @@ def pictures(container: Any, path: Path) -> Any:
     return stream
 
 
-def _is_still(stream: Any) -> bool:
-    return bool(stream.disposition & stream.disposition.attached_pic)
+def _films(container: Any) -> list[Any]:
+    """The video streams without cover pictures."""
+    return [stream for stream in container.streams.video if not stream.disposition & stream.disposition.attached_pic]
 
 
 def check_size(sized: Any, path: Path) -> None:
@@ -166,7 +167,7 @@ def head_start(container: Any, stream: Any, path: Path, first: Fraction, delay: 
     Raises:
         BadInput: the picture would have to stand for hours.
     """
-    others = [s for s in (*container.streams.audio, *container.streams.video) if s is not stream and not _is_still(s)]
+    others = [s for s in (*container.streams.audio, *_films(container)) if s is not stream]
     if container.format.name == "avi":  # where pictures begin late, it has empty ones instead
         others.append(stream)
     starts = [Fraction(s.start_time * s.time_base) for s in others if s.start_time is not None and s.time_base]

@@ -41,7 +41,7 @@ class Reached:
     skipped: int = 0  # bytes in no packet since the last one of pictures
 
     def add(self, packet: Any, pictures: bool) -> None:
-        """Go on by a packet of any stream."""
+        """Count a packet of any stream."""
         base = packet.time_base
         if packet.pts is not None and base:
             end = Fraction((packet.pts + (packet.duration or 0)) * base)

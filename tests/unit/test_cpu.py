@@ -1,4 +1,4 @@
-"""Winograd's convolution is the convolution."""
+"""The layers for CPUs compute what the network's own compute."""
 
 import copy
 from pathlib import Path
@@ -7,23 +7,23 @@ import pytest
 import torch
 from torch import nn
 
-from um.features import products, winograd
-from um.features.inception import InceptionI3D, Neighbourhood
+from um.features import cpu
+from um.features.cpu import PointwiseConv3d, SeparableMaxPool3d, WinogradConv3d, accelerate
+from um.features.inception import InceptionI3D
 from um.features.network import Network, fold_batch_norm
-from um.features.winograd import WinogradConv3d, replace_convolutions
 from um.params import Features
 
 
 @pytest.fixture(autouse=True)
 def however_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "SIDE", 0)
-    monkeypatch.setattr(winograd, "ENOUGH", 0)
+    monkeypatch.setattr(cpu, "SIDE", 0)
+    monkeypatch.setattr(cpu, "ENOUGH", 0)
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("size", [(1, 1, 1), (2, 5, 3), (3, 8, 8), (4, 14, 14), (8, 21, 18)])
 def test_is_the_convolution(size: tuple[int, int, int], bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "TILES", 20)  # several steps a picture
+    monkeypatch.setattr(cpu, "TILES", 20)  # several steps a picture
     torch.manual_seed(0)
     convolution = nn.Conv3d(5, 7, 3, padding=1, bias=bias)
     x = torch.randn(2, 5, *size)
@@ -39,7 +39,7 @@ def test_small_ones_are_left_to_the_convolution(monkeypatch: pytest.MonkeyPatch)
     convolution, x = nn.Conv3d(5, 7, 3, padding=1), torch.randn(1, 5, 2, 8, 8)
     tried = WinogradConv3d(convolution)
     assert not torch.equal(tried(x), convolution(x))
-    monkeypatch.setattr(winograd, "SIDE", 9)
+    monkeypatch.setattr(cpu, "SIDE", 9)
     assert torch.equal(tried(x), convolution(x))
 
 
@@ -55,7 +55,7 @@ def test_i3d_is_the_same_network() -> None:
     plain = InceptionI3D().eval()
     fold_batch_norm(plain)
     faster = copy.deepcopy(plain)
-    replace_convolutions(faster)
+    accelerate(faster)
     replaced = [name for name, module in faster.named_modules() if isinstance(module, WinogradConv3d)]
     assert len(replaced) == 19
     x = torch.randn(1, 3, 8, 64, 64)
@@ -78,31 +78,35 @@ def test_a_network_on_a_cpu_uses_it_from_a_size_on(
         assert len(used) == expected
 
 
+@pytest.mark.parametrize("bias", [True, False])
 @torch.inference_mode()
-def test_products_are_the_same_with_and_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, weight, bias, plus = torch.randn(9, 5), torch.randn(7, 5), torch.randn(7), torch.randn(9, 7)
-    exact = rows.double() @ weight.double().T + bias + plus
-    assert products._onednn is not None
-    for way in (products._onednn, None):
-        monkeypatch.setattr(products, "_onednn", way)
-        made = products.product(rows, weight, bias, plus.clone())
-        assert torch.allclose(made.double(), exact, atol=1e-5)
-        assert torch.allclose(products.product(rows, weight).double(), exact - bias - plus, atol=1e-5)
+def test_pointwise_is_the_convolution_and_stays_channels_last(bias: bool) -> None:
+    convolution, x = nn.Conv3d(5, 7, 1, bias=bias), torch.randn(2, 5, 3, 4, 6)
+    y = PointwiseConv3d(convolution)(x.to(memory_format=torch.channels_last_3d))
+    assert y.is_contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(y, convolution(x))
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (2, 5, 3), (8, 7, 7)])
 def test_neighbourhoods_are_those_of_max_pooling(size: tuple[int, int, int]) -> None:
     x = torch.randn(2, 5, *size).to(memory_format=torch.channels_last_3d)
     before = x.clone()
-    assert torch.equal(Neighbourhood()(x), nn.functional.max_pool3d(x, 3, stride=1, padding=1))
+    assert torch.equal(SeparableMaxPool3d()(x), nn.functional.max_pool3d(x, 3, stride=1, padding=1))
     assert torch.equal(x, before)
 
 
 def test_others_are_not_replaced() -> None:
-    kept = [nn.Conv3d(2, 2, 1), nn.Conv3d(2, 2, 3), nn.Conv3d(2, 2, 3, 2, 1), nn.Conv3d(2, 2, 3, padding=1, groups=2)]
-    network = nn.Sequential(*kept, nn.Sequential(nn.Conv3d(2, 2, 3, padding=1)))
-    replace_convolutions(network)
-    replace_convolutions(network)  # changes nothing more
-    assert list(network)[:4] == kept
-    assert isinstance(network[4][0], WinogradConv3d)
-    assert isinstance(network[4][0].convolution, nn.Conv3d)
+    kept = [
+        nn.Conv3d(2, 2, 3),
+        nn.Conv3d(2, 2, 3, 2, 1),
+        nn.Conv3d(2, 2, 3, padding=1, groups=2),
+        nn.Conv3d(2, 2, 1, 2),
+    ]
+    kept += [nn.MaxPool3d(3, 2, 1), nn.MaxPool3d(3, 1, 1, return_indices=True)]
+    taken = nn.Sequential(nn.Conv3d(2, 2, 3, padding=1), nn.Conv3d(2, 2, 1), nn.MaxPool3d(3, 1, 1))
+    network = nn.Sequential(*kept, taken)
+    accelerate(network)
+    accelerate(network)  # changes nothing more
+    assert list(network)[: len(kept)] == kept
+    assert [type(layer) for layer in taken] == [WinogradConv3d, PointwiseConv3d, SeparableMaxPool3d]
+    assert isinstance(taken[0].convolution, nn.Conv3d)
