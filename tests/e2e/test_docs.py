@@ -1,5 +1,6 @@
-"""Every command of the README and of docs/ is known here, with how it is checked; examples are used as they stand."""
+"""Every command in the README and in docs/ is run or parsed here, and every example is used as it stands."""
 
+import csv
 import json
 import os
 import re
@@ -24,7 +25,7 @@ from um.download import sources
 
 ROOT = Path(__file__).parents[2]
 PRESETS = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))["overrides"]
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
 PROJECT = (
     "pyproject.toml",
     "constraints.txt",
@@ -211,12 +212,57 @@ def test_every_source_is_in_the_table_of_those_that_were_not_tried():
             assert {host for host in hosts if not any(host.endswith(known) for known in listed)} == set()
 
 
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
-def test_links_to_files_lead_somewhere(page):
+def test_links_to_files_and_headings_lead_somewhere(page):
     made = {"results/benchmark.md"}  # by the workflow
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text("utf-8")):
-        path = (page.parent / target).resolve()
+    for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", page.read_text("utf-8")):
+        path = (page.parent / target).resolve() if target else page
         assert path.exists() or path.relative_to(ROOT).as_posix() in made, target
+        assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
+
+
+def test_every_page_asks_its_question_at_the_beginning():
+    for page in PAGES:
+        if page.name != "README.md":
+            assert "?" in " ".join(page.read_text("utf-8").splitlines()[:4]), page.name
+
+
+def test_the_table_in_the_readme_is_the_benchmark():
+    with (ROOT / "results/benchmark.csv").open(newline="") as file:
+        figures = [row for row in csv.DictReader(file) if row["metric"] in ("mAP", "average_mAP")]
+    rows = re.findall(r"^\| ((?:Ours|Whole)[^|]+) \| (.+) \|$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert {method for method, _ in rows} == {row["method"] for row in figures if row["dataset"] == "demo"}
+    for method, cells in rows:
+        own = [row for row in figures if row["method"] == method]
+        *values, interval = cells.split(" | ")
+        assert values == [percent(row["mean"]) + (f" ± {percent(row['sd'])}" if row["sd"] else "") for row in own]
+        assert interval == f"{percent(own[-1]['low'])} to {percent(own[-1]['high'])}"
+
+
+def percent(text: str) -> str:
+    return f"{100 * float(text):.1f}"
+
+
+def test_every_make_target_that_is_named_exists():
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = {name for page in PAGES for name in re.findall(r"`make ([a-z-]+)`", page.read_text("utf-8"))}
+    assert named <= targets
+
+
+def test_the_example_of_a_backbone_is_one(tmp_path, monkeypatch):
+    from um.features import backbones
+
+    (block,) = re.findall(r"^   ```python\n(.*?)^   ```$", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.M | re.S)
+    (tmp_path / "mine-rgb.py").write_text(re.sub("^   ", "", block, flags=re.MULTILINE))
+    monkeypatch.setattr(backbones, "CONFIGS", tmp_path)
+    assert backbones.clip_of("mine", "rgb", 16) == backbones.Clip(frames=8, stride=8)
+    assert backbones.width("mine", "rgb") == 2048
 
 
 def test_documented_parameters_exist():
