@@ -593,9 +593,14 @@ def _faults_of_jobs(values: Params) -> Iterator[Fault]:
             source = Path(name)
             if source in made and source.is_file():
                 sums[source] = sums.get(source) or sha256(source)
-                if sums[source] != checksum.removeprefix("sha256:"):
+                if sums[source] == checksum.removeprefix("sha256:"):
+                    continue
+                if path in _asked():
                     found = f"changes after {path} was made from it"
                     yield Fault([source], BadInput(source, found, "what its rule wrote", MOVES))
+                else:  # of an earlier version of the rules
+                    found = "a file that no rule makes any more"
+                    yield Fault([path], BadInput(path, found, "models and results only", MOVES))
 
 
 def _other_table(values: Params) -> Iterator[Fault]:
@@ -613,14 +618,18 @@ def _other_table(values: Params) -> Iterator[Fault]:
 
 def _check_complete(values: Params) -> None:
     """DVC records whole folders; of files that no other is made from, Snakemake does not ask whether they are there."""
-    if absent := [path for path in _records(values) if not path.exists()]:
-        table = [line.split("\t") for line in run("snakemake", "--summary").splitlines()]
-        asked = {Path(row[0]) for row in table if row[1:]}  # there are records of files that are not made any more, too
-        if absent := sorted(asked & set(absent)):
-            hint = f"`snakemake -- {shlex.join(map(str, absent[:3]))}; snakemake; um record` makes it"
-            raise BadInput(absent[0], "no such file", "all files that the rules make", hint)
+    absent = {path for path in _records(values) if not path.exists()}
+    if asked := sorted(absent & _asked() if absent else ()):  # there are records of files that no rule makes any more
+        hint = f"`snakemake -- {shlex.join(map(str, asked[:3]))}; snakemake; um record` makes it"
+        raise BadInput(asked[0], "no such file", "all files that the rules make", hint)
     if gone := [out for out in _outs(values) if not out.exists()]:
         raise BadInput(gone[0], "no such file", "all that dvc.yaml lists", f"`dvc pull {gone[0]}; um record` brings it")
+
+
+def _asked() -> set[Path]:
+    """The outputs of all jobs that the rules have."""
+    table = [line.split("\t") for line in run("snakemake", "--summary").splitlines()]
+    return {Path(row[0]) for row in table if row[1:]}
 
 
 def _made(values: Params) -> dict[Path, Made]:
