@@ -234,13 +234,14 @@ def test_a_killed_training_goes_on_to_the_same_bytes(workspace):
         time.sleep(0.01)
     os.killpg(job.pid, signal.SIGKILL)
     job.wait()
-    assert sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) == ["state.pt"]
+    left = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    assert left == ["checkpoints", "state.pt"]
     workspace.done("snakemake", "--unlock")
     workspace.done("snakemake", target)
-    resumed = {path.name: path.read_bytes() for path in folder.glob("*.*")}
-    assert set(resumed) == {
-        *("last.safetensors", "best_on_test.safetensors", "history.csv"),
-        *("selected.safetensors", "selected.csv"),
+    resumed = {path: path.read_bytes() for path in folder.rglob("*.*")}
+    assert {path.name for path in resumed if path.parent == folder} == {
+        *("last.safetensors", "history.csv", "selected.safetensors", "selected.csv")
     }
+    assert len([path for path in resumed if path.parent.name == "checkpoints"]) == 101  # of 200 / 2, and their index
     workspace.done("snakemake", "--forcerun", "train_model", "--", target)
-    assert {path.name: path.read_bytes() for path in folder.glob("*.*")} == resumed
+    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == resumed

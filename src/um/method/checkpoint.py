@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -56,6 +56,7 @@ class Header(Form):
         weights: sha256 of the tensors and of the rest of the header; models of earlier versions have none.
     """
 
+    model_config = ConfigDict(extra="forbid")
     hint: ClassVar[str] = HINT
 
     classes: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field(min_length=1, max_length=100_000)
@@ -71,6 +72,12 @@ class Header(Form):
     train: Train
     simulated: bool = False
     weights: Sha256 | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_localize(cls, values: Any) -> Any:
+        """Models of earlier versions hold the settings of localisation too."""
+        return {key: values[key] for key in values if key != "localize"} if isinstance(values, dict) else values
 
     @field_validator("classes", "streams")
     @classmethod
