@@ -16,7 +16,7 @@ from helpers.rendering import SIDE, expected, number
 
 from um.errors import BadInput
 from um.features import network
-from um.features.extract import extract
+from um.features.extract import Machine, extract
 from um.params import Features
 from um.video.decode import snippets
 
@@ -348,9 +348,9 @@ def test_extraction_lists_what_it_refuses_and_goes_on(tmp_path: Path, refused: d
     videos = refused | {"whole": film(tmp_path / "whole.mp4")}
     settings, out = Features(short_side=64, crop=32, clips=2), tmp_path / "out"
     with pytest.raises(BadInput, match=rf"and {len(refused) - 1} more like it"):
-        extract(videos, out, settings, {"rgb": weights}, "cpu", strict=True)
+        extract(videos, out, settings, {"rgb": weights}, Machine("cpu", strict=True))
     assert not (out / "index.json").exists()
-    extract(videos, out, settings, {"rgb": weights}, "cpu")
+    extract(videos, out, settings, {"rgb": weights}, Machine("cpu"))
     assert np.load(out / "rgb/whole.npy").shape == (4, 1)
     assert [path.name for path in (out / "rgb").iterdir()] == ["whole.npy"]
     header, *lines = (out / "missing.tsv").read_text().splitlines()

@@ -1,19 +1,24 @@
 """The Python API: docs/python.md as it stands, in the tiny demo."""
 
 import re
+from pathlib import Path
 
-from helpers.workspace import ROOT
+from helpers.workspace import ROOT, Workspace
 
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/python.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def files(workspace: Workspace) -> list[Path]:
+    return sorted(path for path in workspace.root.rglob("*") if "__pycache__" not in path.parts)
 
 
 def test_the_examples_run_and_the_first_writes_nothing(workspace):
     first, second = EXAMPLES
     assert len(first.splitlines()) <= 7
-    before = sorted(workspace.root.rglob("*"))
+    before = files(workspace)
     said = workspace.done("python", "-c", first)
     assert re.findall(r"^ +\d+\.\d s to +\d+\.\d s  \w+  \d\.\d\d$", said, re.MULTILINE)
-    assert [path for path in sorted(workspace.root.rglob("*")) if "__pycache__" not in path.parts] == before
+    assert files(workspace) == before
     assert 0 <= float(workspace.done("python", "-c", second).splitlines()[-1]) <= 1
 
 
