@@ -589,7 +589,7 @@ def test_an_interrupt_ends_it_at_once(project, web):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=5)
+    _, told = process.communicate(timeout=15)  # the download would take 40
     assert (process.returncode, b"stopped; what has been downloaded is kept" in told) == (130, True)
 
 
