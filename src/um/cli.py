@@ -469,9 +469,9 @@ def restore(
     aside: Annotated[bool, typer.Option("--aside", help="move files that differ to aside/, take the recorded")] = False,
 ) -> None:
     """After `dvc pull` or `dvc checkout`: tell Snakemake that what DVC calls clean is up to date."""
-    from um import provenance
+    from um.provenance import record
 
-    provenance.restore(aside)
+    record.restore(aside)
 
 
 @app.command()
@@ -482,9 +482,9 @@ def record(
     ] = False,
 ) -> None:
     """After `snakemake`: tell DVC that what Snakemake calls up to date is the record."""
-    from um import provenance
+    from um.provenance import record
 
-    provenance.record(aside, rebuilt)
+    record.record(aside, rebuilt)
 
 
 @app.command()

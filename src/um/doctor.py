@@ -11,9 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from um import params, provenance
+from um import params
 from um.dataset import root
 from um.errors import BadInput
+from um.provenance import pipeline, tools
 
 WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")
 CONSTRAINTS = Path("constraints.txt")
@@ -103,7 +104,7 @@ def _weights() -> Finding:
 def _datasets() -> Iterator[Finding]:
     try:
         values = params.load()
-        provenance.check_ledger(values)
+        pipeline.check_ledger(values)
     except BadInput as error:
         yield Finding("params", "missing", str(error))
         return
@@ -122,7 +123,7 @@ def _remote() -> Finding:
     if not Path(".dvc").exists():
         return Finding("remote", "missing", "no .dvc: run from the project's root")
     try:
-        lines = provenance.run("dvc", "config", "--list").splitlines()
+        lines = tools.run("dvc", "config", "--list").splitlines()
     except BadInput as error:
         return Finding("remote", "missing", error.found)
     config = {key: value for key, _, value in (line.partition("=") for line in lines)}
@@ -144,7 +145,7 @@ def _git() -> Finding:
         return Finding("git", "missing", "git, which DVC works with: install it")
     if not Path(".git").exists():
         return Finding("git", "missing", "no repository: `git clone` the project, DVC works with git")
-    state = provenance.output([git, "status", "--porcelain", "--branch"]).splitlines()
+    state = tools.output([git, "status", "--porcelain", "--branch"]).splitlines()
     changed = len(state) - 1
     if not changed:
         return Finding("git", "ok", f"clean, {state[0].removeprefix('## ')}")

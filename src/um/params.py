@@ -266,7 +266,7 @@ class Settings(Section):
 
     def digest(self, stage: str) -> str:
         """What a plan and its jobs compare: a hash of all settings that the stage's products depend on."""
-        values = {key: _value(self.model_dump(), key) for key in USES[stage]}
+        values = {key: value_at(self.model_dump(), key) for key in USES[stage]}
         values.get("download", {}).pop("mirrors", None)  # where copies are changes nothing that is made
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -281,12 +281,24 @@ USES = {  # stage → sections, or keys of them; dvc.yaml lists the same
 }
 
 
-def _value(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        values = values[part]
-    return values
+def value_at(values: Any, key: str) -> Any:
+    """`a.b.c` of nested mappings, whose names may hold dots."""
+    if not isinstance(values, dict):
+        return None
+    if key in values:
+        return values[key]
+    parts = key.split(".")
+    for number in range(len(parts) - 1, 0, -1):
+        if (head := ".".join(parts[:number])) in values:
+            return value_at(values[head], ".".join(parts[number:]))
+    return None
 
 
+SELECTIONS = {  # how a model was chosen → folder in results/<run>/seed<k>, file in models/<run>/seed<k>
+    "last": ("", "last.safetensors"),
+    "selected": ("selected", "selected.safetensors"),
+    "best_on_test": ("best_on_test", "checkpoints/index.json"),
+}
 OURS = "ours"  # the variant that is a dataset's own settings
 RESERVED = {OURS, "ablation", "videos", "features"}  # of results/<dataset>-<…>/, as --config names them
 

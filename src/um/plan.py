@@ -6,16 +6,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from um import params, provenance
+from um import params
 from um.dataset import DATASETS, check_source, comes_as_videos, is_shared, root
 from um.errors import BadInput
 from um.forms import validate
 from um.params import OURS, Settings
+from um.provenance import faults, pipeline
 
 STAGES = ("weights", "download", "features", "train", "evaluate", "table")
+MODELS = {f"{folder}/".lstrip("/"): model for folder, model in params.SELECTIONS.values()}
 ABLATION = ("softmax", "fusion", "fusion_um", OURS)  # the rows of the paper's table
-MODELS = {"": "last.safetensors", "best_on_test/": "checkpoints/index.json", "selected/": "selected.safetensors"}
-"""Folder of results below a seed's → the file of a seed's models that its scores are of."""
 
 
 class Asked(NamedTuple):
@@ -83,9 +83,9 @@ class Plan:
             raise BadInput("--config", f"seed = {asked.seed}", "a seed of params.yaml", "add it to `seeds` there")
         self._check_datasets(values)
         if self.is_main:
-            provenance.check_ledger(values)
+            pipeline.check_ledger(values)
         if asked.only == "table":
-            provenance.check_leftovers(values)
+            faults.check_leftovers(values)
         rows = [] if asked.only else [row for row in ABLATION if row in (OURS, *values.variants)]
         self.runs: dict[str, str] = {}
         self.variants: dict[str, str] = {}

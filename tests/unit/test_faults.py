@@ -252,14 +252,36 @@ def test_a_folder_is_written_by_one_command_at_a_time(project, tmp_path):
 )
 @pytest.mark.parametrize("debug", [[], ["--debug"]])
 def test_every_error_is_one_line(um, monkeypatch, error, code, said, debug):
-    from um import provenance
+    from um.provenance import record
 
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(provenance, "record", fail)
+    monkeypatch.setattr(record, "record", fail)
     found, _, printed = um("record", *debug)
     *traceback, line = printed.splitlines()
     assert (found, line[: 4 + len(said)]) == (code, f"um: {said}")
     assert len(line) < 1000
     assert bool(traceback) == bool(debug and code != 130)
+
+
+@pytest.mark.parametrize(
+    ("table", "age", "cleared"),
+    [
+        ("", 0, True),  # torn by a kill
+        ('{"write": {"/x": {"pid": 0,', 0, True),
+        ('{"write": {"/x": {"pid": 4194305, "cmd": "commit"}}}', 0, True),  # no such process
+        ('{"write": {"/x": {"pid": OURS, "cmd": "commit"}}}', 10**9, True),  # a later process has its number
+        ('{"write": {"/x": {"pid": OURS, "cmd": "commit"}}}', -10, False),
+    ],
+)
+def test_what_a_killed_dvc_leaves_is_cleared(tmp_path, monkeypatch, table, age, cleared):
+    from um.provenance import record
+
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / ".dvc/tmp/rwlock"
+    path.parent.mkdir(parents=True)
+    path.write_text(table := table.replace("OURS", str(os.getpid())))
+    os.utime(path, (then := path.stat().st_mtime - age, then))
+    record._forget_killed()
+    assert path.read_text() == ("{}" if cleared else table)

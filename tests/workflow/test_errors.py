@@ -53,15 +53,16 @@ def test_wrong_params(clone, key, value, expected):
 
 
 def test_a_dataset_that_the_table_does_not_know(clone, monkeypatch):
-    from um import params, provenance
+    from um import params
     from um.errors import BadInput
+    from um.provenance import pipeline
 
     monkeypatch.chdir(clone.root)
     values = params.Params(datasets=["demo", "ucf6"])
     with pytest.raises(BadInput, match="found ucf6 not in one of the lists `ours` and `theirs`"):
-        provenance.check_ledger(values)
-    monkeypatch.setattr(provenance, "LEDGER", Path("changed.yaml"))
+        pipeline.check_ledger(values)
+    monkeypatch.setattr(pipeline, "LEDGER", Path("changed.yaml"))
     Path("changed.yaml").write_text(Path("dvc.yaml").read_text().replace("ours: [demo]", "ours: [demo, ucf6]"))
     with pytest.raises(BadInput, match=r"changed\.yaml: found stage table without results/ucf6"):
-        provenance.check_ledger(values)
+        pipeline.check_ledger(values)
     Path("changed.yaml").unlink()

@@ -188,6 +188,7 @@ def check_kill(workspace: Workspace, built: Workspace, verb: str, child: str, se
     (workspace / "dvc.lock").unlink() if verb == "record" else workspace.done("dvc", "commit", "--force")
     before = contents(workspace)
     killed(workspace, verb, seconds, child)
+    write(workspace / ".dvc/tmp/rwlock", b'{"read": {')  # DVC rewrites it in place
     follow(workspace, f"um {verb}")
     check_nothing_is_lost(workspace, before, built)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from helpers.workspace import Workspace
 
-from um import provenance
 from um.errors import BadInput
 from um.files import held
+from um.provenance import record
 
 from .test_faults import FULL, follow
 
@@ -60,7 +60,7 @@ def test_damage_in_a_remote_is_not_blessed(workspace, tmp_path, monkeypatch):
     other.done("dvc", "pull")
     monkeypatch.chdir(other.root)
     with pytest.raises(BadInput, match=f"{model}: found other bytes; expected what dvc.lock records"):
-        provenance.restore()
+        record.restore()
     assert not (other / ".snakemake/metadata").exists()
     if FULL:
         said = follow(other, "um restore")
@@ -88,7 +88,7 @@ def test_equal_times_prove_nothing(changed, monkeypatch, name, source, expected)
     state = (workspace / name).stat()
     (workspace / name).write_bytes((workspace / source).read_bytes())
     os.utime(workspace / name, ns=(state.st_atime_ns, state.st_mtime_ns))
-    for verb in (provenance.record, provenance.restore):
+    for verb in (record.record, record.restore):
         with pytest.raises(BadInput, match=f"{name}: {expected}"):
             verb()
 
@@ -103,19 +103,19 @@ def test_what_a_job_has_read_is_known(workspace, monkeypatch):
         path.write_bytes(content.replace(b"0", b"1"))
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
         with pytest.raises(BadInput, match=f"{path.relative_to(workspace.root)}: found changes after {of} was made"):
-            provenance.record()
+            record.record()
         path.write_bytes(content)
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
 def test_one_command_at_a_time(workspace, monkeypatch):
     monkeypatch.chdir(workspace.root)
-    for verb in (provenance.record, provenance.restore):
+    for verb in (record.record, record.restore):
         with held(Path(), "um record"), pytest.raises(BadInput, match=r"found `um record` .process .* at work"):
             verb()
     (workspace / ".snakemake/locks").mkdir(exist_ok=True)
     (workspace / ".snakemake/locks/0.output.lock").touch()
-    for verb in (provenance.record, provenance.restore):
+    for verb in (record.record, record.restore):
         with pytest.raises(BadInput, match="snakemake: found its lock on this folder"):
             verb()
 
@@ -149,7 +149,7 @@ def test_record_refuses_unfinished_work(workspace, monkeypatch):
     ledger = (workspace / "dvc.lock").read_bytes()
     workspace.change("overrides.demo.evaluate.tiou", "0.5:0.7:0.1")
     with pytest.raises(BadInput, match="snakemake: found work for table, test_checkpoints, test_model"):
-        provenance.record()
+        record.record()
     assert (workspace / "dvc.lock").read_bytes() == ledger
 
 
@@ -157,7 +157,7 @@ def test_record_refuses_what_snakemake_did_not_make(workspace, monkeypatch):
     monkeypatch.chdir(workspace.root)
     shutil.rmtree(workspace / ".snakemake")
     with pytest.raises(BadInput, match=r"no record of how files of .* were made"):
-        provenance.record()
+        record.record()
 
 
 @pytest.mark.parametrize("name", ["train/rgb/demo_train_0001.npy", "train/rgb/stray.npy", "spec.json"])
@@ -165,21 +165,21 @@ def test_record_refuses_files_that_differ_from_their_index(workspace, monkeypatc
     monkeypatch.chdir(workspace.root)
     (workspace / "data/demo/features" / name).write_bytes(b"by hand")
     with pytest.raises(BadInput, match=f"data/demo/features: found {name} not as listed"):
-        provenance.record()
+        record.record()
 
 
 def test_record_refuses_models_of_other_seeds(workspace, monkeypatch):
     monkeypatch.chdir(workspace.root)
     workspace.change("seeds", [0])
     with pytest.raises(BadInput, match="models/demo: found seed1, not of the seeds 0"):
-        provenance.record()
+        record.record()
 
 
 def test_record_refuses_selected_models_that_are_not_asked_for(workspace, monkeypatch):
     monkeypatch.chdir(workspace.root)
     workspace.change("overrides.demo.train.held_out", 0.0)
     with pytest.raises(BadInput, match="results/demo: found seed0/selected, seed1/selected, not of"):
-        provenance.record()
+        record.record()
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_record_refuses_what_was_changed_by_hand(workspace, monkeypatch, name):
     with (workspace / name).open("a") as file:
         file.write("99.9")
     with pytest.raises(BadInput, match=f"{name}: found changes after it was made"):
-        provenance.record()
+        record.record()
     assert (workspace / "dvc.lock").read_bytes() == ledger
 
 
@@ -199,14 +199,14 @@ def test_record_refuses_files_that_no_rule_makes(workspace, monkeypatch):
     monkeypatch.chdir(workspace.root)
     (workspace / "models/demo/seed0/stray.bin").write_bytes(b"by hand")
     with pytest.raises(BadInput, match=r"models/demo/seed0/stray.bin: found a file that no rule makes"):
-        provenance.record()
+        record.record()
 
 
 def test_restore_refuses_what_dvc_did_not_record(workspace, monkeypatch):
     monkeypatch.chdir(workspace.root)
     (workspace / "results/demo/seed0/metrics.json").write_text("{}")
     with pytest.raises(BadInput, match=r"results/demo/seed0/metrics\.json: found other bytes; expected what dvc\.lock"):
-        provenance.restore()
+        record.restore()
 
 
 def test_dvc_drives_snakemake(workspace):

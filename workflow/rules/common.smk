@@ -10,10 +10,11 @@ REQUIRED INPUTS:
 import sys
 from functools import cache
 
-from um import plan, provenance
+from um import plan
 from um.errors import BadInput
 from um.features.weights import WEIGHTS
 from um.params import digests, run_name
+from um.provenance import pipeline
 
 try:
     PLAN = plan.Plan(plan.Asked.read(config, workflow.config_settings.config_args or ()))
@@ -123,7 +124,7 @@ def what_of(wildcards):
     return PLAN.settings[wildcards.dataset].download.what
 
 
-code_of = cache(provenance.code)  # the same for all jobs of a plan, which may be thousands
+code_of = cache(pipeline.code)  # the same for all jobs of a plan, which may be thousands
 
 
 def code(stage):

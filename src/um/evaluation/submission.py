@@ -15,11 +15,6 @@ from um.forms import Form, no_cycles, read_json
 
 COLUMNS = ["video", "label", "score", "start", "end"]
 BEGINNING = '{\n "version": "um '  # of the files that we write
-SELECTIONS = {  # how a model was chosen → folder in results/<run>/seed<k>, file in models/<run>/seed<k>
-    "last": ("", "last.safetensors"),
-    "selected": ("selected", "selected.safetensors"),
-    "best_on_test": ("best_on_test", "checkpoints"),
-}
 FORM = '{"results": {id: [{"label", "score", "segment": [start, end]}]}}'
 
 

@@ -12,9 +12,9 @@ from um.dataset import describe, root
 from um.datasets import annotations, store
 from um.errors import BadInput
 from um.evaluation.metrics import Matched, accuracy, match_predictions, metrics_of, name_of, whole_video
-from um.evaluation.submission import SELECTIONS, Model, Submission, read_submission
+from um.evaluation.submission import Model, Submission, read_submission
 from um.forms import Form, load, read_json, validate
-from um.params import OURS, Params, run_name, threshold_range
+from um.params import OURS, SELECTIONS, Params, run_name, threshold_range
 from um.report import bootstrap, table
 from um.report.published import ABLATION, OFFICIAL, PAPER, PUBLISHED, SEED, Published
 from um.report.table import AVERAGE, INTERVAL, SIMULATED, Figure, Group

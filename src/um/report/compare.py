@@ -8,8 +8,8 @@ from um.datasets.annotations import Annotations
 from um.errors import BadInput, some
 from um.evaluation.fitting import NOTHING_LEFT, Unlisted, fitted
 from um.evaluation.metrics import Matched, match_predictions
-from um.evaluation.submission import SELECTIONS, Submission, read_submission
-from um.params import Evaluate, threshold_range
+from um.evaluation.submission import Submission, read_submission
+from um.params import SELECTIONS, Evaluate, threshold_range
 from um.report import bootstrap
 from um.report.table import SIMULATED, print_table
 

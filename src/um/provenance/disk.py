@@ -1,0 +1,106 @@
+"""The files as they are, in the workspace and in DVC's cache, against what dvc.lock records."""
+
+import fnmatch
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+from um.forms import parse_json, read_text
+from um.provenance import tools
+
+
+@cache
+def _patterns() -> list[str]:
+    """Names that .dvcignore leaves out."""
+    path = Path(".dvcignore")
+    lines = [line.strip().rstrip("/") for line in read_text(path).splitlines()] if path.exists() else []
+    return [line for line in lines if line and "/" not in line and not line.startswith(("#", "!"))]
+
+
+def is_ignored(path: Path) -> bool:
+    """Whether .dvcignore leaves a path out."""
+    return any(fnmatch.fnmatch(part, pattern) for part in path.parts for pattern in _patterns())
+
+
+@cache
+def _cache(project: Path) -> Path:
+    """The folder of DVC's cache; asking DVC takes a second."""
+    cache = Path(tools.run("dvc", "cache", "dir").strip().splitlines()[-1])
+    return cache.relative_to(project) if cache.is_relative_to(project) else cache
+
+
+class Disk:
+    """The files as they are, each read once: DVC would believe in those whose size and time are as they were."""
+
+    def __init__(self) -> None:
+        self.cache = _cache(Path.cwd())
+        self._known: dict[Path, str] = {}
+
+    def file(self, path: Path) -> str:
+        """md5 of a file's bytes."""
+        if path not in self._known:
+            with path.open("rb") as file:
+                self._known[path] = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return self._known[path]
+
+    def files(self, out: Path) -> dict[str, str]:
+        """md5 of every file of a folder that DVC would record, by its path in there; of a file by the empty path."""
+        if not out.is_dir():
+            return {"": self.file(out)} if out.exists() else {}
+        below = [(path, path.relative_to(out)) for path in sorted(out.rglob("*")) if path.is_file()]
+        return {name.as_posix(): self.file(path) for path, name in below if not is_ignored(name)}
+
+    def md5(self, out: Path) -> str:
+        """What DVC would record: of a folder the md5 of its list, with `.dir`; of what is not there nothing."""
+        files = self.files(out)
+        return _md5(_listing(files)) + ".dir" if out.is_dir() else files.get("", "")
+
+    def listed(self, out: Path, md5: str) -> dict[str, str] | None:
+        """The recorded files of a folder, from DVC's cache or, if it is unchanged, from the folder; None: not known."""
+        if not md5.endswith(".dir"):
+            return {"": md5}
+        path = self.object(md5)
+        if path.is_file() and self.file(path) == md5.removesuffix(".dir"):
+            return {entry["relpath"]: entry["md5"] for entry in parse_json(path.read_bytes())}
+        return self.files(out) if out.exists() and self.md5(out) == md5 else None
+
+    def object(self, md5: str) -> Path:
+        """Where DVC's cache keeps something."""
+        return self.cache / "files" / "md5" / md5[:2] / md5[2:]
+
+    def differences(self, out: Path, md5: str) -> dict[Path, str]:
+        """What differs from the record, and how."""
+        if not out.exists() or self.md5(out) == md5:
+            return {}
+        there, listed = self.files(out), self.listed(out, md5)
+        if listed is None:
+            return {out: "other files"}
+        how = {
+            name: "no such file" if name not in there else "a file that is not recorded" if name not in listed else ""
+            for name in sorted(there.keys() | listed.keys())
+            if there.get(name) != listed.get(name)
+        }
+        return {out / name if name else out: text or "other bytes" for name, text in how.items()}
+
+    def damaged(self, out: Path, md5: str) -> dict[Path, Path | bytes | None]:
+        """Objects of the cache that are not what their name says, and where their true bytes are, if anywhere."""
+        listed, there = self.listed(out, md5) or {}, self.files(out)
+        right: dict[str, Path | bytes | None] = {
+            known: out / name if there.get(name) == known else None for name, known in listed.items()
+        }
+        if md5.endswith(".dir"):
+            right[md5] = _listing(listed) if listed else None
+        objects = {self.object(known): (known.removesuffix(".dir"), source) for known, source in right.items()}
+        return {
+            path: source for path, (known, source) in objects.items() if path.is_file() and self.file(path) != known
+        }
+
+
+def _listing(files: dict[str, str]) -> bytes:
+    """A folder as DVC's cache keeps it."""
+    return json.dumps([{"md5": files[name], "relpath": name} for name in sorted(files)]).encode()
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()

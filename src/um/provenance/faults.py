@@ -1,0 +1,152 @@
+"""Files that must not be recorded as they are."""
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+from um.errors import BadInput, some
+from um.files import sha256
+from um.forms import Index, load, read_yaml
+from um.params import Params, value_at
+from um.provenance import jobs, pipeline
+from um.provenance.disk import Disk, is_ignored
+from um.provenance.pipeline import RECORD, Lock
+
+LISTED = ("data/{}/videos", "data/{}/features", "models/{}/seed{}/checkpoints")  # folders with an index.json
+MOVES = "`um record --aside` moves it to aside/, goes on, and says what is to be made again"
+
+
+class Fault(NamedTuple):
+    """Files that must not be recorded as they are, and the error that says so."""
+
+    paths: list[Path]
+    error: BadInput
+
+
+def check_leftovers(values: Params) -> None:
+    """DVC hashes whole folders: what is there besides what params.yaml asks for could not be built again."""
+    for fault in _leftovers(values):
+        raise fault.error
+
+
+def _leftovers(values: Params) -> Iterator[Fault]:
+    built = {f"seed{seed}" for seed in values.seeds}
+    for dataset in values.datasets:
+        for folder in (Path("models") / dataset, Path("results") / dataset):
+            unknown = [path for path in sorted(folder.glob("*")) if path.name not in built and not is_ignored(path)]
+            if not values.of(dataset).train.held_out:
+                unknown += sorted(folder.glob("seed*/selected"))
+            if unknown:
+                names = ", ".join(str(path.relative_to(folder)) for path in unknown)
+                found = f"{names}, not of the seeds {', '.join(map(str, values.seeds))} and `held_out`"
+                yield Fault(unknown, BadInput(folder, found, "what params.yaml asks for", MOVES))
+
+
+def differing(disk: Disk, outs: dict[Path, str], hint: str) -> Iterator[Fault]:
+    """Files that are not what dvc.lock records."""
+    wrong = {path: how for out, md5 in outs.items() for path, how in disk.differences(out, md5).items()}
+    if wrong:
+        (first, how), more = next(iter(wrong.items())), len(wrong) - 1
+        found = how + (f", and {some([str(path) for path in list(wrong)[1:]], 'more', 'more')}" if more else "")
+        yield Fault(list(wrong), BadInput(first, found, f"what {RECORD} records", hint))
+
+
+def of_unchanged(lock: Lock, outs: dict[Path, str]) -> dict[Path, str]:
+    """The recorded outputs of stages whose inputs, parameters and command are still those of the record."""
+    disk, known = Disk(), pipeline.stages()
+    chosen = read_yaml(Path("params.yaml"))
+    same: dict[Path, str] = {}
+    for name, stage in lock.stages.items():
+        if name.partition("@")[0] not in known:
+            continue
+        there = all(dep.md5 is None or disk.md5(Path(dep.path)) == dep.md5 for dep in stage.deps)
+        asked = all(value_at(chosen, key) == value for values in stage.params.values() for key, value in values.items())
+        if there and asked:
+            same |= {Path(out.path): outs[Path(out.path)] for out in stage.outs if Path(out.path) in outs}
+    return same
+
+
+def of_files(values: Params, outs: dict[Path, str], same: dict[Path, str]) -> Iterator[Fault]:
+    """Files that should not be as they are, whatever Snakemake calls up to date."""
+    yield from _leftovers(values)
+    of_all = product(LISTED, values.datasets, values.seeds)
+    listed = {Path(pattern.format(dataset, seed)) for pattern, dataset, seed in of_all}
+    for folder in sorted(listed):
+        yield from _unlisted(folder)
+    disk, made = Disk(), jobs.made(values)
+    for path, record in sorted(made.items()):
+        if path.stat().st_mtime != record.endtime and not _is_recorded(disk, path, outs):
+            yield Fault([path], BadInput(path, "changes after it was made", "what its rule wrote", MOVES))
+    for out in pipeline.outs(values) if made else ():  # without its records Snakemake itself says so
+        if out.parts[0] in ("models", "results"):
+            there = {path for path in ([out] if out.is_file() else out.rglob("*")) if path.is_file()}
+            there = {path for path in there if path.parent not in listed}
+            if stray := sorted(path for path in there - set(made) if not is_ignored(path)):
+                yield Fault(stray, BadInput(stray[0], "a file that no rule makes", "models and results only", MOVES))
+    yield from differing(disk, same, f"{MOVES}; `um record --rebuilt` if snakemake made it on another machine")
+
+
+def _is_recorded(disk: Disk, path: Path, outs: dict[Path, str]) -> bool:
+    """Whether a file is that of dvc.lock, so that DVC has given it its time."""
+    out = next(out for out in [path, *path.parents] if out in outs or not out.name)
+    listed = disk.listed(out, outs[out]) if out in outs else None
+    return listed is not None and listed.get(path.relative_to(out).as_posix() if path != out else "") == disk.file(path)
+
+
+def _unlisted(folder: Path) -> Iterator[Fault]:
+    """Snakemake watches a folder's index, not the files that it lists."""
+    if not (folder / "index.json").is_file():
+        return  # which Snakemake knows
+    index = load(Index, folder / "index.json")
+    listed = {folder / name: entry.sha256 for name, entry in index.files.items()}
+    if index.spec:
+        listed[folder / "spec.json"] = index.spec
+    there = {path for path in folder.rglob("*") if path.is_file() and not is_ignored(path.relative_to(folder))}
+    there -= {folder / name for name in ("index.json", "journal.jsonl", "missing.tsv")}
+    wrong = [path for path in sorted(there & set(listed)) if sha256(path) != listed[path]]
+    if stray := sorted({*wrong, *(there - set(listed))}):
+        yield Fault(stray, _not_as_listed(folder, stray, MOVES))
+    if lost := sorted(path for path in listed if not path.is_file()):
+        again = f"`snakemake --force -- {folder / 'index.json'}; snakemake; um record` makes them"
+        yield Fault([], _not_as_listed(folder, lost, again))
+
+
+def _not_as_listed(folder: Path, paths: list[Path], hint: str) -> BadInput:
+    names = ", ".join(path.relative_to(folder).as_posix() for path in paths[:3]) + (", …" if paths[3:] else "")
+    return BadInput(folder, f"{names} not as listed", "the files of index.json", hint)
+
+
+def of_jobs(values: Params) -> Iterator[Fault]:
+    """Files that no job left as they are, though Snakemake calls everything up to date."""
+    made = jobs.made(values)
+    sums: dict[Path, str] = {}
+    for path, record in sorted(made.items()):
+        for name, checksum in (record.input_checksums or {}).items():
+            source = Path(name)
+            if source in made and source.is_file():
+                sums[source] = sums.get(source) or sha256(source)
+                if sums[source] == checksum.removeprefix("sha256:"):
+                    continue
+                if path in jobs.asked():
+                    found = f"changes after {path} was made from it"
+                    yield Fault([source], BadInput(source, found, "what its rule wrote", MOVES))
+                else:  # of an earlier version of the rules
+                    found = "a file that no rule makes any more"
+                    yield Fault([path], BadInput(path, found, "models and results only", MOVES))
+
+
+def other_table(values: Params) -> Iterator[Fault]:
+    """No job reads the table, but it is soon made again."""
+    from um.report import benchmark
+
+    with tempfile.TemporaryDirectory() as folder:
+        with contextlib.redirect_stdout(io.StringIO()):
+            benchmark.write(Path("results"), values.datasets, values, Path(folder))
+        for file in sorted(Path(folder).iterdir()):
+            path = Path("results") / file.name
+            if path.is_file() and path.read_bytes() != file.read_bytes():
+                yield Fault([path], BadInput(path, "changes after it was made", "what `um table` writes", MOVES))

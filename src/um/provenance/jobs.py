@@ -1,0 +1,76 @@
+"""What Snakemake knows: the jobs it would run, and its records of the files it has made."""
+
+import base64
+import contextlib
+import re
+from pathlib import Path
+
+from um.errors import BadInput
+from um.forms import Form, load
+from um.params import Params
+from um.provenance import pipeline, tools
+
+OF_SHARDS = {"extract_shard", "download_shard"}  # rules whose files do not last
+
+
+class Made(Form):
+    """Snakemake's record of an output."""
+
+    rule: str
+    endtime: float
+    input_checksums: dict[str, str] | None = None
+
+
+def plan() -> list[str]:
+    """The rules that Snakemake would run.
+
+    Raises:
+        BadInput: there are files of whose making Snakemake has no record, so that it cannot tell.
+    """
+    report = tools.run("snakemake", "--dry-run", "--quiet", "rules")
+    named = re.search(r"Rules with missing metadata: (.+)", report)
+    if unknown := sorted(set(named[1].split() if named else ()) - OF_SHARDS):
+        rules = " ".join(unknown)
+        hint = f"`um restore` if they come from `dvc pull`, else `snakemake --forcerun {rules}; um record`"
+        raise BadInput("snakemake", f"no record of how files of {rules} were made", "its own record", hint)
+    if "Nothing to be done" in report:
+        return []
+    return sorted(set(re.findall(r"^(\w+) +\d+$", report, re.MULTILINE)) - {"total", "all"})
+
+
+def check_idle() -> None:
+    """Snakemake locks its folder while it works, and leaves the lock when it is killed."""
+    if any(Path(".snakemake/locks").glob("*")):
+        hint = "wait until it has ended; `snakemake --unlock` if it was killed"
+        raise BadInput("snakemake", "its lock on this folder", "no workflow at work", hint)
+
+
+def asked() -> set[Path]:
+    """The outputs of all jobs that the rules have."""
+    table = [line.split("\t") for line in tools.run("snakemake", "--summary").splitlines()]
+    return {Path(row[0]) for row in table if row[1:]}
+
+
+def made(values: Params) -> dict[Path, Made]:
+    """Snakemake's records of those files that are there and that a stage makes.
+
+    Snakemake itself takes a newer output for a good one, whoever wrote it.
+    """
+    made = {}
+    for path, file in records(values).items():
+        with contextlib.suppress(BadInput):  # of a record that it cannot read Snakemake says so itself
+            if path.is_file():
+                made[path] = load(Made, file)
+    return made
+
+
+def records(values: Params) -> dict[Path, Path]:
+    """Snakemake's records of what the stages make: by output, the file that holds it."""
+    folder, records, outs = Path(".snakemake/metadata"), {}, set(pipeline.outs(values))
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = "".join(part.removeprefix("@") for part in file.relative_to(folder).parts)  # long names are cut
+        with contextlib.suppress(ValueError):  # a file that Snakemake did not write
+            path = Path(base64.b64decode(name).decode())
+            if outs & {path, *path.parents}:
+                records[path] = file
+    return records

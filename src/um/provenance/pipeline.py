@@ -1,0 +1,144 @@
+"""dvc.yaml and dvc.lock: the stages, what they depend on and make, and what DVC has recorded of them."""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from um.errors import BadInput
+from um.files import sha256
+from um.forms import Form, Inside, read_yaml, validate
+from um.params import Params
+
+LEDGER = Path("dvc.yaml")
+RECORD = Path("dvc.lock")
+COMMITTED = ("src/", "datasets/")  # dependencies that git keeps
+RECORDS = ("missing.tsv", "sources.lock.json")  # findings of a download: no reason to download again
+
+Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}(\.dir)?$")]
+
+
+class Stage(Form):
+    """A stage of dvc.yaml, of one dataset `${item}` or `${item.dataset}` and one seed `${item.seed}`."""
+
+    hint: ClassVar[str] = "docs/reruns.md explains dvc.yaml; `git diff dvc.yaml` shows what was changed"
+
+    cmd: str = ""
+    deps: list[str] = Field([])
+    outs: list[str | dict[str, dict[str, Any]]] = Field([])
+    do: "Stage | None" = None  # of a `foreach`
+
+
+class Pipeline(Form):
+    """`dvc.yaml`."""
+
+    hint: ClassVar[str] = Stage.hint
+
+    stages: dict[str, Stage]
+    vars: list[dict[str, list[str]]] = Field([])
+
+
+class Bytes(Form):
+    """A file or folder of dvc.lock."""
+
+    path: Inside
+    md5: Md5 | None = None
+
+
+class Recorded(Form):
+    """A stage of dvc.lock: what it made, and from what."""
+
+    cmd: str
+    deps: list[Bytes] = Field([])
+    params: dict[str, dict[str, Any]] = Field({})
+    outs: list[Bytes] = Field([])
+
+
+class Lock(Form):
+    """`dvc.lock`."""
+
+    stages: dict[str, Recorded] = Field({})
+
+    @property
+    def outs(self) -> dict[Path, str]:
+        """md5 of what the stages made; of a folder it is that of its list, and ends in `.dir`."""
+        return {Path(out.path): out.md5 for stage in self.stages.values() for out in stage.outs if out.md5}
+
+
+def stages() -> dict[str, Stage]:
+    """The stages of dvc.yaml as they are written, for `${item.dataset}` or `${item}` and `${item.seed}`."""
+    return {name: stage.do or stage for name, stage in _written().stages.items()}
+
+
+def _written() -> Pipeline:
+    values = read_yaml(LEDGER, "the project's dvc.yaml", "run from the project's root")
+    return validate(Pipeline, values, LEDGER)
+
+
+def code(stage: str, dataset: str = "") -> str:
+    """sha256 over the committed files that dvc.yaml names as dependencies of a stage."""
+    digest = hashlib.sha256()
+    for dependency in _dependencies(stage, dataset):
+        path = Path(dependency)
+        if not path.exists():
+            raise BadInput(LEDGER, f"{path}, which does not exist", "dependencies that do", f"correct stage {stage}")
+        for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+            if "__pycache__" not in file.parts and file.name not in RECORDS and not file.name.startswith("."):
+                digest.update(f"{file.as_posix()} {sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _dependencies(stage: str, dataset: str) -> list[str]:
+    known = stages()
+    if stage not in known:
+        raise BadInput(LEDGER, f"no stage {stage}", "the stages of the Snakefile", Stage.hint)
+    return [text for text in (_of(text, dataset) for text in known[stage].deps) if text.startswith(COMMITTED)]
+
+
+def _of(pattern: str, dataset: str, seed: int | str = "") -> str:
+    """A text of dvc.yaml for one dataset and seed."""
+    for name, value in {"${item.dataset}": dataset, "${item.seed}": str(seed), "${item}": dataset}.items():
+        pattern = pattern.replace(name, value)
+    return pattern
+
+
+def outs(values: Params) -> list[Path]:
+    """What the stages make, for all datasets and seeds."""
+    outs: dict[Path, None] = {}
+    for stage in stages().values():
+        for out in stage.outs:
+            pattern = out if isinstance(out, str) else next(iter(out))
+            for dataset in values.datasets:
+                for seed in values.seeds:
+                    outs[Path(_of(pattern, dataset, seed))] = None
+    return list(outs)
+
+
+def kept_by_git() -> set[Path]:
+    """What the stages make and DVC does not keep."""
+    outs = [out for stage in stages().values() for out in stage.outs if not isinstance(out, str)]
+    return {Path(name) for out in outs for name, options in out.items() if options.get("cache") is False}
+
+
+def check_ledger(values: Params) -> None:
+    """dvc.yaml cannot loop over the dependencies of one stage: table must name every dataset's results."""
+    written, known = _written(), stages()
+    lists = {name: names for entry in written.vars for name, names in entry.items()}
+    if lost := [f"stage {name}" for name in ("table", "download") if name not in known] or [
+        f"list {name}" for name in ("ours", "theirs") if name not in lists
+    ]:
+        raise BadInput(LEDGER, f"no {lost[0]}", "the stages and lists of the project", Stage.hint)
+    for dataset in values.datasets:
+        if (dataset in lists["ours"]) + (dataset in lists["theirs"]) != 1:
+            found, expected = f"{dataset} not in one of the lists `ours` and `theirs`", "every one of `datasets` in one"
+            raise BadInput(LEDGER, found, expected, "add it to `ours` if `dvc push` may pass on its videos")
+        if f"results/{dataset}" not in known["table"].deps:
+            found = f"stage table without results/{dataset}"
+            raise BadInput(LEDGER, found, "the results of all `datasets`", "repeat demo's lines there for it")
+
+
+def recorded(values: Params, lock: Lock) -> dict[Path, str]:
+    """What the stages make, and its md5 in dvc.lock."""
+    known = lock.outs
+    return {out: known[out] for out in outs(values) if out in known}

@@ -1,0 +1,233 @@
+"""The handshake between Snakemake, which does the work, and DVC, which keeps the ledger."""
+
+import contextlib
+import logging
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from itertools import count
+from pathlib import Path
+
+import psutil
+from filelock import FileLock
+
+from um import params
+from um.errors import BadInput
+from um.files import atomic, held, make_folder
+from um.forms import read_yaml, validate
+from um.params import Params
+from um.provenance import faults, jobs, pipeline, tools
+from um.provenance.disk import Disk
+from um.provenance.faults import MOVES, Fault
+from um.provenance.pipeline import RECORD, Lock
+
+log = logging.getLogger(__name__)
+
+ASIDE = Path("aside")  # where files go that are in the way; git and DVC ignore it
+DVC_TMP = Path(".dvc/tmp")
+RECORDED = "`um restore --aside` moves it to aside/ and takes the recorded one; `um record` if snakemake made it since"
+TAKE_BACK = "`git checkout dvc.lock` takes back the committed one"
+
+
+def restore(aside: bool = False) -> None:
+    """After `dvc pull` or `dvc checkout`, tell Snakemake that what DVC calls clean is up to date.
+
+    Files that are not here do not matter as long as nothing asks for them: results can be had without videos.
+
+    Args:
+        aside: move files that differ from dvc.lock to aside/, and take the recorded ones from DVC.
+
+    Raises:
+        BadInput: a file or its copy in DVC's cache is not what dvc.lock records; DVC or, afterwards, Snakemake has work
+            to do; another command is at work.
+    """
+    with held(Path(), "um restore"):
+        values, lock = params.load(), _lock()
+        jobs.check_idle()
+        _forget_killed()
+        outs = pipeline.recorded(values, lock)
+        if aside:
+            _take_recorded(outs, lock, "um restore")
+        disk = Disk()
+        _check_recorded(disk, outs)
+        report = tools.run("dvc", "repro", "--dry", "--allow-missing")
+        if changed := re.findall(r"Running stage '(.+?)'", report):
+            hint = "`dvc repro; um restore` builds what has changed; `dvc status` tells why"
+            raise BadInput("dvc", f"work for {', '.join(changed)}", "a clean ledger", hint)
+        tools.run("snakemake", "--touch", "--forceall")
+        if planned := jobs.plan():
+            hint = "`snakemake; um record` builds it, `dvc pull; um restore` takes it from a remote"
+            raise BadInput("snakemake", f"work for {', '.join(planned)}", "all files of the ledger", hint)
+        kept = pipeline.kept_by_git()
+        if lost := [out for out in outs if out.exists() and out not in kept and not disk.object(outs[out]).is_file()]:
+            raise BadInput(lost[0], "no copy in DVC's cache", "one, as after `dvc pull`", "`um record` makes it")
+        absent = [str(out) for out in pipeline.outs(values) if not out.exists()]
+        log.info("restored: Snakemake and DVC agree%s", f"; not here: {', '.join(absent)}" if absent else "")
+
+
+def record(aside: bool = False, rebuilt: bool = False) -> None:
+    """After `snakemake`, tell DVC that what Snakemake calls up to date is the record.
+
+    Args:
+        aside: move files that could not be recorded to aside/.
+        rebuilt: accept other bytes than the last record's from the same inputs, as another processor makes them.
+
+    Raises:
+        BadInput: Snakemake has work to do or knows nothing of the files; files differ from their index or the last
+            record, or were changed after they were made; there are files that nothing makes, or not all; DVC is not
+            clean afterwards; another command is at work.
+    """
+    with held(Path(), "um record"):
+        values = params.load()
+        pipeline.check_ledger(values)
+        jobs.check_idle()
+        _forget_killed()
+        lock = _lock(aside) if RECORD.exists() else Lock()
+        outs = pipeline.recorded(values, lock)
+        same = {} if rebuilt else faults.of_unchanged(lock, outs)
+        while aside and same:
+            _take_recorded(same, lock, "um record")
+            if same == (same := faults.of_unchanged(lock, outs)):  # what is back may be what others were made from
+                break
+        _handle(faults.of_files(values, outs, same), aside)
+        if planned := jobs.plan():
+            hint = "`snakemake; um record` builds it; after `dvc pull` or `dvc checkout` it is `um restore`"
+            raise BadInput("snakemake", f"work for {', '.join(planned)}", "results that are up to date", hint)
+        _handle(faults.of_jobs(values), aside)
+        _check_complete(values)
+        _handle(faults.other_table(values), aside)
+        _check_complete(values)
+        before = Disk()
+        made = {out: before.md5(out) for out in pipeline.outs(values)}
+        tools.run("dvc", "commit", "--force", "--no-relink")  # linked again, files would be gone for a moment
+        outs = pipeline.recorded(values, _lock())
+        if wrong := [out for out, md5 in made.items() if outs.get(out, md5) != md5]:
+            raise BadInput(wrong[0], "other bytes than DVC has recorded", "the same", MOVES)
+        _check_cache(Disk(), outs, "um record")
+        if unclean := _status():
+            hint = "`um record` records what has changed meanwhile; `dvc status` tells what"
+            raise BadInput("dvc", f"changes in {', '.join(unclean)}", "a clean ledger", hint)
+        log.info("recorded: commit dvc.lock, datasets/ and results/benchmark.*, then `dvc push`")
+
+
+def _forget_killed() -> None:
+    """Clear DVC's table of the files in use if no living process is in it.
+
+    DVC rewrites the table in place, so a kill can tear it; later, another process may have the killed one's number.
+    """
+    table = DVC_TMP / "rwlock"
+    if not table.exists():
+        return
+    with FileLock(f"{table}.lock"):  # DVC's own, held while it edits the table
+        users = re.findall(r'"pid": (\d+)', table.read_text(errors="replace"))
+        if not any(_lives(int(user), table.stat().st_mtime) for user in users):
+            table.write_text("{}")
+
+
+def _lives(process: int, since: float) -> bool:
+    """Whether a process has been running since a time."""
+    with contextlib.suppress(psutil.Error):
+        return bool(psutil.Process(process).create_time() <= since)
+    return False
+
+
+def _lock(aside: bool = False) -> Lock:
+    """dvc.lock; a damaged one is moved `aside`."""
+    hint = "`snakemake; um record` makes it"
+    try:
+        return validate(Lock, read_yaml(RECORD, "DVC's record", hint), RECORD)
+    except BadInput as error:
+        if not aside:
+            if RECORD.exists():
+                kept = subprocess.run(["git", "ls-files", str(RECORD)], capture_output=True).stdout
+                hint = TAKE_BACK if kept else "`um record --aside` moves it to aside/ and begins a new one"
+            raise BadInput(error.where, error.found, error.expected, hint) from None
+        _move_aside([RECORD])
+        return Lock()
+
+
+def _handle(found: Iterator[Fault], aside: bool) -> None:
+    """Move the files that cannot be recorded aside, or raise the first fault; those not there have to be made."""
+    for paths, error in found:
+        if not aside or not any(map(_is_there, paths)):
+            raise error
+        _move_aside(paths)
+
+
+def _move_aside(paths: Iterable[Path]) -> None:
+    """Move files and folders to aside/, where nothing is overwritten."""
+    for path in filter(_is_there, paths):
+        below = path.relative_to(path.anchor)
+        target = next(
+            place for number in count() if not _is_there(place := ASIDE / (str(number) * bool(number)) / below)
+        )
+        make_folder(target.parent)
+        shutil.move(path, target)
+        log.info("moved %s to %s", path, target)
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+def _check_recorded(disk: Disk, outs: dict[Path, str]) -> None:
+    for fault in faults.differing(disk, outs, RECORDED):
+        raise fault.error
+    _check_cache(disk, outs, "um restore")
+
+
+def _check_cache(disk: Disk, outs: dict[Path, str], verb: str) -> None:
+    """DVC believes in the objects of its cache; `dvc push` would pass them on."""
+    for out, md5 in outs.items():
+        for path in disk.damaged(out, md5):
+            hint = f"`{verb} --aside` moves it to aside/ and puts a true copy there, if there is one"
+            raise BadInput(path, f"other bytes than its name says, of {out}", "sound copies in DVC's cache", hint)
+
+
+def _take_recorded(outs: dict[Path, str], lock: Lock, verb: str) -> None:
+    """Move what differs from dvc.lock, in the workspace and in DVC's cache, aside; take the recorded files from DVC.
+
+    Raises:
+        BadInput: there is no true copy.
+    """
+    tables, wrong = pipeline.kept_by_git(), dict[Path, dict[Path, str]]()
+    for command in ("checkout", "pull", ""):
+        disk = Disk()
+        gone = {out: {out: "no such file"} for out in wrong if not out.exists()}
+        wrong = gone | {out: found for out, md5 in outs.items() if (found := disk.differences(out, md5))}
+        damaged = {path: true for out, md5 in outs.items() for path, true in disk.damaged(out, md5).items()}
+        _move_aside([*(path for found in wrong.values() for path in found), *damaged])
+        for path, true in damaged.items():
+            if true is not None:
+                with atomic(path) as temporary:
+                    temporary.write_bytes(true) if isinstance(true, bytes) else shutil.copyfile(true, temporary)
+                    temporary.chmod(0o444)
+        if not wrong:
+            return
+        if git := [str(out) for out in wrong if out in tables]:
+            subprocess.run(["git", "checkout", "--", *git], capture_output=True)
+        dvc = [str(out) for out in wrong if out not in tables]
+        if dvc and command:  # if it fails, the next round finds what is missing
+            subprocess.run([tools.path_of("dvc"), command, *dvc], capture_output=True)
+    out, found = next(iter(wrong.items()))
+    stage = next(name for name, stage in lock.stages.items() if any(Path(made.path) == out for made in stage.outs))
+    hint = f"`dvc repro --force --single-item {shlex.quote(stage)}; {verb}` builds it again"
+    raise BadInput(next(iter(found)), "no true copy in DVC's cache and remote", f"what {RECORD} records", hint)
+
+
+def _check_complete(values: Params) -> None:
+    """DVC records whole folders; of files that no other is made from, Snakemake does not ask whether they are there."""
+    absent = {path for path in jobs.records(values) if not path.exists()}
+    if asked := sorted(absent & jobs.asked() if absent else ()):  # Snakemake keeps records of files of past rules
+        hint = f"`snakemake -- {shlex.join(map(str, asked[:3]))}; snakemake; um record` makes it"
+        raise BadInput(asked[0], "no such file", "all files that the rules make", hint)
+    if gone := [out for out in pipeline.outs(values) if not out.exists()]:
+        raise BadInput(gone[0], "no such file", "all that dvc.yaml lists", f"`dvc pull {gone[0]}; um record` brings it")
+
+
+def _status() -> list[str]:
+    """The stages that DVC calls changed."""
+    report = tools.run("dvc", "status")
+    return [] if "up to date" in report else re.findall(r"^(\S+):$", report, re.MULTILINE) or [report]
