@@ -286,8 +286,8 @@ def test_a_missing_file_is_named_with_the_command_that_makes_it(project):
     with pytest.raises(BadInput) as error:
         write(project)
     assert str(path) in str(error.value)
-    command = "um test --dataset clips --model-file models/clips/seed2/checkpoints/index.json "
-        "--out results/clips/seed2/best_on_test"
+    model = "models/clips/seed2/checkpoints/index.json"
+    command = f"um test --dataset clips --model-file {model} --out results/clips/seed2/best_on_test"
     assert command in str(error.value)
     assert "\n" not in str(error.value)
     assert not list(Path("results").glob("*benchmark*"))
