@@ -624,7 +624,7 @@ def test_a_folder_s_hidden_files_are_nobody_s(project):
     out = download(machine(project / "lab"), "net", what="features")
     assert (out / "downloads/features/folder/v2.npy").is_file(), "a mirror's folder may get more"
     shutil.rmtree(out / "downloads")
-    with pytest.raises(BadInput, match="expected the features that um download brought"):
+    with pytest.raises(BadInput, match="expected features fetched by um download"):
         dataset.features_of("net", out)
 
 
@@ -706,7 +706,7 @@ def test_the_whole_way_by_the_command_line(project, um):
     assert "annotations  annotations.json: test 2, val 4 videos, 6 instances, 2 classes" in said
     assert "videos       5 of 6 there, 1 missing" in said
     assert "1 missing: not in TH14_Test_set_mp4.zip" in said
-    assert "4 to train on, 2 to test on: none of the named ones; nearest is STPN" in said
+    assert "4 to train on, 2 to test on: no published split; the nearest is STPN" in said
     assert "source       videos official: TH14_Test_set_mp4.zip, 1 of its files pinned in sources.lock.json" in said
     code, said, _ = um("data", "check", "thumos14")
     assert (code, "note   without a duration: 6 videos" in said) == (0, True)

@@ -176,7 +176,7 @@ def test_a_header_that_was_changed_is_refused(tmp_path):
         head["__metadata__"]["um"] = json.dumps(values | {"classes": values["classes"][::-1]})
 
     edit_header(path, change)
-    with pytest.raises(BadInput, match="other content than its sha256 says"):
+    with pytest.raises(BadInput, match="content that does not match its sha256"):
         checkpoint.read(path, Train())
 
 
