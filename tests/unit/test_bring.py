@@ -881,11 +881,11 @@ def test_two_downloads_at_once_and_a_shard_beside_a_whole_one(project):
     copy = mirror(project / "lab")
     with held(OUT, "um download --dataset thumos14"):
         for shard in (None, "1-of-2"):
-            with pytest.raises(BadInput, match=r"`um download --dataset thumos14` .process .* at work in it"):
+            with pytest.raises(BadInput, match=r"`um download --dataset thumos14` .process .* running in it"):
                 download(machine(copy, shard=shard), what="videos")
     with held(OUT, "um download --dataset thumos14 --shard 2-of-2", shared=True):
         download(machine(copy, shard="1-of-2"), what="videos")
-        with pytest.raises(BadInput, match="at work in it"):
+        with pytest.raises(BadInput, match="running in it"):
             download(machine(copy), what="videos")
 
 
@@ -990,4 +990,4 @@ def test_an_index_of_a_mirror_that_leads_out_is_passed_over(project, web, caplog
     listed = {"../../../t1.mp4": {"sha256": "0" * 64}}
     web.serve("/odd/net/videos/index.json", Answer(json.dumps({"files": listed}).encode()))
     assert len(dataset.downloaded(download(machine(f"{web.url}/odd", project / "lab"), "net", what="videos"))) == 2
-    assert "a path below the file's own folder" in caplog.text
+    assert "a path below the file's folder" in caplog.text

@@ -170,7 +170,9 @@ def test_times_in_frames_or_milliseconds_are_told_with_their_ratio(tmp_path, fac
 def test_times_that_are_fractions_of_the_video_are_refused(tmp_path):
     database = {f"v{i}": video("val", segments=[(0.25, 0.5), (0.75, 1)]) for i in range(5)} | {"a": video()}
     path = write(tmp_path, database)
-    with pytest.raises(BadInput, match="all 11 instances within the first second: times are fractions of the video") as error:
+    with pytest.raises(
+        BadInput, match="all 11 instances within the first second: times are fractions of the video"
+    ) as error:
         annotations.load(path)
     bad, lines = told(path)
     assert bad

@@ -111,7 +111,7 @@ def test_code_in_a_checkpoint_is_refused_and_does_not_run(tmp_path, monkeypatch,
     content = published(OFFICIAL, 4, 4, 2) | {"cas_module.conv.0.bias": Hack()}
     path = tmp_path / "m.pkl"
     path.write_bytes(pickle.dumps(content)) if save == "pickle" else torch.save(content, path)
-    with pytest.raises(BadInput, match="no weights"):
+    with pytest.raises(BadInput, match="unreadable weights"):
         checkpoint.read(path, Train())
     assert not (tmp_path / "hacked").exists()
 

@@ -204,11 +204,14 @@ def make_pickle(path: Path) -> None:
 
 
 MODELS = {
-    "text": (lambda path: path.write_text("weights"), "no weights"),
+    "text": (lambda path: path.write_text("weights"), "unreadable weights"),
     "empty": (lambda path: path.write_bytes(b""), "x.pkl"),
     "a folder": (Path.mkdir, "x.pkl"),
-    "a plain pickle with code": (make_pickle, "no weights"),
-    "a checkpoint with code": (lambda path: torch.save({"cas_module.conv.0.weight": Malicious()}, path), "no weights"),
+    "a plain pickle with code": (make_pickle, "unreadable weights"),
+    "a checkpoint with code": (
+        lambda path: torch.save({"cas_module.conv.0.weight": Malicious()}, path),
+        "unreadable weights",
+    ),
     "other keys": (lambda path: torch.save({"weight": torch.ones(1)}, path), "keys weight"),
     "a tensor": (lambda path: torch.save(torch.ones(1), path), "Tensor"),
     "a checkpoint without its classifier": (

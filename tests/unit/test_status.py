@@ -104,7 +104,7 @@ def test_videos_are_counted_by_their_index(tmp_path):
     gone = {"train/video_00": "private", "test/video_09": "private"}
     write_json(root / "videos/index.json", {"files": files, "missing": gone})
     lines = told(root, TABLE)
-    start = lines.index("videos       8 of 10 there, 2 missing, 2.0 GB")
+    start = lines.index("videos       8 of 10, 2 missing, 2.0 GB")
     assert lines[start + 1 : start + 3] == [
         "             2 missing: private",
         "             5 to train on, 3 to test on: no published split; the nearest is the careful, 5 / 4",
