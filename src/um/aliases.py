@@ -57,7 +57,7 @@ def translate(words: Sequence[str]) -> list[str]:
             if name == "model_file" and (not rest or rest[0].startswith("--")):
                 continue  # its README has a --model_file without a value
             if not rest:
-                raise BadInput("command line", word, "a value after it", "see --help")
+                raise BadInput("command line", f"{word} without a value", "a value", "see --help")
             value = rest.pop(0)
         if name in OF_DATA:
             given[name] = value
@@ -65,7 +65,7 @@ def translate(words: Sequence[str]) -> list[str]:
             ours = OURS.get(name, (name.replace("_", "-"),))
             used = [option for option in ours if words[0] == "test" or option.replace("-", "_") not in OF_TEST]
             if not used:
-                log.warning("--%s has no effect in training: give it to um test", name)
+                log.warning("--%s has no effect in training: use it with um test", name)
             for option in used:
                 result += [f"--{option}", _value(name, value)]
     return [*result, *_data(given, result)] if given else result

@@ -132,7 +132,7 @@ def read_json(path: Path, expected: str = "a JSON file") -> Any:
     except UnicodeEncodeError:
         raise BadInput(path, "half of a surrogate pair in a text", expected, "write whole characters") from None
     except ValueError:
-        raise BadInput(path, "a number of thousands of digits", expected, "is this the right file?") from None
+        raise BadInput(path, "a number with thousands of digits", expected, "is this the right file?") from None
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -296,7 +296,7 @@ def quoted(value: Any) -> str:
     if isinstance(value, str | bytes):
         return repr(value[:200])
     if isinstance(value, int) and abs(value) > 10**100:
-        return "a number of more than a hundred digits"
+        return "a number with more than a hundred digits"
     return repr(value) if isinstance(value, int | float | bool | None) else f"a {type(value).__name__}"
 
 

@@ -393,7 +393,7 @@ def run(
     if drawn:
         _draw(predictions, pictures, truth)
     if predictions.left_out:
-        raise refusal(predictions.left_out, len(places), f"{out} has the others")
+        raise refusal(predictions.left_out, len(places), f"{out} contains the others")
 
 
 def _draw(predictions: Predictions, pictures: Journal, truth: Annotations | None) -> None:

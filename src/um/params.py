@@ -81,7 +81,8 @@ def check_name(name: Any, where: str) -> str:
         return _check_name(name)
     except ValueError as error:
         expected = str(error).removeprefix("expected ")
-        raise BadInput(where, repr(name), expected, "docs/datasets.md adds a dataset, params.yaml a variant") from None
+        hint = "see docs/datasets.md to add a dataset; params.yaml lists variants"
+        raise BadInput(where, repr(name), expected, hint) from None
 
 
 def check_seed(text: str, where: str) -> int:
@@ -242,12 +243,14 @@ class Evaluate(Section):
     @field_validator("tiou")
     @classmethod
     def _check_hits(cls, tiou: str, info: ValidationInfo) -> str:
-        """At IoU 0 every segment of the video would be a hit; above 1 none."""
+        """Refuse thresholds at which every segment of a video (IoU >= 0) or none (IoU > 1) would be a hit."""
         thresholds = threshold_range(tiou)
         if info.data.get("protocol") == "activitynet" and thresholds[0] == 0:
-            raise ValueError("expected thresholds above 0 under activitynet, where an IoU equal to one is a hit")
+            raise ValueError(
+                "expected thresholds above 0 under activitynet, where an IoU equal to the threshold is a hit"
+            )
         if info.data.get("protocol") == "thumos14" and thresholds[-1] == 1:
-            raise ValueError("expected thresholds below 1 under thumos14, where a hit needs an IoU above one")
+            raise ValueError("expected thresholds below 1 under thumos14, where a hit needs an IoU above the threshold")
         return tiou
 
 
@@ -268,7 +271,7 @@ class Settings(Section):
 
 
 STAGES = tuple(Settings.model_fields)
-USES = {  # stage → sections, or keys of them; dvc.yaml lists the same
+USES = {  # stage → sections or keys, as in dvc.yaml
     "download": ("download",),
     "features": ("features",),
     "train": ("train", "evaluate.missing"),
@@ -283,7 +286,7 @@ def _value(values: Any, key: str) -> Any:
     return values
 
 
-OURS = "ours"  # the variant that is a dataset's own settings
+OURS = "ours"  # name of a dataset's settings without a variant
 RESERVED = {OURS, "ablation", "videos", "features"}  # results/<dataset>-<…>/ of the workflow itself
 
 

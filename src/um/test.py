@@ -146,7 +146,7 @@ def _check_labels(folder: Folder, subset: Subset, header: Header, model_file: Pa
     if unknown := sorted(labels - ignored - set(header.classes)):
         found = f"{some(unknown, 'class', 'classes')} of test videos that {model_file} was not trained for"
         expected = f"some of its {some(sorted(header.classes), 'class', 'classes')}"
-        raise BadInput(folder.annotations.path, found, expected, "name the labels as in training, or train on these")
+        raise BadInput(folder.annotations.path, found, expected, "rename the labels as in training, or train on these")
 
 
 def score(

@@ -1,4 +1,4 @@
-"""Training UM: one loop over resident features, resumable to the bit."""
+"""Training UM: one loop over features in memory; bit-exactly resumable."""
 
 import hashlib
 import io

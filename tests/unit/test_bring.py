@@ -704,7 +704,7 @@ def test_the_whole_way_by_the_command_line(project, um):
     code, said, _ = um("data", "status", "--dataset", "thumos14")
     assert code == 0
     assert "annotations  annotations.json: test 2, val 4 videos, 6 instances, 2 classes" in said
-    assert "videos       5 of 6 there, 1 missing" in said
+    assert "videos       5 of 6, 1 missing" in said
     assert "1 missing: not in TH14_Test_set_mp4.zip" in said
     assert "4 to train on, 2 to test on: no published split; the nearest is STPN" in said
     assert "source       videos official: TH14_Test_set_mp4.zip, 1 of its files pinned in sources.lock.json" in said

@@ -347,7 +347,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_extraction_lists_what_it_refuses_and_goes_on(tmp_path: Path, refused: dict[str, Path], weights: Path) -> None:
     videos = refused | {"whole": film(tmp_path / "whole.mp4")}
     settings, out = Features(short_side=64, crop=32, clips=2), tmp_path / "out"
-    with pytest.raises(BadInput, match=rf"and {len(refused) - 1} more like it"):
+    with pytest.raises(BadInput, match=rf"and {len(refused) - 1} more failures"):
         extract(videos, out, settings, {"rgb": weights}, Machine("cpu", strict=True))
     assert not (out / "index.json").exists()
     extract(videos, out, settings, {"rgb": weights}, Machine("cpu"))

@@ -182,13 +182,13 @@ def test_what_shards_cannot_decode_is_missing_of_the_whole(
     named = {"a": text, "b": videos["train/a"], "c": tmp_path / "absent.mp4"}
     extract(named, tmp_path / "whole", TINY, weights, CPU)
     out = tmp_path / "out"
-    with pytest.raises(BadInput, match=r"text.mp4: found .* \(and 1 more like it\)"):
+    with pytest.raises(BadInput, match=r"text.mp4: found .* \(and 1 more failures\)"):
         extract(named, out, TINY, weights, CPU._replace(shard=Shard(1, 2), strict=True))
     for i in (1, 2):  # all of the first one's are broken, which is not all that there is
         extract(named, out, TINY, weights, CPU._replace(shard=Shard(i, 2)))
     assert not (out / "missing.tsv").exists()
     monkeypatch.setattr(network, "Network", None)  # nobody tries a broken video again
-    with pytest.raises(BadInput, match=r"text.mp4: found .* \(and 1 more like it\)"):
+    with pytest.raises(BadInput, match=r"text.mp4: found .* \(and 1 more failures\)"):
         extract(named, out, TINY, weights, CPU._replace(strict=True))
     extract(named, out, TINY, weights, CPU)
     assert content(out) == content(tmp_path / "whole")
@@ -270,7 +270,7 @@ def test_bad_videos_do_not_stop_the_others(tmp_path: Path, videos: dict[str, Pat
     cut.write_bytes(videos["val/d"].read_bytes()[:5000])
     out = tmp_path / "out"
     named = {"b": text, "a": cut, "absent": tmp_path / "absent.mp4", "good": videos["train/a"]}
-    with pytest.raises(BadInput, match=r"cut.mp4: found .* \(and 2 more like it\)"):
+    with pytest.raises(BadInput, match=r"cut.mp4: found .* \(and 2 more failures\)"):
         extract(named, out, TINY, weights, CPU._replace(strict=True))
     assert list(content(out)) == ["journal.jsonl", "rgb/good.npy", "spec.json"]  # no index: it is not complete
     extract(named, out, TINY, weights, CPU)

@@ -402,7 +402,7 @@ def test_without_stored_labels_the_segments_bound_the_accuracy(project):
         (put("mAP", []), "mAP = a list; expected a mapping"),
         (put("mAP", "0.50", None), "mAP.0.50 = None; expected a valid number"),
         (put("ap", {"a": 1.0}), "ap.a = 1.0; expected a list"),
-        (put("num_videos", 10**1000), "num_videos = a number of more than a hundred digits"),
+        (put("num_videos", 10**1000), "num_videos = a number with more than a hundred digits"),
         (put("num_videos", True), "num_videos = True; expected a valid integer"),
         (put("num_instances", -1), "num_instances = -1; expected greater than or equal to 0"),
         (put("tiou", None), "tiou = None; expected a list"),

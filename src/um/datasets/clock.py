@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 PUBLIC = Spec(fps=25, window=16)  # of public features
 OPTION = "--feature-"
 DRIFT = 0.04  # of a duration: ActivityNet's declared frame rates are within 3.9 % for 99.9 % of its videos
-BIAS = 0.03  # of the median duration; 0.001 in ActivityNet, 0.01 in ucf6 (short videos)
+BIAS = 0.03  # likewise, for the median over videos; 0.1 % in ActivityNet, 1 % in ucf6 (short videos)
 OUTLIERS = 10  # one video in ten may disagree
 UNLIKELY, FEW = 0.03, 3  # significance level; fewest videos for a verdict
 REACH = 0.9  # share of the features that some instance of many videos exceeds

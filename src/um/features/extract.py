@@ -166,7 +166,7 @@ def _conclude(ledger: Ledger, failures: Mapping[str, BadInput], machine: Machine
         log.warning("%s left out: %s", key, failures[key])
     if fatal:
         error = failures[first]
-        more = f" (and {len(others)} more like it)" if others else ""
+        more = f" (and {len(others)} more failures)" if others else ""
         raise BadInput(error.where, error.found + more, error.expected, error.hint)
     if not machine.shard:
         unread = {key: error.found for key, error in failures.items()}

@@ -230,4 +230,4 @@ def check_width(where: Path | str, width: int, model: UM, model_file: Path) -> N
     """
     if width != model.embed.in_channels:
         expected = f"{model.embed.in_channels}, as {model_file} was trained on"
-        raise BadInput(where, f"features of width {width}", expected, "choose --streams or the features")
+        raise BadInput(where, f"features of width {width}", expected, "use other --streams or features")

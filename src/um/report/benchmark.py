@@ -40,9 +40,9 @@ CAPTION = (
     f"Published rows are quoted from their sources, which used their own features. {BOOTSTRAP}"
 )
 ABLATION_CAPTION = (
-    f"{SCORES} Rows as in the paper's ablation: softmax localises by the CAS alone; fusion weights it with embedding "
-    "magnitudes that no loss shapes; then L_um and L_be are added to the training. Our rows are models after their "
-    f"last iteration. The paper's rows are on THUMOS14. {BOOTSTRAP}"
+    f"{SCORES} Rows as in the paper's ablation: softmax localises by the CAS alone; fusion weights it by embedding "
+    "magnitudes, without a loss on them; the other rows train with L_um, then also with L_be. Our rows are models "
+    f"after their last iteration. The paper's rows are on THUMOS14. {BOOTSTRAP}"
 )
 
 

@@ -101,7 +101,7 @@ def show(found: dict[str, Any]) -> None:
     rows.append(["A − B", f"{100 * found['difference']:+.1f}", bounds, f"{found['p_value']:.3g}", "", ""])
     heads = ["average mAP", "%", f"{100 * found['level']:.0f} % interval", "p", "runs", "model selection"]
     print_table(title, heads, rows)
-    verdict = "differ" if found["differ"] else "are not shown to differ"
+    verdict = "differ significantly" if found["differ"] else "do not differ significantly"
     print(f"A and B {verdict} (p {'<' if found['differ'] else '>='} {1 - found['level']:.2g}).")
 
 

@@ -35,7 +35,7 @@ GAP = 0.002  # between bars of a row, as a share of the picture
 # Okabe and Ito's colour-blind safe palette.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 TRUTH = "#222222"
-LEGEND = "bars: predicted, the darker the higher their score;  areas: curve of the class, 0 to 1"
+LEGEND = "bars: predicted (darker: higher score);  areas: curve of the class, 0 to 1"
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)  # seconds between ticks
 # Overrides the user's matplotlibrc, so that equal predictions give equal bytes.
 STYLE: list[str | Path | dict[str, Any]] = [
@@ -223,7 +223,9 @@ def _caption(listed: Sequence[Lane], found: pd.DataFrame) -> str:
         return f"{bars} segments"
     more = found["label"].nunique() - sum(lane.found > 0 for lane in listed)
     classes = f"; {more} more classes" if more else ""
-    return f"{bars} of {len(found)} segments: the best that fit, from {CUT:g} × the best of their class{classes}"
+    return (
+        f"{bars} of {len(found)} segments: the best that fit, at least {CUT:g} × the best score of their class{classes}"
+    )
 
 
 def clock(second: float, duration: float) -> str:

@@ -67,9 +67,9 @@ STREAMS = {
 class Model(Section):
     """The difficulty of the task, equal for all datasets. Strengths are root mean squares relative to the noise."""
 
-    strength: float = Field(0.5, ge=0, description="of an instance's signal")
+    strength: float = Field(0.5, ge=0, description="strength of an instance's signal")
     spread: float = Field(0.3, ge=0, description="standard deviation of the logarithm of a signal's strength")
-    variation: float = Field(0.8, ge=0, description="of an instance's own direction, relative to that of its class")
+    variation: float = Field(0.8, ge=0, description="deviation of an instance's direction, relative to its class's")
     context: float = Field(0.8, ge=0, description="strength of class context at an instance, relative to the instance")
     context_floor: float = Field(0.7, ge=0, le=1, description="class context far from instances, relative to near them")
     confusion: float = Field(0.2, ge=0, description="expected share of the background with action-like bouts")

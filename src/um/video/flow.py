@@ -16,7 +16,7 @@ from torch.nn.functional import grid_sample, interpolate, pad
 
 from um.errors import BadInput
 
-# N pairs, H × W pixels, 2 components of the flow (x, y); M = N·H·W: the pixels of all pairs end to end
+# N pairs, H × W pixels, 2 components of the flow (x, y); M = N·H·W: the pixels of all pairs, concatenated
 
 TAU, LAMBDA, THETA = 0.25, 0.15, 0.3
 SCALES, SCALE_STEP, SMALLEST = 5, 0.8, 16
