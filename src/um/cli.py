@@ -122,7 +122,7 @@ def _missing(value: str | None) -> Changed:
 def _root(dataset: str | None, data_dir: Path | None) -> Path:
     if dataset is None and data_dir is None:
         found = "neither --dataset nor --data-dir"
-        raise BadInput("command line", found, "one of them", "e.g. --dataset demo, which needs no download")
+        raise BadInput("command line", found, "one of them", "--dataset demo is built in")
     from um.dataset import root
 
     return data_dir or root(str(dataset))
@@ -416,7 +416,7 @@ def compare(
 
     if (dataset is None) == (annotations is None):
         found = "both --dataset and --annotations" if dataset else "neither --dataset nor --annotations"
-        raise BadInput("command line", found, "one of them", "e.g. --dataset demo, which needs no download")
+        raise BadInput("command line", found, "one of them", "--dataset demo is built in")
     if out:
         check_ours(out, comparison.BEGINNING)
     truth = form.load(annotations or root(str(dataset)) / "annotations.json")

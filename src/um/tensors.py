@@ -1,4 +1,4 @@
-"""Untrusted PyTorch checkpoints, read without running code or using more memory than the file's size."""
+"""Untrusted PyTorch checkpoints, read without running code or expanding beyond the file's size."""
 
 import pickle
 import warnings

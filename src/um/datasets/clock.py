@@ -154,7 +154,7 @@ def check(
         named = some([video.id for video, wrong in zip(videos, wrong_V, strict=True) if wrong])
         first = int(np.argmax(wrong_V))
         found = f"the first is {seconds_V[first]:.4g} s long by its features, {d_V[first]:.4g} s by its annotations"
-        log.warning("%s: lengths of %s differ from the annotations, %s; right videos?", features, named, found)
+        log.warning("%s: lengths of %s differ from the annotations, %s: the right videos?", features, named, found)
     told_V = ~known_V & np.isfinite(last_V)
     assumed = clock.origin is None and not known_V.any()
     _check_reach(features, annotations, clock, last_V[told_V], rows[told_V], assumed=assumed)

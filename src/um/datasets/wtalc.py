@@ -67,8 +67,8 @@ class Package:
 def database(folder: Path) -> dict[str, Any]:
     """The annotations in ActivityNet's format, `{"database": …}`.
 
-    `labels` has one label per segment. A video without labels has no instances (THUMOS14's video_test_0000270, without
-    `labels_all` as well). THUMOS14's package includes the official Ambiguous_test.txt; videos of other sets in it are
+    `labels` has one label per segment. A video without labels has no instances (video_test_0000270 of THUMOS14,
+    which lacks `labels_all`, too). THUMOS14's package includes the official Ambiguous_test.txt; other videos in it are
     ignored.
 
     Raises:
