@@ -3,10 +3,10 @@ From raw videos to the benchmark table.
 
 snakemake --cores all                                        everything, for the datasets of params.yaml
 snakemake --cores all --config dataset=NAME                  another dataset of datasets/
-snakemake --cores all --config dataset=NAME what=videos      from its videos, where params.yaml says published features
-snakemake --cores all --config variant=NAME                  another form of the method, one of params.yaml's variants
+snakemake --cores all --config dataset=NAME what=videos      from its videos, instead of published features
+snakemake --cores all --config variant=NAME                  a variant of the method listed in params.yaml
 snakemake --cores all ablation                               the paper's ablation, on the same datasets
-snakemake --cores all --config only=STAGE -- STAGE           one stage on what is there (this is what dvc.yaml does)
+snakemake --cores all --config only=STAGE -- STAGE           one stage on existing inputs (used by dvc.yaml)
 
 Stages: weights, download, features, train, evaluate, table.
 """
@@ -28,7 +28,7 @@ if not ONLY:
     rule all:
         input:
             f"{PLAN.table}.html",
-            # git keeps the table: in a fresh clone it is there, and what it is made from is not
+            # the table is in git, so a fresh clone has it without its inputs
             expand("results/{run}/seed{seed}/{selection}metrics.json", run=BUILT, seed=SEEDS, selection=PLAN.selections),
 
 

@@ -1,6 +1,6 @@
-"""Weakly-supervised temporal action localisation by uncertainty modelling, rebuilt from hashes.
+"""Weakly-supervised temporal action localisation by uncertainty modelling: a reproduction.
 
-In Python: `um.extract`, `um.train`, `um.load_model`, `um.localize` and `um.evaluate`; docs/python.md has examples.
+Python API: `um.extract`, `um.train`, `um.load_model`, `um.localize` and `um.evaluate`; see docs/python.md.
 """
 
 from importlib import import_module
@@ -14,7 +14,7 @@ __all__ = ["Model", "Predictions", "Segment", "evaluate", "extract", "load_model
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is asked for: PyTorch takes seconds."""
+    """Import on first use: PyTorch takes seconds."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module("um.infer"), name)

@@ -1,4 +1,4 @@
-"""The command line: one verb per arrow of the way of the data, no logic."""
+"""The command line: one verb per step from data to results, no logic."""
 
 import datetime
 import gc
@@ -25,40 +25,40 @@ from um.params import Download, Evaluate, Features, Localize, Settings, Train
 
 log = logging.getLogger(__name__)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-features = typer.Typer(no_args_is_help=True, help="Look at features, in any public layout.")
+features = typer.Typer(no_args_is_help=True, help="Inspect features, in any public layout.")
 app.add_typer(features, name="features")
-data = typer.Typer(no_args_is_help=True, help="Look at annotations, and at what there is of a dataset.")
+data = typer.Typer(no_args_is_help=True, help="Inspect annotations, and the state of a dataset.")
 app.add_typer(data, name="data")
 
 Changed = dict[str, dict[str, Any]]
 DatasetName = Annotated[Optional[str], typer.Option("--dataset", help="dataset of params.yaml, in data/<dataset>")]  # noqa: UP045
-DataDir = Annotated[Optional[Path], typer.Option(help="any folder in a public layout, instead of data/<dataset>")]  # noqa: UP045
-Variant = Annotated[str, typer.Option(help="form of the method: ours, or one of params.yaml's variants")]
-Seeds = Annotated[Optional[list[int]], typer.Option(help="default: those of params.yaml")]  # noqa: UP045
-Unlisted = Annotated[str, typer.Option(help="predictions for other videos: count (as false positives) or ignore")]
+DataDir = Annotated[Optional[Path], typer.Option(help="a folder in any public layout, instead of data/<dataset>")]  # noqa: UP045
+Variant = Annotated[str, typer.Option(help="variant of the method: ours, or one listed in params.yaml")]
+Seeds = Annotated[Optional[list[int]], typer.Option(help="default: the seeds of params.yaml")]  # noqa: UP045
+Unlisted = Annotated[str, typer.Option(help="predictions for unlisted videos: count (as false positives) or ignore")]
 Missing = Annotated[Optional[str], typer.Option(help="videos without features: error, drop or miss")]  # noqa: UP045
 Planned = Annotated[Optional[str], typer.Option(hidden=True)]  # noqa: UP045
-Out = Annotated[Path, typer.Option(help="where the results go")]
+Out = Annotated[Path, typer.Option(help="output path")]
 Device = Annotated[str, typer.Option(help="auto (CUDA, else CPU), cpu, cuda, cuda:1, …")]
-Weights = Annotated[Path, typer.Option(help="pretrained weights of the backbone; the default is fetched when missing")]
+Weights = Annotated[Path, typer.Option(help="pretrained weights of the backbone; default: fetched if missing")]
 Cookies = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(envvar="UM_COOKIES", exists=True, dir_okay=False, help="a browser's cookies.txt, for YouTube"),
 ]
-FlowWeights = Annotated[Optional[Path], typer.Option(help="the same of its flow network")]  # noqa: UP045
+FlowWeights = Annotated[Optional[Path], typer.Option(help="weights of the backbone's flow network")]  # noqa: UP045
 FeatureFps = Annotated[
     Optional[float],  # noqa: UP045
-    typer.Option(help="frames per second that features from elsewhere were made at; default: their spec.json, or 25"),
+    typer.Option(help="frame rate of third-party features; default: from their spec.json, or 25"),
 ]
-FeatureWindow = Annotated[Optional[int], typer.Option(help="frames that a row of them saw; default: the same, or 16")]  # noqa: UP045
-FeatureStride = Annotated[Optional[int], typer.Option(help="frames from row to row; default: the window")]  # noqa: UP045
+FeatureWindow = Annotated[Optional[int], typer.Option(help="frames per feature row; default: likewise, or 16")]  # noqa: UP045
+FeatureStride = Annotated[Optional[int], typer.Option(help="frames between feature rows; default: the window")]  # noqa: UP045
 INTERRUPTED = 130
-SHARD = "one of K processes that share the videos and the folder; when all have ended, one run without it"
-ISSUES = "the issue tracker of the repository it came from"
+SHARD = "process part I of K into a shared folder; when all parts are done, run once without --shard"
+ISSUES = "the project's issue tracker"
 
 
 def overridable(**sections: type[Section]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a verb one option per hyper-parameter of the sections; those that are set arrive in `changed`."""
+    """Add one option per hyper-parameter of the sections to a verb; the options given arrive in `changed`."""
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
         own = {name: p for name, p in inspect.signature(verb).parameters.items() if name != "changed"}
@@ -96,10 +96,10 @@ def _settings(
     variant: str = params.OURS,
     planned: tuple[str, str | None] = ("", None),
 ) -> Settings:
-    """Settings of a dataset of params.yaml, or the common ones, with command-line values on top.
+    """Settings of a dataset of params.yaml, or the common ones, overridden from the command line.
 
     Args:
-        planned: stage of the workflow, and the digest of the settings that it was planned with.
+        planned: workflow stage, and the digest of the settings it was planned with.
     """
     settings = params.chosen(dataset, changed, variant)
     stage, digest = planned
@@ -122,7 +122,7 @@ def _missing(value: str | None) -> Changed:
 def _root(dataset: str | None, data_dir: Path | None) -> Path:
     if dataset is None and data_dir is None:
         found = "neither --dataset nor --data-dir"
-        raise BadInput("command line", found, "one of them", "--dataset demo is the embedded one")
+        raise BadInput("command line", found, "one of them", "--dataset demo is built in")
     from um.dataset import root
 
     return data_dir or root(str(dataset))
@@ -139,25 +139,23 @@ def weights(out: Annotated[Path, typer.Option(help="safetensors file to write")]
 @app.command()
 @overridable(download=Download)
 def download(
-    dataset: Annotated[str, typer.Option(help="a folder of datasets/")],
+    dataset: Annotated[str, typer.Option(help="name of a folder in datasets/")],
     out: Annotated[Optional[Path], typer.Option(help="default: data/<dataset>")] = None,  # noqa: UP045
     connections: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=1, help="files that are fetched at the same time; default: 4, of YouTube 1"),
+        typer.Option(min=1, help="parallel downloads; default: 4, or 1 from YouTube"),
     ] = None,
     cookies: Cookies = None,
-    keep_archives: Annotated[
-        bool, typer.Option(help="fetch whole archives, and do not delete them when they are unpacked")
-    ] = False,
-    retry: Annotated[bool, typer.Option(help="look again for videos that missing.tsv says were looked for")] = False,
-    give_up: Annotated[bool, typer.Option(help="count what fails for a reason that may pass as missing, too")] = False,
-    date: Annotated[Optional[str], typer.Option(help="of this run, for missing.tsv; default: today")] = None,  # noqa: UP045
+    keep_archives: Annotated[bool, typer.Option(help="fetch whole archives, and keep them after unpacking")] = False,
+    retry: Annotated[bool, typer.Option(help="try the videos listed in missing.tsv again")] = False,
+    give_up: Annotated[bool, typer.Option(help="list temporary failures as missing, too")] = False,
+    date: Annotated[Optional[str], typer.Option(help="date of this run, for missing.tsv; default: today")] = None,  # noqa: UP045
     shard: Annotated[Optional[str], typer.Option(metavar="I-of-K", help=SHARD)] = None,  # noqa: UP045
     planned: Planned = None,
     *,
     changed: Changed,
 ) -> None:
-    """Bring a dataset's annotations, and its videos or published features, to data/."""
+    """Download a dataset's annotations, and its videos or published features, to data/."""
     from um.dataset import root
     from um.download.obtain import Ways, mirrors
     from um.download.provide import provide
@@ -182,7 +180,7 @@ def status(
     dataset: DatasetName = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Say what is there of a dataset, what is missing, and which population of the literature that is."""
+    """Report which videos of a dataset are present or missing, and which published population they match."""
     from um.dataset import DATASETS
     from um.download import sources
     from um.inspection.status import status as describe
@@ -197,7 +195,7 @@ def status(
 def check(
     annotations: Annotated[str, typer.Argument(help="dataset in data/, JSON file, or THUMOS'14's folder of txt files")],
 ) -> None:
-    """List everything that is wrong with annotations, and their labels by subset; errors are exit code 1."""
+    """List all problems of annotations, and their labels by subset; exit with 1 if there are errors."""
     from um.inspection.annotations import report
 
     if report(annotations, typer.echo):
@@ -209,9 +207,9 @@ def simulate(
     dataset: Annotated[str, typer.Option(help="thumos14, activitynet1.2 or activitynet1.3")],
     out: Annotated[Optional[Path], typer.Option(help="default: data/simulated/<dataset>")] = None,  # noqa: UP045
     annotations: Annotated[Optional[Path], typer.Option(help="public annotation file, or its folder")] = None,  # noqa: UP045
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="of all random choices")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="random seed")] = 0,
     dims: Annotated[int, typer.Option(help="width of the features, rgb and flow together")] = 2048,
-    videos: Annotated[Optional[int], typer.Option(min=1, help="default: all")] = None,  # noqa: UP045
+    videos: Annotated[Optional[int], typer.Option(min=1, help="number of videos; default: all")] = None,  # noqa: UP045
     half: Annotated[Optional[bool], typer.Option(help="float16; default: for ActivityNet")] = None,  # noqa: UP045
 ) -> None:
     """Write a dataset folder with real annotations and simulated features."""
@@ -235,14 +233,14 @@ def extract(
     weights: Weights = WEIGHTS,
     flow_weights: FlowWeights = None,
     device: Device = "auto",
-    strict: Annotated[bool, typer.Option(help="fail where a video cannot be read, instead of listing it")] = False,
-    decoders: Annotated[int, typer.Option(min=0, help="videos decoded at a time; 0: as many as the device takes")] = 0,
+    strict: Annotated[bool, typer.Option(help="fail if a video cannot be read, instead of listing it")] = False,
+    decoders: Annotated[int, typer.Option(min=0, help="videos decoded in parallel; 0: as the device allows")] = 0,
     shard: Annotated[Optional[str], typer.Option(metavar="I-of-K", help=SHARD)] = None,  # noqa: UP045
     planned: Planned = None,
     *,
     changed: Changed,
 ) -> None:
-    """Extract snippet features of videos, or of all videos of a dataset; bring them where it comes as features."""
+    """Extract snippet features of videos or of a whole dataset; import them if it is published as features."""
     from um.dataset import by_id, downloaded, features_of, not_downloaded, root
     from um.datasets.annotations import load
     from um.features.extract import Machine
@@ -260,7 +258,8 @@ def extract(
         out = out or data / "features"
         if folder := features_of(dataset, data):
             if share:
-                raise BadInput("--shard", f"{dataset}, which comes as features", "a dataset of videos", "leave it out")
+                found = f"{dataset}, which is published as features"
+                raise BadInput("--shard", found, "a dataset of videos", "leave out --shard")
             with progress("features") as step:
                 bring(folder, out, step, load(data / "annotations.json"))
             return
@@ -275,14 +274,14 @@ def extract(
 
 @features.command("inspect")
 def inspect_features(
-    folder: Annotated[Path, typer.Argument(help="a dataset, or features alone")],
-    dataset: Annotated[Optional[str], typer.Option(help="dataset of params.yaml whose evaluate.missing holds")] = None,  # noqa: UP045
+    folder: Annotated[Path, typer.Argument(help="a dataset folder, or features alone")],
+    dataset: Annotated[Optional[str], typer.Option(help="use evaluate.missing of this dataset of params.yaml")] = None,  # noqa: UP045
     missing: Missing = None,
     feature_fps: FeatureFps = None,
     feature_window: FeatureWindow = None,
     feature_stride: FeatureStride = None,
 ) -> None:
-    """Say what a folder of features is, and whether um train would take it."""
+    """Describe a folder of features, and check whether um train can use it."""
     from um.datasets.clock import stated
     from um.inspection.features import inspect as describe
 
@@ -296,7 +295,7 @@ def train(
     dataset: DatasetName = None,
     data_dir: DataDir = None,
     variant: Variant = params.OURS,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="of all random choices")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="random seed")] = 0,
     out: Out = Path("models"),
     device: Device = "auto",
     missing: Missing = None,
@@ -307,7 +306,7 @@ def train(
     *,
     changed: Changed,
 ) -> None:
-    """Train UM; a killed training resumes."""
+    """Train UM; resume an interrupted training."""
     from um.datasets.clock import stated
     from um.device import choose_device
     from um.training import Recipe
@@ -321,7 +320,7 @@ def train(
 @app.command()
 @overridable(localize=Localize, evaluate=Evaluate, train=Train)
 def test(
-    model_file: Annotated[Path, typer.Option(help="a model, or the folder of a training's checkpoints")],
+    model_file: Annotated[Path, typer.Option(help="a model, or the checkpoints/ folder of a training")],
     out: Out,
     dataset: DatasetName = None,
     data_dir: DataDir = None,
@@ -334,7 +333,7 @@ def test(
     *,
     changed: Changed,
 ) -> None:
-    """Localise and evaluate: write predictions.json and metrics.json."""
+    """Localise and evaluate; write predictions.json and metrics.json."""
     from um.datasets.clock import stated
     from um.device import choose_device
     from um.report.table import show
@@ -355,12 +354,12 @@ def localize(
     weights: Weights = WEIGHTS,
     flow_weights: FlowWeights = None,
     device: Device = "auto",
-    timelines: Annotated[bool, typer.Option(help="a picture per video, in <out without suffix>-timelines/")] = True,
-    annotations: Annotated[Optional[Path], typer.Option(help="true segments, to be shown in the pictures")] = None,  # noqa: UP045
+    timelines: Annotated[bool, typer.Option(help="draw timelines to <out without suffix>-timelines/")] = True,
+    annotations: Annotated[Optional[Path], typer.Option(help="true segments to show in the timelines")] = None,  # noqa: UP045
     *,
     changed: Changed,
 ) -> None:
-    """Find the actions of videos: labelled, scored segments in seconds, and a picture of each video's."""
+    """Find actions in videos: labelled, scored segments in seconds, and a picture of each video's timeline."""
     from um.device import choose_device
     from um.infer import Files, run
 
@@ -373,7 +372,7 @@ def localize(
 def evaluate(
     annotations: Annotated[Path, typer.Option(help="ActivityNet-style JSON, or THUMOS'14's folder of txt files")],
     predictions: Annotated[Path, typer.Option(help="ActivityNet submission JSON")],
-    subset: Annotated[Optional[str], typer.Option(help="default: the one the layout tests on")] = None,  # noqa: UP045
+    subset: Annotated[Optional[str], typer.Option(help="default: the layout's test subset")] = None,  # noqa: UP045
     unlisted: Unlisted = "count",
     out: Out = Path("metrics.json"),
     *,
@@ -394,22 +393,22 @@ def evaluate(
 @app.command()
 @overridable(evaluate=Evaluate)
 def compare(
-    a: Annotated[Path, typer.Argument(help="predictions.json, or a folder of it or of seed*/predictions.json")],
-    b: Annotated[Path, typer.Argument(help="the same of another system")],
+    a: Annotated[Path, typer.Argument(help="predictions.json, or a folder with it or with seed*/predictions.json")],
+    b: Annotated[Path, typer.Argument(help="the same for the other system")],
     dataset: DatasetName = None,
-    annotations: Annotated[Optional[Path], typer.Option(help="any annotations instead, as for um evaluate")] = None,  # noqa: UP045
-    subset: Annotated[Optional[str], typer.Option(help="default: the one the layout tests on")] = None,  # noqa: UP045
+    annotations: Annotated[Optional[Path], typer.Option(help="instead of --dataset, as for um evaluate")] = None,  # noqa: UP045
+    subset: Annotated[Optional[str], typer.Option(help="default: the layout's test subset")] = None,  # noqa: UP045
     selection: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="last, selected or best_on_test, in folders of seed*; default: what lies there"),
+        typer.Option(help="last, selected or best_on_test, for folders of seed*; default: the one present"),
     ] = None,
-    resamples: Annotated[int, typer.Option(min=100, max=100_000, help="of the bootstrap")] = 1000,
+    resamples: Annotated[int, typer.Option(min=100, max=100_000, help="bootstrap resamples")] = 1000,
     unlisted: Unlisted = "count",
     out: Annotated[Optional[Path], typer.Option(help="JSON file to write")] = None,  # noqa: UP045
     *,
     changed: Changed,
 ) -> None:
-    """Say whether two systems differ, by a paired bootstrap over test videos and seeds."""
+    """Test whether two systems differ, by a paired bootstrap over test videos and seeds."""
     from um.dataset import root
     from um.datasets import annotations as form
     from um.evaluation.fitting import policy
@@ -417,7 +416,7 @@ def compare(
 
     if (dataset is None) == (annotations is None):
         found = "both --dataset and --annotations" if dataset else "neither --dataset nor --annotations"
-        raise BadInput("command line", found, "one of them", "--dataset demo is the embedded one")
+        raise BadInput("command line", found, "one of them", "--dataset demo is built in")
     if out:
         check_ours(out, comparison.BEGINNING)
     truth = form.load(annotations or root(str(dataset)) / "annotations.json")
@@ -432,10 +431,10 @@ def compare(
 @app.command()
 def table(
     results: Annotated[Path, typer.Option(help="folder of the metrics files")] = Path("results"),
-    dataset: Annotated[Optional[list[str]], typer.Option(help="default: those of params.yaml")] = None,  # noqa: UP045
+    dataset: Annotated[Optional[list[str]], typer.Option(help="default: the datasets of params.yaml")] = None,  # noqa: UP045
     variant: Variant = params.OURS,
     seed: Seeds = None,
-    out: Annotated[Optional[Path], typer.Option(help="folder of the table; default: that of the metrics")] = None,  # noqa: UP045
+    out: Annotated[Optional[Path], typer.Option(help="folder of the table; default: --results")] = None,  # noqa: UP045
     planned: Planned = None,
 ) -> None:
     """Write the benchmark table as csv, md, html and tex, and print it."""
@@ -451,12 +450,12 @@ def table(
 def ablation(
     dataset: Annotated[str, typer.Option(help="dataset of params.yaml")],
     out: Out,
-    variant: Annotated[list[str], typer.Option(help="a row of the paper's table; may be given several times")],
+    variant: Annotated[list[str], typer.Option(help="a row of the paper's table; repeat for more rows")],
     results: Annotated[Path, typer.Option(help="folder of the metrics files")] = Path("results"),
     seed: Seeds = None,
     planned: Planned = None,
 ) -> None:
-    """Write the paper's ablation on a dataset as csv, md, html and tex, and print it; `snakemake ablation` runs it."""
+    """Write the paper's ablation table of a dataset as csv, md, html and tex, and print it (`snakemake ablation`)."""
     from um.report import benchmark
 
     values = params.load()
@@ -466,9 +465,9 @@ def ablation(
 
 @app.command()
 def restore(
-    aside: Annotated[bool, typer.Option("--aside", help="move files that differ to aside/, take the recorded")] = False,
+    aside: Annotated[bool, typer.Option("--aside", help="move changed files to aside/, then restore them")] = False,
 ) -> None:
-    """After `dvc pull` or `dvc checkout`: tell Snakemake that what DVC calls clean is up to date."""
+    """After `dvc pull` or `dvc checkout`: mark files that match dvc.lock as up to date for Snakemake."""
     from um.provenance import record
 
     record.restore(aside)
@@ -478,10 +477,10 @@ def restore(
 def record(
     aside: Annotated[bool, typer.Option("--aside", help="move files that cannot be recorded to aside/")] = False,
     rebuilt: Annotated[
-        bool, typer.Option("--rebuilt", help="accept other bytes from the same inputs, as of another processor")
+        bool, typer.Option("--rebuilt", help="accept different bytes from the same inputs, e.g. from another CPU")
     ] = False,
 ) -> None:
-    """After `snakemake`: tell DVC that what Snakemake calls up to date is the record."""
+    """After `snakemake`: record the files it calls up to date in dvc.lock."""
     from um.provenance import record
 
     record.record(aside, rebuilt)
@@ -489,7 +488,7 @@ def record(
 
 @app.command()
 def doctor() -> None:
-    """Say what is missing for a run on this machine."""
+    """Check whether this machine has all that a run needs."""
     from um import doctor as check
 
     if not check.report():
@@ -497,16 +496,16 @@ def doctor() -> None:
 
 
 def main() -> None:
-    """Run a verb and end with its exit code: 0 done; 2 bad input or wrong usage; 1 anything else, each with one line.
+    """Run a verb and exit: 0 done; 2 bad input or wrong usage; 1 any other error, each reported in one line.
 
-    `--debug` anywhere on the command line, or the variable UM_DEBUG, shows the traceback as well.
+    `--debug` anywhere on the command line, or the variable UM_DEBUG, also shows the traceback.
     """
-    gc.set_threshold(200_000)  # objects of imports live on: scanning them for cycles takes a fifth of a short verb
+    gc.set_threshold(200_000)  # imported objects stay alive: scanning them takes a fifth of a short verb's time
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     words = [word for word in sys.argv[1:] if word != "--debug"]
     debug = len(words) < len(sys.argv) - 1 or bool(os.environ.get("UM_DEBUG"))
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be valid text
     try:
         code = app(params.check_words(translate(words)), standalone_mode=False) or 0
     except (typer.Abort, KeyboardInterrupt):
@@ -517,29 +516,29 @@ def main() -> None:
             traceback.print_exc()
         if line:
             print(f"um: {line}", file=sys.stderr)
-    if code == INTERRUPTED:  # typer's way to tell it
-        print("um: stopped; run it again to go on", file=sys.stderr)
+    if code == INTERRUPTED:  # typer returns it, too
+        print("um: stopped; run the same command again to resume", file=sys.stderr)
     gc.freeze()  # skips the scan at interpreter exit
     sys.exit(code)
 
 
 def ending(error: Exception, debug: bool = False) -> tuple[int, str]:
-    """The exit code and the one line that an error ends a verb with."""
+    """The exit code and the one-line message of an error."""
     match error:
         case BadInput():
             return 2, str(error)
-        case typer.TyperException():  # without a text where the help has been shown
+        case typer.TyperException():  # its text is empty if the help was shown
             text = plain(error.format_message().rstrip("."))
-            return 2, text and f"command line: {text}; hint: --help lists what there is"
+            return 2, text and f"command line: {text}; hint: --help lists verbs and options"
         case BrokenPipeError():
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (whoever read the output has gone)
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (the reader of the pipe is gone)
             return 1, ""
         case OSError(strerror=str(reason)):
             where = error.filename2 or error.filename or "this machine"
             return 1, f"{plain(str(where), 4096)}: {reason[:1].lower()}{reason[1:]}"
         case MemoryError():
-            return 1, "out of memory; a machine with more, or smaller settings, can do this"
+            return 1, "out of memory; use a machine with more, or lower the settings"
         case _:
-            again = "" if debug else "; the same command with --debug shows where"
+            again = "" if debug else "; add --debug for the traceback"
             found = f"{type(error).__name__} {plain(str(error))}"
             return 1, f"a bug in um, not in your input: {found}; please report it on {ISSUES}{again}"

@@ -16,7 +16,7 @@ from um.journal import check_apart
 from um.params import Download
 
 DATASETS, DATA = Path("datasets"), Path("data")
-OWN = "$source"  # the version of features that the user's own folder holds
+OWN = "$source"  # version name of features in the user's own folder
 ANNOTATIONS, INDEX = "annotations.json", "videos/index.json"
 
 
@@ -32,8 +32,8 @@ class Description(Section):
     )
     source: str | None = Field(
         None,
-        description="local: folder with annotations.json and the videos; features: folder of both of these; "
-        "sources: the same, instead of the listed features, if the variables in it are set",
+        description="local: folder with annotations.json and the videos; features: folder with annotations and "
+        "features; sources: such a folder, instead of the listed features, if the variables in it are set",
     )
 
 
@@ -54,13 +54,13 @@ def describe(dataset: str) -> Description:
     """Read `datasets/<name>/dataset.yaml`."""
     path = DATASETS / dataset / "dataset.yaml"
     known = ", ".join(sorted(p.parent.name for p in DATASETS.glob("*/dataset.yaml"))) or "none here"
-    return validate(Description, read_yaml(path, f"a dataset among: {known}", "docs/datasets.md adds one"), path)
+    return validate(Description, read_yaml(path, f"one of {known}", "see docs/datasets.md to add one"), path)
 
 
 def location(dataset: str) -> Path:
     """The `source` of a dataset, with environment variables and `~` expanded."""
     given = describe(dataset).source
-    path, hint = DATASETS / dataset / "dataset.yaml", "write its path"
+    path, hint = DATASETS / dataset / "dataset.yaml", "set source to its path"
     source = expanded(given)
     if source is None or "\0" in source:
         raise BadInput(path, f"source = {given!r}", "a folder (variables must be set)", hint)
@@ -71,33 +71,33 @@ def location(dataset: str) -> Path:
 
 
 def expanded(given: str | None) -> str | None:
-    """The path with its variables; None if it is empty, or a variable is not set."""
+    """The path with variables expanded; None if it is empty or a variable is not set."""
     source = os.path.expandvars(given or "")
     return None if not source or re.search(r"\$(\w|\{)", source) else source
 
 
 def check_source(dataset: str, out: Path) -> None:
-    """Refuse to write a dataset over its own originals.
+    """Refuse to write a dataset over its originals.
 
     Raises:
-        BadInput: `source` lies in `out`, or the reverse.
+        BadInput: `source` is inside `out`, or `out` inside `source`.
     """
     description = describe(dataset)
     if description.provider != "demo" and expanded(description.source) is not None:
-        hint = f"move what is yours out of {out}, and write its new place as source; or choose another --out"
+        hint = f"move your files out of {out} and update source, or choose another --out"
         where = DATASETS / dataset / "dataset.yaml"
-        for folder in (out, out / "videos", out / "features"):  # of which each may be a link
+        for folder in (out, out / "videos", out / "features"):  # each may be a link
             check_apart(where, location(dataset), folder, hint)
 
 
 def comes_as_videos(dataset: str, settings: Download) -> bool:
-    """Whether features are extracted from its videos; otherwise they are imported."""
+    """Whether features are extracted from videos, not imported."""
     provider = describe(dataset).provider
     return settings.what == "videos" if provider == "sources" else provider != "features"
 
 
 def is_shared(dataset: str, settings: Download) -> bool:
-    """Whether several processes may share its download."""
+    """Whether several processes can share the download."""
     return describe(dataset).provider == "sources" and settings.what == "videos"
 
 
@@ -118,9 +118,9 @@ def features_folder(out: Path, version: str) -> Path:
 
 
 def inner(folder: Path) -> Path:
-    """The folder itself, or the only folder in it: some archives have one around all files."""
+    """The folder itself, or the only folder in it: some archives wrap all files in one."""
     if not folder.is_dir():
-        raise BadInput(folder, "no such folder", "the features that um download brought", "run um download again")
+        raise BadInput(folder, "no such folder", "features fetched by um download", "run um download again")
     inside = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
     if len(inside) == 1 and inside[0].is_dir() and inside[0].name != "features":
         return inner(inside[0])
@@ -135,7 +135,7 @@ def index(root: Path) -> Videos:
     """
     path = root / INDEX
     if not os.path.lexists(path):
-        raise BadInput(path, "no such file", "what `um download` lists", "run um download --dataset first")
+        raise BadInput(path, "no such file", "the index of `um download`", "run um download --dataset first")
     return load(Videos, path)
 
 
@@ -150,17 +150,17 @@ def not_downloaded(root: Path) -> dict[str, str]:
 
 
 def by_id(videos: Iterable[Path]) -> dict[str, Path]:
-    """Loose video files by id, the file name without suffix."""
+    """Video files by id, which is the file name without suffix."""
     named: dict[str, Path] = {}
     for path in videos:
         if path.stem in named:
-            raise BadInput(path, f"the id {path.stem} again", f"one file, as {named[path.stem]}", "rename one")
+            raise BadInput(path, f"duplicate id {path.stem}", f"one file, such as {named[path.stem]}", "rename one")
         named[path.stem] = path
     return named
 
 
 def videos_below(folder: Path) -> Iterator[Path]:
-    """The videos below a folder, without hidden files (as a Mac's doubles); linked folders are visited once."""
+    """The videos below a folder, except hidden files (such as macOS's `._*`); linked folders are visited once."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -177,5 +177,5 @@ def videos_below(folder: Path) -> Iterator[Path]:
 
 
 def spelling(name: str) -> str:
-    """A video's id in the Unicode form that is compared: file systems change the form."""
+    """A video's id in a normal form for comparison: file systems change the Unicode form of names."""
     return unicodedata.normalize("NFC", video_id(name))

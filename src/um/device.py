@@ -1,4 +1,4 @@
-"""Where the networks run."""
+"""Choice of the device for networks."""
 
 import torch
 
@@ -6,10 +6,10 @@ from um.errors import BadInput
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is a GPU, else the CPU; other names are PyTorch's."""
+    """`auto` is CUDA if available, else the CPU; other names are PyTorch's."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    expected, hint = "auto, cpu, or a GPU such as cuda:0", "auto finds a GPU where there is one"
+    expected, hint = "auto, cpu, or a GPU such as cuda:0", "auto uses a GPU if available"
     try:
         device = torch.device(name)
     except RuntimeError:

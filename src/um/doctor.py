@@ -1,4 +1,4 @@
-"""What this machine has and lacks for a run, a line each."""
+"""Checks that this machine has what a run needs, one line each."""
 
 import platform
 import re
@@ -20,7 +20,7 @@ WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")
 CONSTRAINTS = Path("constraints.txt")
 FREE_GB = 5
 PLUGINS = {"ssh": "dvc_ssh", "s3": "dvc_s3", "http": "dvc_http", "https": "dvc_http"}
-REMOTES = "ssh://host/folder, s3://bucket/folder and, to read from, https://host/folder are remotes, too"
+REMOTES = "or use ssh://host/folder, s3://bucket/folder or, read-only, https://host/folder"
 ADDED = "`dvc remote add -d storage /a/folder; dvc remote modify storage verify true`"
 
 
@@ -28,12 +28,12 @@ class Finding(NamedTuple):
     """One line."""
 
     what: str
-    state: Literal["ok", "note", "not yet", "missing"]  # "not yet": a run makes it, or works without it
+    state: Literal["ok", "note", "not yet", "missing"]  # "not yet": made by a run, or optional
     text: str
 
 
 def report() -> bool:
-    """Print all findings; return whether a run can start."""
+    """Print all findings; return whether a run is possible."""
     findings = list(_findings())
     for what, state, text in findings:
         print(f"{what:<10} {state:<8} {text}")
@@ -55,7 +55,7 @@ def _python() -> Finding:
     found = platform.python_version()
     if sys.version_info[:2] == (3, 11):
         return Finding("python", "ok", found)
-    return Finding("python", "missing", f"3.11, this is {found}: make .venv/.ready with python3.11 on the PATH")
+    return Finding("python", "missing", f"3.11 (this is {found}): run `make .venv/.ready` with python3.11 on the PATH")
 
 
 def _packages() -> Iterator[Finding]:
@@ -69,7 +69,7 @@ def _packages() -> Iterator[Finding]:
     other = [f"{name} {found} for {pin}" for name, (found, pin) in here.items() if found not in (None, pin)]
     if other:
         more = f" and {len(other) - 3} more" if other[3:] else ""
-        text = f"other than in {CONSTRAINTS}: {', '.join(other[:3])}{more}; results may differ in their last digits"
+        text = f"not as in {CONSTRAINTS}: {', '.join(other[:3])}{more}; results may differ in the last digits"
         yield Finding("packages", "note", text)
     else:
         yield Finding("packages", "ok", f"{sum(found is not None for found, _ in here.values())} as pinned")
@@ -77,7 +77,7 @@ def _packages() -> Iterator[Finding]:
 
 def _version(package: str) -> str | None:
     try:
-        return version(package).split("+")[0]  # torch 2.13.0+cpu is torch 2.13.0 for the CPU
+        return version(package).split("+")[0]  # 2.13.0+cpu → 2.13.0
     except PackageNotFoundError:
         return None
 
@@ -92,7 +92,7 @@ def _device() -> Finding:
 
 def _disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
-    return Finding("disk", "ok" if free > FREE_GB else "missing", f"{free:.0f} GB free, the demo wants {FREE_GB}")
+    return Finding("disk", "ok" if free > FREE_GB else "missing", f"{free:.0f} GB free; the demo needs {FREE_GB}")
 
 
 def _weights() -> Finding:
@@ -115,13 +115,13 @@ def _datasets() -> Iterator[Finding]:
         yield Finding(
             dataset,
             state,
-            f"has {' and '.join(steps) or 'nothing'}; `snakemake` builds the rest, or `dvc pull; um restore` brings it",
+            f"has {' and '.join(steps) or 'nothing'}; `snakemake` builds the rest; `dvc pull; um restore` fetches it",
         )
 
 
 def _remote() -> Finding:
     if not Path(".dvc").exists():
-        return Finding("remote", "missing", "no .dvc: run from the project's root")
+        return Finding("remote", "missing", "no .dvc here: run from the project's root")
     try:
         lines = tools.run("dvc", "config", "--list").splitlines()
     except BadInput as error:
@@ -136,17 +136,17 @@ def _remote() -> Finding:
         return Finding("remote", "missing", f"{plugin} for {url}: pip install -c {CONSTRAINTS} -e '.[remotes]'")
     if config.get(f"remote.{name}.verify", "").lower() not in ("true", "yes", "on", "1"):
         set_it = f"`dvc remote modify {shlex.quote(name)} verify true`"
-        return Finding("remote", "note", f"{name}: {url}; `dvc pull` takes damaged files for good ones until {set_it}")
+        return Finding("remote", "note", f"{name}: {url}; `dvc pull` does not detect damaged files until {set_it}")
     return Finding("remote", "ok", f"{name}: {url}")
 
 
 def _git() -> Finding:
     if not (git := shutil.which("git")):
-        return Finding("git", "missing", "git, which DVC works with: install it")
+        return Finding("git", "missing", "not installed; DVC needs it")
     if not Path(".git").exists():
-        return Finding("git", "missing", "no repository: `git clone` the project, DVC works with git")
+        return Finding("git", "missing", "no repository here; DVC needs one: `git clone` the project")
     state = tools.output([git, "status", "--porcelain", "--branch"]).splitlines()
     changed = len(state) - 1
     if not changed:
         return Finding("git", "ok", f"clean, {state[0].removeprefix('## ')}")
-    return Finding("git", "note", f"{changed} changed files: commit them with dvc.lock after `um record`")
+    return Finding("git", "note", f"{changed} changed files; commit them with dvc.lock after `um record`")

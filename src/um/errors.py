@@ -1,12 +1,12 @@
-"""The error for people: it becomes one line and exit code 2."""
+"""The error that ends a verb with one readable line and exit code 2."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-# control characters, lone surrogates, and marks that change the direction of text
+# control characters, lone surrogates and direction marks
 HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-LONGEST = 300  # characters of a file's content that a message quotes
+LONGEST = 300  # characters quoted from a file
 
 
 def printable(text: str) -> str:
@@ -15,7 +15,7 @@ def printable(text: str) -> str:
 
 
 def plain(text: str, longest: int = LONGEST) -> str:
-    """One line that is safe to print: white space folded, the unprintable escaped, the middle of long text cut."""
+    """One printable line: white space folded, unprintable characters escaped, the middle of long text cut."""
     if len(text) > 4 * longest:
         text = f"{text[: 2 * longest]}{text[-2 * longest :]}"
     text = printable(" ".join(text.split()))
@@ -24,7 +24,7 @@ def plain(text: str, longest: int = LONGEST) -> str:
 
 
 class BadInput(Exception):
-    """Input that cannot be used: where it is, what was found, what was expected, what to do next."""
+    """Unusable input: where it is, what was found, what was expected, what to do next."""
 
     def __init__(self, where: str | Path, found: str, expected: str, hint: str) -> None:
         self.where, self.found, self.expected, self.hint = str(where), found, expected, hint
@@ -37,6 +37,6 @@ class Gone(BadInput):
 
 
 def some(names: Sequence[str], one: str = "video", more: str = "videos") -> str:
-    """`5 videos (a, b, c, …)`: how messages name many videos or other things."""
+    """`5 videos (a, b, c, …)`: a count and the first names, for messages."""
     listed = ", ".join(plain(name, 80) for name in names[:3])
     return f"{len(names)} {one if len(names) == 1 else more} ({listed}{', …' if len(names) > 3 else ''})"

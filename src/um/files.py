@@ -1,4 +1,4 @@
-"""Atomic files, and folders that one command at a time writes."""
+"""Atomic files, and folders locked by one command at a time."""
 
 import errno
 import filecmp
@@ -22,18 +22,18 @@ from um.errors import BadInput
 log = logging.getLogger(__name__)
 
 LOCK = ".um.lock"
-MARGIN = 100_000_000  # bytes that a download leaves free on the disk
+MARGIN = 100_000_000  # bytes kept free on the disk
 LEFTOVER = re.compile(r"\.um-([0-9a-f]{8})-\d+\.part(\.\w{1,15})?")
 
 
 def temporary_name(path: Path) -> str:
-    """A short name that differs between targets and processes."""
+    """A short name, unique per target and process."""
     suffix = path.suffix if re.fullmatch(r"\.\w{1,15}", path.suffix) else ""
     return f".um-{_mark(path.name)}-{os.getpid()}.part{suffix}"
 
 
 def lasting_name(path: Path, kind: str) -> str:
-    """The same name for every process, so that a download of `path` can resume."""
+    """A name equal for all processes, so that a download of `path` can resume."""
     return f".um-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}{kind}"
 
 
@@ -45,16 +45,16 @@ def _mark(name: str) -> str:
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` on success, delete it on any error.
 
-    An equal file keeps its time, so that nothing made from it needs an update. A device such as /dev/null is written
-    to, not replaced.
+    An equal file keeps its modification time, so that files made from it stay up to date. A device such as /dev/null is
+    written to, not replaced.
 
     Raises:
-        BadInput: there is a folder of that name.
-        OSError: the machine's fault, with the path.
+        BadInput: `path` is a folder.
+        OSError: with `path` as its file name.
     """
     make_folder(path.parent)
     if path.is_dir():
-        raise BadInput(path, "a folder", "the name of a file to write", "choose another name")
+        raise BadInput(path, "a folder", "a file name to write to", "choose another name")
     device = path.exists() and (not path.is_file() or path.parent == Path("/dev"))
     scratch = tempfile.TemporaryDirectory() if device else nullcontext(path.parent)
     with scratch as folder:
@@ -69,7 +69,7 @@ def atomic(path: Path) -> Iterator[Path]:
         except OSError as error:
             if error.filename not in (None, str(temporary)):
                 raise
-            raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk does not say where
+            raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk gives no path
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Let one thread or process at a time change `path`; the lock is an empty hidden file beside it."""
+    """Lock `path` against other threads and processes, by an empty hidden file beside it."""
     make_folder(path.parent)
     with FileLock(path.with_name(f".{path.name}.lock")):
         yield
@@ -85,13 +85,13 @@ def exclusive(path: Path) -> Iterator[None]:
 
 @contextmanager
 def held(folder: Path, verb: str, *, shared: bool = False) -> Iterator[None]:
-    """Keep other commands out of a folder while this one writes it; `shared` admits others that also share it.
+    """Lock a folder while a command writes to it; `shared` locks do not exclude each other.
 
-    The lock is a hidden file, deleted when the command ends; one that a kill left behind locks nobody out. Half-written
-    files that a kill left in the folder are deleted.
+    The lock is a hidden file, deleted when the command ends; one left by a killed command has no effect. Half-written
+    files of killed commands are deleted.
 
     Raises:
-        BadInput: another command, which is named, is at work there.
+        BadInput: another command, named in the error, is using the folder.
     """
     new = [place for place in (folder, *folder.parents) if not place.exists()]
     make_folder(folder)
@@ -107,7 +107,7 @@ def held(folder: Path, verb: str, *, shared: bool = False) -> Iterator[None]:
                 if not shared or flock(lock, shared=False):
                     path.unlink(missing_ok=True)
     finally:
-        with suppress(OSError):  # folders that stayed empty after an error
+        with suppress(OSError):  # remove new folders left empty by an error
             for place in new:
                 place.rmdir()
 
@@ -116,7 +116,7 @@ def _say(lock: IO[bytes], text: str, path: Path) -> None:
     try:
         lock.truncate(0)
         lock.write(text.encode())
-    except OSError as error:  # a full disk does not say where
+    except OSError as error:  # a full disk gives no path
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
@@ -126,26 +126,26 @@ def _locked(path: Path, folder: Path, *, shared: bool) -> Iterator[IO[bytes]]:
         with open(path, "a+b", buffering=0, opener=no_link) as file:
             if not flock(file, shared=shared):
                 file.seek(0)
-                found = f"{file.read(300).decode(errors='replace') or 'another command'} at work in it"
-                hint = "wait until it has ended, or choose another folder"
-                raise BadInput(folder, found, "one command at a time in a folder", hint)
+                found = f"{file.read(300).decode(errors='replace') or 'another command'} running in it"
+                hint = "wait until it ends, or choose another folder"
+                raise BadInput(folder, found, "one command at a time per folder", hint)
             if (said := os.pread(file.fileno(), 1, 0)) not in (b"", b"`"):
-                found, hint = f"a file that begins with {said!r}", "move it away: um needs the name for its lock"
+                found, hint = f"a file that starts with {said!r}", "move it away: um uses this name for its lock"
                 raise BadInput(path, found, "no such file", hint)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                     yield file
                     return
-        # its last holder deleted the file between the two lines above: lock the new one
+        # deleted by its last holder after it was opened: lock the new one
 
 
 def no_link(path: str, flags: int) -> int:
-    """An `opener` that follows no link, and does not wait for the reader of a pipe."""
+    """An `opener` that follows no links, and does not wait on pipes."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
 def flock(file: IO[bytes], *, shared: bool) -> bool:
-    """Lock an open file unless another process has; True also if the file system has no locks."""
+    """Lock an open file, unless another process has; also returns True if the file system has no locks."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -157,12 +157,12 @@ def flock(file: IO[bytes], *, shared: bool) -> bool:
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             raise
-        log.warning("%s: this file system has no locks; run one command at a time there", file.name)
+        log.warning("%s: this file system has no locks; run only one command at a time", file.name)
     return True
 
 
 def sweep(files: Iterable[Path], targets: Iterable[str] | None = None) -> None:
-    """Delete the leftovers of a killed `atomic`; for the only writer of a folder, or of its `targets`."""
+    """Delete temporary files of killed commands; for the only writer of a folder, or of `targets` in it."""
     marks = None if targets is None else {_mark(name) for name in targets}
     for file in list(files):
         found = LEFTOVER.fullmatch(file.name)
@@ -171,35 +171,35 @@ def sweep(files: Iterable[Path], targets: Iterable[str] | None = None) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents."""
+    """Create a folder and its parents."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise BadInput(path, "a file", "a folder to write to", "choose another place") from None
+        raise BadInput(path, "a file", "a folder to write to", "choose another path") from None
 
 
 def check_room(folder: Path, size: int, what: str, margin: int = MARGIN, *, reclaimed: int = 0) -> None:
-    """Refuse to fill a disk.
+    """Check the free space of a disk.
 
     Args:
         folder: on the disk.
         size: bytes to write.
-        what: they are, for the message.
-        margin: bytes that must stay free.
+        what: name of the data, for the error.
+        margin: bytes to keep free.
         reclaimed: bytes that will be overwritten.
 
     Raises:
-        BadInput: less is free.
+        BadInput: not enough space.
     """
     free = shutil.disk_usage(folder).free + reclaimed
     if size + margin > free:
         found = f"{free / 1e9:.3f} GB free on the disk"
         wanted = f"{size / 1e9:.3f} GB for {what} and {margin / 1e9:.3f} GB to spare"
-        raise BadInput(folder, found, wanted, "make room, or choose another disk")
+        raise BadInput(folder, found, wanted, "free some space, or use another disk")
 
 
 def check_ours(path: Path, beginning: str) -> None:
-    """Refuse to replace a file that does not begin like those of this command; an empty one may be replaced.
+    """Refuse to replace a file that does not start like this command's files; empty files may be replaced.
 
     Raises:
         BadInput: another file.
@@ -208,7 +208,7 @@ def check_ours(path: Path, beginning: str) -> None:
         with path.open("rb") as file:
             found = file.read(len(beginning.encode()))
         if found and found != beginning.encode():
-            expected = "nothing, or what an earlier run wrote"
+            expected = "no file, or one from an earlier run"
             raise BadInput(path, "another file", expected, "move it away, or choose another --out")
 
 
@@ -219,11 +219,11 @@ def sha256(path: Path) -> str:
 
 
 def json_text(value: Any) -> str:
-    """JSON with a stable layout: floats shortest round-trip, no NaN, a final newline."""
+    """JSON with a stable layout: shortest round-trip floats, no NaN, a final newline."""
     return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as `json_text` formats it."""
+    """Write `value` atomically, in the format of `json_text`."""
     with atomic(path) as temporary:
         temporary.write_text(json_text(value), "utf-8")

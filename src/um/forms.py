@@ -1,4 +1,4 @@
-"""The one door for files from outside: text, JSON and YAML become typed, bounded forms, or a one-line error."""
+"""Parsing of all files from outside: text, JSON and YAML become typed, bounded forms, or a one-line error."""
 
 import codecs
 import gc
@@ -18,37 +18,36 @@ from pydantic.functional_validators import AfterValidator
 
 from um.errors import BadInput
 
-MARKS = {  # the longest first: UTF-32's begins with UTF-16's
+MARKS = {  # longest first: UTF-32's starts with UTF-16's
     codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
 }  # fmt: skip
-LONGEST_YAML = 500_000  # bytes; the largest committed one has a few thousand
-DEEPEST_YAML = 100  # brackets in brackets
-MOST_NODES = 1_000_000  # of a YAML file once its aliases are written out
+LONGEST_YAML = 500_000  # bytes; the largest committed file has a few thousand
+DEEPEST_YAML = 100  # nested brackets
+MOST_NODES = 1_000_000  # in a YAML file with aliases expanded
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def check_fits(where: str | Path, needed: int, what: str, hint: str) -> None:
-    """Refuse work that needs more memory than this machine has, before allocating any.
+    """Check, before allocating, that work fits into memory.
 
     Args:
-        where: file or option.
+        where: file or option, for the error.
         needed: bytes.
-        what: needs them.
-        hint: what to do.
+        what: name of the work, for the error.
+        hint: for the error.
 
     Raises:
         BadInput: it does not fit.
     """
     there = memory()
     if needed > there:
-        raise BadInput(
-            where, f"{what} of {needed / 1e9:,.1f} GB", f"at most this machine's {there / 1e9:,.1f} GB", hint
-        )
+        found, expected = f"{what} of {needed / 1e9:,.1f} GB", f"at most this machine's {there / 1e9:,.1f} GB"
+        raise BadInput(where, found, expected, hint)
 
 
 def memory() -> int:
-    """Bytes of memory that this process may use: the machine's, or its control group's share."""
+    """Bytes of memory available to this process: the machine's, or its control group's limit."""
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")
     text = limit.read_text("ascii").strip() if limit.is_file() else ""
@@ -56,10 +55,10 @@ def memory() -> int:
 
 
 def check_file(path: Path, expected: str, hint: str = "check the path") -> None:
-    """Refuse a path that is not a regular file: a folder, or a pipe or device, which may never end.
+    """Check that a path is a regular file, not a folder, pipe or device (which may never end).
 
     Raises:
-        BadInput: says what it is instead.
+        BadInput: it is not.
     """
     try:
         mode = path.stat().st_mode
@@ -67,20 +66,20 @@ def check_file(path: Path, expected: str, hint: str = "check the path") -> None:
         raise BadInput(path, "no such file", expected, hint) from None
     except PermissionError:
         raise
-    except (OSError, ValueError) as error:  # links in a circle, a name that is too long or holds a NUL
+    except (OSError, ValueError) as error:  # circular links, a name that is too long or contains NUL
         reason = getattr(error, "strerror", None) or str(error)
-        raise BadInput(path, f"nothing that can be opened ({reason})", expected, hint) from None
+        raise BadInput(path, f"a path that cannot be opened ({reason})", expected, hint) from None
     if stat.S_ISDIR(mode):
-        raise BadInput(path, "a folder", expected, "name the file inside it")
+        raise BadInput(path, "a folder", expected, "give the file inside it")
     if not stat.S_ISREG(mode):
         raise BadInput(path, "a pipe or a device", expected, "copy its content to a file")
 
 
 def read_text(path: Path, expected: str = "a text file", hint: str = "check the path") -> str:
-    """The text of a file in UTF-8 or, if its first bytes say so, UTF-16 or UTF-32; line ends as Python reads them.
+    r"""The text of a file in UTF-8 or, if marked by its first bytes, UTF-16 or UTF-32; lines end with \n.
 
     Raises:
-        BadInput: no file, or another encoding.
+        BadInput: no such file, or another encoding.
     """
     check_file(path, expected, hint)
     content = path.read_bytes()
@@ -89,9 +88,8 @@ def read_text(path: Path, expected: str = "a text file", hint: str = "check the 
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         if encoding != "utf-8":
-            raise BadInput(
-                path, f"damaged {encoding.upper()} at byte {error.start}", expected, "save it again"
-            ) from None
+            at = f"damaged {encoding.upper()} at byte {error.start}"
+            raise BadInput(path, at, expected, "save it again") from None
         found, name = _guess(content)
         at = f"byte {error.start} is not UTF-8 ({found})"
         save = f"save it as UTF-8: iconv -f {name} -t UTF-8 OLD > NEW" if name else "is this the right file?"
@@ -99,7 +97,7 @@ def read_text(path: Path, expected: str = "a text file", hint: str = "check the 
     if encoding == "utf-8" and "\0" in text[:4096]:
         found, name = _guess(content)
         save = f"save it as UTF-8: iconv -f {name} -t UTF-8 OLD > NEW" if name else "is this the right file?"
-        raise BadInput(path, f"bytes that are 0 ({found})", f"{expected} in UTF-8", save)
+        raise BadInput(path, f"zero bytes ({found})", f"{expected} in UTF-8", save)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -111,7 +109,7 @@ def _guess(content: bytes) -> tuple[str, str]:
         name = "UTF-16LE" if odd > even else "UTF-16BE"
         return f"it looks like {name}", name
     if any(byte < 32 and byte not in b"\t\n\r\f" for byte in sample):
-        return "it is no text", ""
+        return "it is not text", ""
     return "it looks like Latin-1", "LATIN1"
 
 
@@ -119,26 +117,26 @@ def read_json(path: Path, expected: str = "a JSON file") -> Any:
     """Parse a JSON file.
 
     Raises:
-        BadInput: no such file, no JSON, a key twice, or what no reader could use: nesting without end, numbers of
-            thousands of digits, half characters.
+        BadInput: no such file, invalid JSON, a duplicate key, nesting too deep, a number of thousands of digits, or
+            half of a surrogate pair.
     """
     text = read_text(path, expected)
     try:
         return parse_json(text)
     except json.JSONDecodeError as error:
-        raise BadInput(path, f"{error.msg} at line {error.lineno}", expected, "is the file whole?") from None
+        raise BadInput(path, f"{error.msg} at line {error.lineno}", expected, "is the file complete?") from None
     except _DuplicateKey as error:
-        raise BadInput(path, f"{error.args[0]!r} twice", "every id once", "remove one of the two") from None
+        raise BadInput(path, f"{error.args[0]!r} twice", "unique keys", "remove one of the two") from None
     except RecursionError:
         raise BadInput(path, "brackets nested too deep", expected, "is this the right file?") from None
     except UnicodeEncodeError:
         raise BadInput(path, "half of a surrogate pair in a text", expected, "write whole characters") from None
     except ValueError:
-        raise BadInput(path, "a number of thousands of digits", expected, "is this the right file?") from None
+        raise BadInput(path, "a number with thousands of digits", expected, "is this the right file?") from None
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text; ValueError, RecursionError and the like if it has none."""
+    """The value of a JSON text; raises ValueError, RecursionError and the like."""
     with no_cycles():
         value = json.loads(text, object_pairs_hook=_unique_keys)
     if isinstance(text, str) and SURROGATE.search(text):
@@ -148,7 +146,7 @@ def parse_json(text: str | bytes) -> Any:
 
 @contextmanager
 def no_cycles() -> Iterator[None]:
-    """Turn garbage collection off: parsing makes no cycles, and searching for them takes longer than a large file."""
+    """Turn garbage collection off: parsing makes no cycles, and searching for them can take longer than parsing."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -175,7 +173,7 @@ class _Twice(yaml.MarkedYAMLError):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses repeated keys, of which YAML silently takes the last value."""
+    """Refuses duplicate keys, for which YAML would silently use the last value."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
@@ -189,16 +187,16 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path, expected: str = "a YAML mapping", hint: str = "check the path") -> dict[str, Any]:
-    """The mapping that a YAML file holds.
+    """The mapping in a YAML file.
 
     Raises:
-        BadInput: no such file, invalid YAML, a repeated key, no mapping, or aliases that expand to millions.
+        BadInput: no such file, invalid YAML, a duplicate key, no mapping, or aliases that expand to millions of values.
     """
     text = read_text(path, expected, hint)
     if len(text) > LONGEST_YAML:
         raise BadInput(path, f"{len(text):,} characters", f"at most {LONGEST_YAML:,}", "is this the right file?")
     try:
-        if _depth(text) > DEEPEST_YAML:  # PyYAML takes seconds to find out
+        if _depth(text) > DEEPEST_YAML:  # PyYAML would take seconds
             raise RecursionError
         return parse_yaml(text, path, expected)
     except yaml.YAMLError as error:
@@ -209,21 +207,21 @@ def read_yaml(path: Path, expected: str = "a YAML mapping", hint: str = "check t
     except RecursionError:
         raise BadInput(path, "brackets nested too deep", expected, "is this the right file?") from None
     except (ValueError, TypeError, AttributeError, LookupError, OverflowError):  # invalid dates, numbers and tags
-        raise BadInput(path, "a value that its tag does not fit", expected, "quote texts that are no numbers") from None
+        raise BadInput(path, "a value that does not fit its tag", expected, "quote texts") from None
 
 
 def _depth(text: str) -> int:
-    """The deepest nesting of brackets; those in quotes count too."""
+    """The deepest nesting of brackets, including those in quotes."""
     return max(accumulate((1 if sign in "[{" else -1 for sign in re.findall(r"[][{}]", text)), initial=0))
 
 
 def parse_yaml(text: str, path: Path, expected: str) -> dict[str, Any]:
-    """The mapping of a YAML text that was read from `path`; errors are PyYAML's."""
+    """The mapping in a YAML text read from `path`; errors are PyYAML's."""
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is not None and _unfolded(node, {}) > MOST_NODES:
-            raise BadInput(path, "aliases that unfold to millions of values", expected, "write them out")
+            raise BadInput(path, "aliases that expand to millions of values", expected, "write them out")
         value = loader.construct_document(node) if node is not None else None
     finally:
         loader.dispose()
@@ -234,7 +232,7 @@ def parse_yaml(text: str, path: Path, expected: str) -> dict[str, Any]:
 
 
 def _unfolded(node: yaml.Node, sizes: dict[int, float]) -> float:
-    """Number of nodes with aliases written out; infinite for a node that contains itself."""
+    """Number of nodes with aliases expanded; infinite for a node that contains itself."""
     if isinstance(node, yaml.ScalarNode):
         return 1
     if (known := sizes.get(id(node))) is not None:
@@ -246,8 +244,8 @@ def _unfolded(node: yaml.Node, sizes: dict[int, float]) -> float:
 
 
 F = TypeVar("F", bound=BaseModel)
-WORDS = {  # for pydantic's own
-    "missing": "every key of its form",
+WORDS = {  # pydantic's error types → expected
+    "missing": "all required keys",
     "model_type": "a mapping",
     "dict_type": "a mapping",
     "list_type": "a list",
@@ -259,21 +257,21 @@ WORDS = {  # for pydantic's own
 
 
 class Form(BaseModel):
-    """A typed, bounded form of a file; unknown keys are ignored."""
+    """The typed, bounded content of a file; unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
     hint: ClassVar[str] = "is this the right file?"
 
 
 class Section(Form):
-    """A form that people write: unknown keys are errors."""
+    """A form written by users: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid")
-    hint: ClassVar[str] = "params.schema.json in workflow/schemas explains every key"
+    hint: ClassVar[str] = "workflow/schemas/params.schema.json describes every key"
 
 
 def validate(form: type[F], values: Any, where: str | Path, prefix: str = "") -> F:
-    """Build a form, or raise `BadInput` with the key, its value and the expected one."""
+    """Build a form, or raise `BadInput` with the key, its value and what was expected."""
     try:
         return form.model_validate(values)
     except ValidationError as error:
@@ -287,18 +285,18 @@ def validate(form: type[F], values: Any, where: str | Path, prefix: str = "") ->
         found = f"no {key}" if first["type"] == "missing" else f"{key} = {quoted(first['input'])}"
         hint = getattr(form, "hint", Form.hint)
         if isinstance(first["input"], str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", first["input"]):
-            hint = "YAML takes this for a text: write a point and a sign, as 1.0e-4 or 1.0e+5"
+            hint = "YAML reads this as text: write a point and a sign, such as 1.0e-4 or 1.0e+5"
         raise BadInput(where, found.removeprefix(" = "), expected, hint) from None
     except (RecursionError, OverflowError):
-        raise BadInput(where, "values beyond all bounds", form.__name__, getattr(form, "hint", Form.hint)) from None
+        raise BadInput(where, "values out of range", form.__name__, getattr(form, "hint", Form.hint)) from None
 
 
 def quoted(value: Any) -> str:
-    """A value as messages show it; only the type of a container, which may be large."""
+    """A value for messages; of containers, which may be large, only the type."""
     if isinstance(value, str | bytes):
         return repr(value[:200])
     if isinstance(value, int) and abs(value) > 10**100:
-        return "a number of more than a hundred digits"
+        return "a number with more than a hundred digits"
     return repr(value) if isinstance(value, int | float | bool | None) else f"a {type(value).__name__}"
 
 
@@ -307,16 +305,16 @@ def _known_keys(form: type[BaseModel], location: tuple[int | str, ...]) -> list[
         field = form.model_fields.get(str(part))
         inner: Any = field.annotation if field else None
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return ["what docs/datasets.md lists"]
+            return ["those in docs/datasets.md"]
         form = inner
     return list(form.model_fields)
 
 
 def load(form: type[F], path: Path) -> F:
-    """A JSON file in its form.
+    """Read a JSON file as a form.
 
     Raises:
-        BadInput: no such file, or another form.
+        BadInput: no such file, or invalid content.
     """
     return validate(form, read_json(path), path)
 
@@ -324,7 +322,7 @@ def load(form: type[F], path: Path) -> F:
 def _check_inside(name: str) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or str(path) != name or name == ".":
-        raise ValueError("expected a path below the file's own folder")
+        raise ValueError("expected a path below the file's folder")
     return name
 
 
@@ -333,7 +331,7 @@ Inside = Annotated[str, AfterValidator(_check_inside)]
 
 
 class Listed(Form):
-    """A file of an index."""
+    """A file in an index."""
 
     sha256: Sha256
     bytes: int | None = Field(None, ge=0)
@@ -348,7 +346,7 @@ class Index(Form):
         files: path below the folder → sha256, and other facts if known.
         missing: `<subset>/<id>` → why the file is missing.
         spec: sha256 of the folder's spec.json.
-        features: version of published features that stand in for the videos.
+        features: version of published features used instead of videos.
     """
 
     hint: ClassVar[str] = "run the command that wrote it again"
@@ -360,16 +358,16 @@ class Index(Form):
 
 
 class Spec(Form):
-    """`spec.json` beside features: how they were made. `um extract` writes more keys than these."""
+    """`spec.json` beside features: how they were made. `um extract` writes further keys."""
 
     model_config = ConfigDict(extra="allow")
     hint: ClassVar[str] = "docs/features.md explains spec.json"
 
-    fps: float = Field(gt=0, le=1000, description="frames per second that the features were made at")
-    window: int = Field(ge=1, le=100_000, description="frames of a snippet")
-    stride: int | None = Field(None, ge=1, le=100_000, description="frames from one snippet to the next; the window's")
+    fps: float = Field(gt=0, le=1000, description="frames per second of the features' input")
+    window: int = Field(ge=1, le=100_000, description="frames per snippet")
+    stride: int | None = Field(None, ge=1, le=100_000, description="frames between snippets; default: the window")
 
     @property
     def snippet_seconds(self) -> float:
-        """Seconds from one row of the features to the next."""
+        """Seconds per feature row."""
         return (self.stride or self.window) / self.fps

@@ -1,4 +1,4 @@
-"""Using a model on anything, videos or features: from Python (`um.localize`), and as a verb."""
+"""Using a model on videos or features, from Python (`um.localize`) and as a verb."""
 
 import logging
 import os
@@ -46,7 +46,7 @@ Input = Path | str
 
 
 class Model(NamedTuple):
-    """A trained model: the network in evaluation mode, and what its file says about it."""
+    """A trained model: the network in evaluation mode, and its file's header."""
 
     network: UM
     header: Header
@@ -54,7 +54,7 @@ class Model(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """An action that was found; times in seconds."""
+    """A predicted action; times in seconds."""
 
     video: str
     label: str
@@ -64,15 +64,15 @@ class Segment(NamedTuple):
 
 
 class Predictions:
-    """What a model finds in videos.
+    """A model's predictions for videos.
 
     Attributes:
-        segments: of all videos, by class and then by falling score within a video.
+        segments: of all videos; within a video by class, then by descending score.
         curves: video → class scores (C,), class activation sequences (T, C) and magnitudes (T,), all in [0, 1].
-        durations: video → seconds that its T snippets span.
+        durations: video → seconds spanned by its T snippets.
         classes: C names.
-        left_out: video → why it could not be used.
-        simulated: whether the model learnt from simulated features.
+        left_out: video → the error that kept it from being used.
+        simulated: whether the model was trained on simulated features.
     """
 
     def __init__(self, rows: pd.DataFrame, curves: dict[str, Curves], durations: dict[str, float], by: Header) -> None:
@@ -83,7 +83,7 @@ class Predictions:
 
     @property
     def segments(self) -> list[Segment]:
-        """Everything found, as typed rows."""
+        """All segments, as typed rows."""
         return [Segment(*row) for row in self._rows.itertuples(index=False, name=None)]
 
     def to_frame(self) -> pd.DataFrame:
@@ -91,11 +91,11 @@ class Predictions:
         return self._rows.copy()
 
     def to_json(self) -> str:
-        """ActivityNet's submission form, as `um localize` writes it."""
+        """ActivityNet's submission format, as written by `um localize`."""
         return json_text(self.submission())
 
     def submission(self) -> dict[str, Any]:
-        """The same, not yet text."""
+        """`to_json` before serialisation."""
         return submission(self._rows, self.curves, self._model, self.simulated)
 
     def __repr__(self) -> str:
@@ -103,14 +103,14 @@ class Predictions:
 
 
 def load_model(path: Input) -> Model:
-    """Read a model of `um train`.
+    """Read a model written by `um train`.
 
     Raises:
-        BadInput: missing, damaged, or a published checkpoint, which does not name its classes.
+        BadInput: a missing or damaged file, or a published checkpoint, which lacks class names.
     """
     network, header = checkpoint.read(Path(path), Train())
     if header is None:
-        expected, hint = "a model of um train", "use um test --data-dir"
+        expected, hint = "a model written by um train", "use `um test --data-dir`"
         raise BadInput(path, "a checkpoint without class names", expected, hint)
     return Model(network, header, Path(path))
 
@@ -123,22 +123,22 @@ def localize(
     weights: Mapping[str, Path] | None = None,
     **settings: Any,
 ) -> Predictions:
-    """Find the actions of videos.
+    """Find actions in videos.
 
     Args:
-        inputs: a video file or a folder of `um extract`, or several of them; or the features (T, F) of a video, or
-            several by name, as the model was trained on.
-        model: of `load_model`, or its file.
+        inputs: one or more video files or folders written by `um extract`; or an array of features (T, F), or a
+            mapping of names to such arrays, of the kind the model was trained on.
+        model: from `load_model`, or a path.
         device: auto (CUDA, else CPU), cpu, cuda, cuda:1, …
-        weights: of the backbone, by stream; the default ones are fetched when a video needs them.
-        settings: of the `localize` section of params.yaml. Those that are not given are the ones that params.yaml in
-            the working directory has for the model's dataset, or the defaults.
+        weights: stream → weights of the backbone; the default ones are fetched if a video needs them.
+        settings: of the `localize` section of params.yaml. The others come from params.yaml in the working directory,
+            for the model's dataset, or else are the defaults.
 
     Returns:
-        Segments and curves. Files that cannot be used are in `left_out`.
+        Segments and curves. Unusable files are in `left_out`.
 
     Raises:
-        BadInput: a model or settings that cannot be used, or no input that can.
+        BadInput: an unusable model or setting, or no usable input.
     """
     model = model if isinstance(model, Model) else load_model(model)
     return _localize(_resolve(inputs, model), model, choose_device(device), weights, settings)
@@ -151,20 +151,20 @@ def extract(
     weights: Mapping[str, Path] | None = None,
     **settings: Any,
 ) -> dict[str, Array]:
-    """Snippet features of video files, without writing them.
+    """Extract snippet features of video files into memory.
 
     Args:
-        videos: one file, or several.
+        videos: one or more files.
         device: auto (CUDA, else CPU), cpu, cuda, cuda:1, …
-        weights: of the backbone, by stream; the default ones are fetched.
-        settings: of the `features` section of params.yaml; by default, the common ones of the working directory's
-            params.yaml, or the defaults.
+        weights: stream → weights of the backbone; the default ones are fetched.
+        settings: of the `features` section of params.yaml. The others are the common ones of params.yaml in the
+            working directory, or else the defaults.
 
     Returns:
         Video id → float32 (T, F), one row per snippet, the streams side by side.
 
     Raises:
-        BadInput: settings or weights that cannot be used, or a video that cannot be decoded.
+        BadInput: unusable settings or weights, or a video that cannot be decoded.
     """
     paths = [videos] if isinstance(videos, str | Path) else list(videos)
     how = params.chosen(None, {"features": settings}).features
@@ -184,22 +184,22 @@ def train(
     device: str = "auto",
     **settings: Any,
 ) -> Path:
-    """Train UM on a folder in any public layout; a killed training resumes.
+    """Train UM on a folder in any public layout; resume an interrupted training.
 
     Args:
         data: folder of annotations and features.
-        out: folder of the model files; `um.training.fit` lists them.
-        seed: of all random choices.
-        dataset: of params.yaml in the working directory, whose settings hold.
+        out: folder of the model files, as listed in `um.training.fit`.
+        seed: random seed.
+        dataset: name in params.yaml of the working directory, for its settings.
         variant: of params.yaml.
         device: auto (CUDA, else CPU), cpu, cuda, cuda:1, …
         settings: of the `train` section of params.yaml, on top.
 
     Returns:
-        The file of the model after the last iteration.
+        The path of the model after the last iteration.
 
     Raises:
-        BadInput: data or settings that cannot be used.
+        BadInput: unusable data or settings.
     """
     from um import training
 
@@ -220,16 +220,16 @@ def evaluate(
 
     Args:
         annotations: ActivityNet-style JSON, or THUMOS'14's folder of txt files.
-        predictions: a submission in ActivityNet's form, or what `um.localize` gives.
-        subset: of the videos; the one that the layout tests on by default.
-        unlisted: whether predictions for other videos `count`, as false positives, or are to `ignore`.
+        predictions: a submission in ActivityNet's format, or the result of `um.localize`.
+        subset: of the videos; default: the layout's test subset.
+        unlisted: `count` predictions for other videos as false positives, or `ignore` them.
         settings: `protocol`, `tiou` and `missing` of the `evaluate` section of params.yaml.
 
     Returns:
-        The metrics, as fractions, and what the submission says of its model and features.
+        The metrics, as fractions, and what the submission states about its model and features.
 
     Raises:
-        BadInput: files in no known form, or that do not fit each other.
+        BadInput: an unknown format, or predictions that do not fit the annotations.
     """
     how = params.chosen(None, {"evaluate": settings}).evaluate
     if isinstance(predictions, str | Path):
@@ -239,14 +239,14 @@ def evaluate(
 
 
 class Inputs(NamedTuple):
-    """Where the features of every video come from."""
+    """The source of each video's features."""
 
     videos: dict[str, Path]  # still to be extracted
-    features: "dict[str, tuple[Path, Callable[[], Array]]]"  # where they are, and what reads them
+    features: "dict[str, tuple[Path, Callable[[], Array]]]"  # path and reader
 
 
 def _resolve(inputs: Input | Array | Sequence[Input] | Mapping[str, Array], model: Model) -> Inputs:
-    """The inputs by video id; all are checked before the long work begins."""
+    """The inputs by video id, checked before the long work starts."""
     if isinstance(inputs, Mapping):
         return Inputs({}, {name: (Path(name), partial(_rows, name, value)) for name, value in inputs.items()})
     if isinstance(inputs, np.ndarray):
@@ -254,7 +254,7 @@ def _resolve(inputs: Input | Array | Sequence[Input] | Mapping[str, Array], mode
     paths = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(path) for path in inputs]
     for path in paths:
         if not path.exists():
-            raise BadInput(path, "no such file or folder", "a video, or a folder of um extract", "check the path")
+            raise BadInput(path, "no such file or folder", "a video, or a folder of features", "check the path")
     videos = by_id(path for path in paths if not path.is_dir())
     header = model.header
     if videos:
@@ -265,7 +265,7 @@ def _resolve(inputs: Input | Array | Sequence[Input] | Mapping[str, Array], mode
     counts = Counter(name for name, _ in places)
     for name, where in places:
         if counts[name] > 1:
-            raise BadInput(where, f"the id {name} again", "every video once", "rename one of the two, or leave it out")
+            raise BadInput(where, f"duplicate id {name}", "unique ids", "rename or leave out one of the two")
     return Inputs(videos, {name: (path, read) for path, own in folders for name, read in own.items()})
 
 
@@ -320,32 +320,32 @@ def _localize(
 
 
 def chosen_for(model: Model, settings: Mapping[str, Any]) -> Localize:
-    """The localisation settings for a model: those given, then params.yaml's for its dataset, then the defaults."""
+    """A model's localisation settings: those given, else params.yaml's for its dataset, else the defaults."""
     header = model.header
     if Path("params.yaml").is_file():
         variant = header.variant if header.variant in params.load().variants else params.OURS
         return params.chosen(header.dataset, {"localize": dict(settings)}, variant).localize
     if header.dataset:
-        log.warning("no params.yaml here, so not the localisation settings of %s: the defaults", header.dataset)
+        log.warning("no params.yaml here: using default localisation settings, not those of %s", header.dataset)
     return params.chosen(None, {"localize": dict(settings)}).localize
 
 
 def refusal(failures: Mapping[str, BadInput], total: int, rest: str) -> BadInput:
-    """The one error of inputs that could not be used."""
+    """One error for all unusable inputs."""
     first = failures[min(failures)]
     if total == 1:
         return first
-    found = f"{some(sorted(failures))} of {total} that cannot be used; {Path(first.where).name}: {first.found}"
+    found = f"{some(sorted(failures))} of {total} unusable; {Path(first.where).name}: {first.found}"
     return BadInput(first.where, found, first.expected, f"{rest}; {first.hint}")
 
 
 class Files(NamedTuple):
-    """What `um localize` writes and compares with.
+    """Files of `um localize`.
 
     Attributes:
-        out: JSON file; pictures go to `<its name without suffix>-timelines/<id>.png` beside it.
+        out: JSON file to write; pictures go to `<its name without suffix>-timelines/<id>.png` beside it.
         timelines: write the pictures.
-        annotations: file of the true segments, which the pictures then show.
+        annotations: true segments to show in the pictures.
     """
 
     out: Path
@@ -361,11 +361,11 @@ def run(
     device: torch.device,
     settings: Mapping[str, Any],
 ) -> None:
-    """Write the segments of videos or of extracted features in the submission form, and a picture of each video.
+    """Write the predicted segments as a submission, and a picture of each video.
 
     Args:
         paths, weights, settings: as for `localize`.
-        model_file: of ours, as its header names the classes.
+        model_file: written by `um train`.
         files: to write.
         device: where the networks run.
     """
@@ -376,13 +376,13 @@ def run(
     out = files.out
     check_ours(out, BEGINNING)
     if out.name == "predictions.json" and os.path.lexists(out.with_name("metrics.json")):
-        found, hint = "predictions of um test, with their metrics.json beside them", "choose another --out"
-        raise BadInput(out, found, "a file of its own", hint)
+        found = "predictions of um test, with their metrics.json beside them"
+        raise BadInput(out, found, "a path not in use", "choose another --out")
     inputs = _resolve(paths, model)
     places = {**inputs.videos, **{name: where for name, (where, _) in inputs.features.items()}}
     for name, where in places.items():
         if truth and video_id(name) not in truth.videos:
-            expected, hint = f"one for {where}", "annotate it, or leave --annotations out"
+            expected, hint = f"one for {where}", "annotate it, or leave out --annotations"
             raise BadInput(truth.path, f"no video {name}", expected, hint)
     pictures = Journal(folder := out.with_name(f"{out.stem}-timelines"), folder / ".um.jsonl", "um localize").read()
     drawn = files.timelines and (out.is_file() or not out.exists())  # not beside /dev/null
@@ -393,11 +393,11 @@ def run(
     if drawn:
         _draw(predictions, pictures, truth)
     if predictions.left_out:
-        raise refusal(predictions.left_out, len(places), f"{out} has the others")
+        raise refusal(predictions.left_out, len(places), f"{out} contains the others")
 
 
 def _draw(predictions: Predictions, pictures: Journal, truth: Annotations | None) -> None:
-    from um.report import timeline  # not above: matplotlib takes a second, and um test has no use for it
+    from um.report import timeline  # imported late: matplotlib takes a second
 
     rows_of = dict(list(predictions.to_frame().groupby("video")))
     nothing = predictions.to_frame()[:0]

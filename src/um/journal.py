@@ -1,8 +1,8 @@
-"""What a command wrote into a folder: it deletes and overwrites nothing else there.
+"""Journals of the files that a command wrote into a folder, so that it deletes and overwrites no others.
 
-A journal has a line `[path, {"sha256": …}]` per file, written before the file gets its name. So after a kill at any
-moment, a file of ours is known by its bytes, and a file that is not known is somebody else's. One of somebody else's
-that equals what would have been written is used, with a `false` at the end of its line.
+A journal has a line `[path, {"sha256": …}]` per file, written before the file gets its name. Therefore, after a kill at
+any time, our files are recognised by their bytes, and all others are foreign. A foreign file that equals the one to be
+written is used; its line ends with `false`.
 """
 
 import hashlib
@@ -21,19 +21,19 @@ from um.files import atomic, make_folder, sha256, temporary_name
 from um.forms import Listed
 
 AWAY = "move it away, then run again"
-LONGEST_NAME = 255  # bytes, on every usual file system
+LONGEST_NAME = 255  # bytes, on all common file systems
 
 
 class NotOurs(BadInput):
-    """A file that we did not write, or that changed since, is in the place of one of ours."""
+    """A file that we did not write, or that has changed, is in the way of one of ours."""
 
 
 class Journal:
-    """The files below `root` that are ours.
+    """Our files below `root`.
 
     Attributes:
-        entries: path below `root` → what the last line says of it.
-        known: path → sha256 of everything that was ever written there: a kill may have left an earlier state.
+        entries: path below `root` → entry of its last line.
+        known: path → sha256 of everything ever written there, as a kill may leave an earlier state.
     """
 
     def __init__(self, root: Path, file: Path, verb: str) -> None:
@@ -42,35 +42,35 @@ class Journal:
         self.known: dict[str, set[str]] = {}
         self._writing = threading.Lock()
         if link := _link(root, file.relative_to(root).as_posix()):
-            raise BadInput(link, "a link", "a folder or file of its own", f"link {root} as a whole, or remove the link")
+            raise BadInput(link, "a link", "a real folder or file", f"link {root} as a whole, or remove the link")
 
     def read(self, file: Path | None = None) -> "Journal":
-        """Read the lines of an earlier run, or of a shard in a file of its own."""
+        """Read the lines of an earlier run, or of a shard's file."""
         for line in lines(file or self.file):
             if isinstance(line, list):
                 self.learn(*line)
         return self
 
     def learn(self, path: str, entry: Listed | None, ours: bool = True) -> None:
-        """Take over a line about a file."""
+        """Add a line about a file."""
         if entry:
             self.entries[path] = entry
         if entry and ours:
             self.known.setdefault(path, set()).add(entry.sha256)
 
     def owns(self, path: str) -> bool:
-        """Whether a file or link exists that we made, unchanged since, and not reached through a link."""
+        """Whether a file or link made by us exists, unchanged and not reached through a link."""
         file = self.root / path
         if path not in self.known or (link := _link(self.root, path)) not in (None, file):
             return False
         if not link and not file.is_file():
             return False
-        with suppress(FileNotFoundError):  # another shard has just deleted it
+        with suppress(FileNotFoundError):  # just deleted by another shard
             return _digest(file) in self.known[path]
         return False
 
     def foreign(self, paths: Iterable[str]) -> list[str]:
-        """Those that exist and are not ours."""
+        """The existing paths that are not ours."""
         return [path for path in paths if not self.owns(path) and os.path.lexists(self.root / path)]
 
     def refuse(self, paths: Iterable[str]) -> None:
@@ -86,7 +86,7 @@ class Journal:
             what = f"a link ({link.relative_to(self.root)})"
         them = "them" if len(paths) > 1 else "it"
         found = f"{what} that `{self.verb}` did not write, or that changed since"
-        return NotOurs(where, found, "nothing there, or what it wrote", f"move {them} away, then run again")
+        return NotOurs(where, found, "no file, or one that it wrote", f"move {them} away, then run again")
 
     def delete(self, paths: Iterable[str]) -> list[str]:
         """Delete our files; return the existing ones that are not ours."""
@@ -101,16 +101,16 @@ class Journal:
 
     @contextmanager
     def write(self, path: str, **facts: Any) -> Iterator[Path]:
-        """Yield a temporary name; enter the file and rename it to `path`, unless another's file is there.
+        """Yield a temporary name; record the file and rename it to `path`, unless a foreign file is there.
 
-        An equal file stays as it is, and does not become ours.
+        An equal foreign file is kept, and does not become ours.
         """
         with atomic(self.root / path) as temporary:
             yield temporary
             self.admit(temporary, self.root / path, **facts)
 
     def admit(self, temporary: Path, target: Path, **facts: Any) -> None:
-        """Enter a file before it is renamed to `target`; NotOurs if another's file is there."""
+        """Record a file before it is renamed to `target`; raises NotOurs if a foreign file is there."""
         path = target.relative_to(self.root).as_posix()
         entry = Listed(sha256=_digest(temporary), **facts)
         ours = not self.foreign([path])
@@ -121,13 +121,13 @@ class Journal:
             self.learn(path, entry, ours)
 
     def note(self, target: Path) -> None:
-        """Enter an existing file."""
+        """Record an existing file."""
         path, entry = target.relative_to(self.root).as_posix(), Listed(sha256=_digest(target))
         self.append(_line(path, entry, True))
         self.learn(path, entry)
 
     def link(self, source: Path, target: Path) -> None:
-        """Make `target` a link, unless another's file is there."""
+        """Make `target` a link, unless a foreign file is there."""
         temporary = target.with_name(temporary_name(target))
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(source)
@@ -138,7 +138,7 @@ class Journal:
             temporary.unlink(missing_ok=True)
 
     def remove(self, folder: Path) -> list[str]:
-        """Delete our files in a folder, or our file, then empty folders; return the paths that are left."""
+        """Delete our files in a folder (or one file), then empty folders; return the remaining paths."""
         if folder.is_symlink() or not folder.is_dir():
             return self.delete([folder.relative_to(self.root).as_posix()])
         inside = sorted(folder.rglob("*"), reverse=True)
@@ -150,7 +150,7 @@ class Journal:
         return sorted(left)
 
     def append(self, *values: Any, before: str = "") -> None:
-        """Add lines durably: a later kill does not lose them."""
+        """Append lines durably, so that a kill does not lose them."""
         make_folder(self.file.parent)
         with self._writing, self.file.open("a", encoding="utf-8") as file:
             file.write(before + "".join(f"{json.dumps(value)}\n" for value in values))
@@ -163,7 +163,7 @@ class Journal:
             temporary.write_text("".join(f"{json.dumps(line)}\n" for line in self.lines_of(paths)), "utf-8")
 
     def lines_of(self, paths: Iterable[str]) -> list[Any]:
-        """The lines for `append` that say what is known of these files."""
+        """All lines about these files, for `append`."""
         told: list[Any] = []
         for path in sorted(set(paths) & {*self.known, *self.entries}):
             entry, known = self.entries.get(path), self.known.get(path, set())
@@ -172,7 +172,7 @@ class Journal:
         return told
 
     def settle(self, paths: Iterable[str]) -> None:
-        """Finish: these files exist as their last lines say, and nothing else is ours."""
+        """Finish: only these files are ours, as in their last lines."""
         self.entries = {path: self.entries[path] for path in paths if path in self.entries}
         ours = {path: {entry.sha256} & self.known.get(path, set()) for path, entry in self.entries.items()}
         self.known = {path: sums for path, sums in ours.items() if sums}
@@ -190,7 +190,7 @@ def _line(path: str, entry: Listed, ours: bool) -> list[Any]:
 
 
 def _link(root: Path, path: str) -> Path | None:
-    """The first link on the way from a folder, which itself may be one, to a file below it."""
+    """The first link on the path from a folder (which may itself be a link) to a file below it."""
     here = root
     for part in path.split("/"):
         here = here / part
@@ -203,7 +203,7 @@ def lines(journal: Path) -> list[Any]:
     """The lines of a journal: `[path, Listed or None]`, `[path, Listed, False]`, or a mapping; none without a file.
 
     Raises:
-        BadInput: not a journal. A line that a kill tore is skipped.
+        BadInput: not a journal. Lines cut off by a kill are skipped.
     """
     if not os.path.lexists(journal):
         return []
@@ -224,7 +224,7 @@ def lines(journal: Path) -> list[Any]:
                 torn = 2
                 found.clear()
                 break
-            case [str(path), None]:  # an earlier version told so what it was about to write or delete
+            case [str(path), None]:  # earlier versions announced writes and deletions
                 found.append([path, None])
             case [str(path), dict(entry)]:
                 found.append([path, _entry(entry)])
@@ -237,7 +237,7 @@ def lines(journal: Path) -> list[Any]:
                 found.clear()
                 break
     if torn > 1 and not found:
-        raise BadInput(journal, "something else", "a journal of um", AWAY)
+        raise BadInput(journal, "other content", "a journal of um", AWAY)
     return found
 
 
@@ -257,9 +257,9 @@ def check_name(where: str | Path, name: str) -> None:
     """Refuse a name that is not portable, is hidden, or leaves its folder.
 
     Raises:
-        BadInput: it is empty, begins with a dot, holds a slash or a control character, or is too long.
+        BadInput: a name that is empty or too long, starts with a dot, or contains a slash or control character.
     """
-    hint = "rename it, in the annotations too"
+    hint = "rename it, also in the annotations"
     if not name or name.startswith(".") or "/" in name or HIDDEN.search(name):
         expected = "a name without slashes and control characters that does not start with a dot"
         raise BadInput(where, repr(name), expected, hint)
@@ -268,11 +268,11 @@ def check_name(where: str | Path, name: str) -> None:
 
 
 def check_apart(where: str | Path, source: Path, target: Path, hint: str) -> None:
-    """Refuse to write into the folder that is read, through any links.
+    """Check that the folder to read and the folder to write do not overlap, with links resolved.
 
     Raises:
-        BadInput: one of the two folders is in the other, or they are the same.
+        BadInput: one of the folders is in the other, or they are the same.
     """
     here, there = Path(os.path.realpath(source)), Path(os.path.realpath(target))
     if here.is_relative_to(there) or there.is_relative_to(here):
-        raise BadInput(where, f"{source}, which overlaps with {target}", "two folders apart", hint)
+        raise BadInput(where, f"{source}, which overlaps with {target}", "separate folders", hint)

@@ -14,8 +14,8 @@ from um.errors import BadInput
 from um.forms import Section, read_yaml, validate
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)  # names become folders and words of command lines
-NAMED = "a name of letters, digits and . _ -, of at most 100, that begins with a letter, a digit or _"
-SEEDS = 2**32  # NumPy takes no larger seed
+NAMED = "a name of letters, digits and . _ - (at most 100) that starts with a letter, a digit or _"
+SEEDS = 2**32  # NumPy's limit
 MOST_THRESHOLDS = 1000
 
 
@@ -26,10 +26,10 @@ def threshold_range(text: str) -> list[float]:
     except ValueError:
         raise ValueError(f"expected start:stop:step, got {text[:80]!r}") from None
     if not (0 <= start <= stop <= 1 and 1e-6 <= step < float("inf")):
-        raise ValueError(f"expected 0 <= start <= stop <= 1 and step from 0.000001, got {text[:80]!r}")
+        raise ValueError(f"expected 0 <= start <= stop <= 1 and step >= 0.000001, got {text[:80]!r}")
     count = int((stop - start) / step + 1e-6) + 1
     if count > MOST_THRESHOLDS:
-        raise ValueError(f"expected at most {MOST_THRESHOLDS:,} thresholds, got {count:,} of {text[:80]!r}")
+        raise ValueError(f"expected at most {MOST_THRESHOLDS:,} thresholds, got {count:,} from {text[:80]!r}")
     return [round(start + i * step, 10) for i in range(count)]
 
 
@@ -40,7 +40,7 @@ def _check_range(text: str) -> str:
 
 def _check_text(value: Any) -> Any:
     if not isinstance(value, str):  # YAML reads 0:1:0.1 as a number in base 60
-        raise ValueError('expected start:stop:step in quotes, "0.1:0.7:0.1"')
+        raise ValueError('expected start:stop:step in quotes, such as "0.1:0.7:0.1"')
     return value
 
 
@@ -56,7 +56,7 @@ def _words(value: Any) -> Any:
 
 def _check_name(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"expected {NAMED}, in quotes if YAML could take it for a number, a date or true")
+        raise ValueError(f"expected {NAMED}, in quotes if YAML could read it as a number, a date or true")
     if not NAME.fullmatch(value):
         raise ValueError(f"expected {NAMED}")
     return value
@@ -67,28 +67,29 @@ T = TypeVar("T")
 
 def _check_once(values: list[T]) -> list[T]:
     if twice := [value for value in values if values.count(value) > 1]:
-        raise ValueError(f"expected every one once, not {twice[0]} again")
+        raise ValueError(f"expected no duplicates, got {twice[0]} twice")
     return values
 
 
 def check_name(name: Any, where: str) -> str:
-    """The name of a dataset or a variant, if it can be one.
+    """The name of a dataset or variant, if valid.
 
     Raises:
-        BadInput: it cannot: `../x`, `/x`, `-x`, `a b`, `$(x)`.
+        BadInput: not a valid name: `../x`, `/x`, `-x`, `a b`, `$(x)`.
     """
     try:
         return _check_name(name)
     except ValueError as error:
         expected = str(error).removeprefix("expected ")
-        raise BadInput(where, repr(name), expected, "docs/datasets.md adds a dataset, params.yaml a variant") from None
+        hint = "see docs/datasets.md to add a dataset; params.yaml lists variants"
+        raise BadInput(where, repr(name), expected, hint) from None
 
 
 def check_seed(text: str, where: str) -> int:
-    """A seed that is written in digits.
+    """Parse a seed.
 
     Raises:
-        BadInput: no whole number from 0 to 2**32 - 1.
+        BadInput: not a whole number from 0 to 2**32 - 1.
     """
     if not re.fullmatch(r"\d{1,10}", text, re.ASCII) or int(text) >= SEEDS:
         raise BadInput(where, repr(text), f"a whole number from 0 to {SEEDS - 1}", "seeds are listed in params.yaml")
@@ -96,10 +97,10 @@ def check_seed(text: str, where: str) -> int:
 
 
 def check_words(words: Sequence[str]) -> list[str]:
-    """The words of a command line, if its datasets, variants and seeds can be some.
+    """The words of a command line, if its datasets, variants and seeds are valid.
 
     Raises:
-        BadInput: one cannot.
+        BadInput: an invalid name or seed.
     """
     checks = {"--dataset": check_name, "--variant": check_name, "--seed": check_seed}
     end = list(words).index("--") if "--" in words else len(words)
@@ -120,17 +121,15 @@ Streams = Literal["rgb", "flow", "rgb,flow"]
 
 
 class Download(Section):
-    """What is brought of a dataset of sources.yaml, and how the rendered demo is drawn."""
+    """What to download of a dataset, and how to render the demo."""
 
     what: Literal["videos", "features", "annotations"] = Field(
         "videos",
-        description="of a dataset of sources.yaml: videos to extract from, features as published, or annotations alone",
+        description="what to download: videos to extract features from, published features, or annotations alone",
     )
-    source: str = Field(
-        "auto", description="one version of these by its name in sources.yaml; auto: the first to be had"
-    )
+    source: str = Field("auto", description="name of one version in sources.yaml; auto: the first that is available")
     mirrors: Mirrors = Field(
-        [], description="folders or URLs of copies, parted by blanks, tried before the table's links"
+        [], description="folders or URLs of copies, separated by blanks, tried before the links of sources.yaml"
     )
     render_seed: Seed = Field(0, description="seed of the rendered demo")
     train_videos: int = Field(36, ge=1, le=100_000, description="rendered training videos")
@@ -138,12 +137,12 @@ class Download(Section):
 
 
 class Features(Section):
-    """From a video to one row per snippet."""
+    """Feature extraction: from a video to one row per snippet."""
 
-    backbone: str = Field("i3d-inception", description="mmengine config of src/um/features/configs, without its stream")
+    backbone: str = Field("i3d-inception", description="config in src/um/features/configs, without the stream suffix")
     streams: Streams = Field("rgb", description="streams to extract")
-    flow: Literal["torch", "opencv"] = Field("torch", description="who computes TV-L1 optical flow")
-    fps: float = Field(25.0, gt=0, le=1000, description="frame rate videos are resampled to by time stamps")
+    flow: Literal["torch", "opencv"] = Field("torch", description="implementation of TV-L1 optical flow")
+    fps: float = Field(25.0, gt=0, le=1000, description="frame rate to resample videos to, by time stamps")
     window: int = Field(16, ge=1, le=10_000, description="frames per snippet; snippets do not overlap")
     short_side: int = Field(256, ge=32, le=4096, description="pixels of the shorter side after resizing")
     crop: int = Field(224, ge=32, le=4096, description="pixels of the centre crop")
@@ -158,24 +157,24 @@ class Features(Section):
 
 
 class Train(Section):
-    """UM's model, losses and optimiser; the defaults are the official code's for THUMOS14."""
+    """UM's model, losses and optimiser; defaults as in the official code for THUMOS14."""
 
     streams: Literal["auto", "rgb", "flow", "rgb,flow"] = Field(
-        "auto", description="feature streams, concatenated in this order; auto: those that are there"
+        "auto", description="feature streams, concatenated in this order; auto: all that exist"
     )
     num_segments: int = Field(750, ge=1, le=1_000_000, description="T, snippets sampled per training video")
     embedding_dim: int = Field(2048, ge=1, le=1_000_000, description="D, channels of the embedding")
     input_dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the features, before the embedding")
     dropout: float = Field(0.7, ge=0, lt=1, description="dropout of the classifier's input and of the snippet mask")
     smoothing: Odd = Field(
-        1, ge=1, le=1_000_001, description="snippets averaged around each in CAS logits and magnitudes; 1: none"
+        1, ge=1, le=1_000_001, description="snippets in the moving average of CAS logits and magnitudes; 1: none"
     )
     r_act: float = Field(9.0, ge=0.001, description="k_act = max(1, T // r_act) pseudo-action snippets")
     r_bkg: float = Field(4.0, ge=0.001, description="k_bkg = max(1, T // r_bkg) pseudo-background snippets")
     background: Literal["reversed", "masked"] = Field(
         "reversed",
-        description="pseudo-background: the smallest magnitudes of those the snippet mask keeps, "
-        "or (the seed's) of all after masking, which are the masked ones",
+        description="pseudo-background: the smallest magnitudes among the snippets the mask keeps, "
+        "or (seed code) among all, where the masked ones are smallest",
     )
     loss: Literal["mean_bce", "summed_ce"] = Field(
         "mean_bce", description="classification terms: the official code's mean BCE, or the paper's cross-entropy"
@@ -184,14 +183,14 @@ class Train(Section):
         1.0, gt=0, le=1e6, description="weight of L_cls and L_be; C / 20 keeps THUMOS14's balance"
     )
     uncertainty: Literal["snippets", "channels"] = Field(
-        "snippets", description="L_um's mean: over the selected snippets, or (the seed's) over the channels"
+        "snippets", description="mean in L_um: over the selected snippets, or (seed code) over the channels"
     )
     margin: float = Field(100.0, gt=0, le=1e6, description="m of the uncertainty loss")
     alpha: float = Field(5e-4, ge=0, le=1e6, description="weight of the uncertainty loss L_um")
     beta: float = Field(1.0, ge=0, le=1e6, description="weight of the background-entropy loss L_be")
     lr: float = Field(1e-4, gt=0, le=1e3, description="Adam's learning rate")
     weight_decay: float = Field(5e-4, ge=0, le=1e3, description="Adam's coupled L2 weight decay")
-    min_snippets: int = Field(1, ge=1, le=1_000_000_000, description="shorter training videos are left out")
+    min_snippets: int = Field(1, ge=1, le=1_000_000_000, description="leave out shorter training videos")
     batch_size: int = Field(16, ge=1, le=1_000_000, description="B, videos per step")
     iterations: int = Field(10_000, ge=1, le=1_000_000_000, description="optimiser steps")
     eval_every: int = Field(
@@ -201,39 +200,37 @@ class Train(Section):
         0.0,
         ge=0,
         lt=1,
-        description="share of the training videos that chooses `selected`, by their labels; 0: none",
+        description="share of the training videos held out to choose `selected` by their labels; 0: none",
     )
-    resident: Literal["float32", "float16"] = Field("float32", description="features in memory while training")
+    resident: Literal["float32", "float16"] = Field("float32", description="type of features in memory during training")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the network in training")
 
 
 class Localize(Section):
-    """From the network's output to scored segments."""
+    """Localisation: from the network's output to scored segments."""
 
-    max_segments: int = Field(
-        750, ge=1, le=1_000_000, description="longer videos are sampled evenly to this many snippets"
-    )
-    class_threshold: float = Field(0.2, ge=0, le=1, description="video-level score that predicts a class")
+    max_segments: int = Field(750, ge=1, le=1_000_000, description="sample longer videos evenly to this many snippets")
+    class_threshold: float = Field(0.2, ge=0, le=1, description="video-level score at which a class is predicted")
     cas_thresholds: Range = Field("0:0.225:0.025", description="thresholds on the fused curve")
     magnitude_thresholds: Range = Field("0.4:0.6:0.025", description="thresholds on the normalised magnitude")
-    fusion: bool = Field(True, description="weight the CAS by the magnitude; no: CAS and its thresholds only")
+    fusion: bool = Field(True, description="weight the CAS by the magnitude; false: CAS and its thresholds only")
     foreground: Literal["minmax", "margin"] = Field(
         "minmax", description="magnitude to probability: the official code's min-max, or the paper's min(m, |f|) / m"
     )
     upscale: int = Field(24, ge=1, le=1000, description="linear interpolation factor over time")
     outer_ratio: float = Field(
-        0.25, gt=0, le=1000, description="lambda: outer part of a segment, per side, over its length"
+        0.25, gt=0, le=1000, description="lambda: length of the outer part per side, relative to the segment"
     )
     gamma: float = Field(0.2, ge=0, le=1e6, description="weight of the video-level class score")
     nms: Literal["hard", "soft"] = Field("hard", description="drop overlapping segments, or lower scores (Gaussian)")
-    nms_iou: float = Field(0.6, gt=0, le=1, description="hard: overlap from which a lower-scored segment is dropped")
-    nms_sigma: float = Field(0.3, gt=0, le=1e6, description="soft: scores fall by exp(-overlap^2 / sigma)")
-    nms_plus_one: bool = Field(True, description="add 1 s to every length and overlap in NMS, as the official code")
-    whole_video: bool = Field(False, description="a video without any segment gets one over its full length")
+    nms_iou: float = Field(0.6, gt=0, le=1, description="hard: overlap at which the lower-scored segment is dropped")
+    nms_sigma: float = Field(0.3, gt=0, le=1e6, description="soft: scores decay by exp(-overlap^2 / sigma)")
+    nms_plus_one: bool = Field(True, description="add 1 s to every length and overlap in NMS, like the official code")
+    whole_video: bool = Field(False, description="give a video without segments one over its full length")
 
 
 class Evaluate(Section):
-    """How predictions are scored."""
+    """Scoring of predictions."""
 
     protocol: Literal["activitynet", "thumos14"] = Field(
         "activitynet", description="scoring: ActivityNet's ANETdetection, or the official THUMOS'14 kit"
@@ -246,17 +243,19 @@ class Evaluate(Section):
     @field_validator("tiou")
     @classmethod
     def _check_hits(cls, tiou: str, info: ValidationInfo) -> str:
-        """An overlap of 0 would make every segment of the right video a hit, and none is above 1."""
+        """Refuse thresholds at which every segment of a video (IoU >= 0) or none (IoU > 1) would be a hit."""
         thresholds = threshold_range(tiou)
         if info.data.get("protocol") == "activitynet" and thresholds[0] == 0:
-            raise ValueError("expected thresholds above 0 under activitynet, where an IoU equal to one is a hit")
+            raise ValueError(
+                "expected thresholds above 0 under activitynet, where an IoU equal to the threshold is a hit"
+            )
         if info.data.get("protocol") == "thumos14" and thresholds[-1] == 1:
-            raise ValueError("expected thresholds below 1 under thumos14, where a hit needs an IoU above one")
+            raise ValueError("expected thresholds below 1 under thumos14, where a hit needs an IoU above the threshold")
         return tiou
 
 
 class Settings(Section):
-    """The choices that hold for one dataset."""
+    """The settings of one dataset."""
 
     download: Download = Download()
     features: Features = Features()
@@ -265,14 +264,14 @@ class Settings(Section):
     evaluate: Evaluate = Evaluate()
 
     def digest(self, stage: str) -> str:
-        """What a plan and its jobs compare: a hash of all settings that the stage's products depend on."""
+        """A hash of all settings that the stage's outputs depend on; a plan and its jobs compare it."""
         values = {key: value_at(self.model_dump(), key) for key in USES[stage]}
-        values.get("download", {}).pop("mirrors", None)  # where copies are changes nothing that is made
+        values.get("download", {}).pop("mirrors", None)  # mirrors do not change the outputs
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 STAGES = tuple(Settings.model_fields)
-USES = {  # stage → sections, or keys of them; dvc.yaml lists the same
+USES = {  # stage → sections or keys, as in dvc.yaml
     "download": ("download",),
     "features": ("features",),
     "train": ("train", "evaluate.missing"),
@@ -299,40 +298,40 @@ SELECTIONS = {  # how a model was chosen → folder in results/<run>/seed<k>, fi
     "selected": ("selected", "selected.safetensors"),
     "best_on_test": ("best_on_test", "checkpoints/index.json"),
 }
-OURS = "ours"  # the variant that is a dataset's own settings
-RESERVED = {OURS, "ablation", "videos", "features"}  # of results/<dataset>-<…>/, as --config names them
+OURS = "ours"  # name of a dataset's settings without a variant
+RESERVED = {OURS, "ablation", "videos", "features"}  # results/<dataset>-<…>/ of the workflow itself
 
 
 Changes = dict[str, dict[str, Any]]  # stage → name → value
 
 
 class Params(Settings):
-    """`params.yaml`: settings of every dataset, and what single datasets change."""
+    """`params.yaml`: common settings, and overrides by dataset and variant."""
 
     datasets: Annotated[list[Name], AfterValidator(_check_once)] = Field(
-        default=["demo"], min_length=1, description="datasets that are built by default"
+        default=["demo"], min_length=1, description="datasets built by default"
     )
     seeds: Annotated[list[Seed], AfterValidator(_check_once)] = Field(
         default=[0, 1, 2], min_length=1, description="training seeds"
     )
     variants: dict[Name, Changes] = Field(
-        default={}, description="variant → stage → values that replace any dataset's; `ours` is what the dataset has"
+        default={}, description="variant → stage → values, on top of any dataset's; `ours` is the dataset unchanged"
     )
     overrides: dict[Name, Changes] = Field(
-        default={}, description="dataset → stage → values that replace the stage's; all of them for `datasets`"
+        default={}, description="dataset → stage → values that replace the common ones; complete for `datasets`"
     )
 
     def of(self, dataset: str, variant: str = OURS) -> Settings:
-        """The settings of one dataset: the common sections, its overrides and then the variant on top."""
+        """The settings of one dataset: common sections, then its overrides, then the variant."""
         merged: dict[str, Any] = {stage: getattr(self, stage).model_dump() for stage in STAGES}
         changes = {f"overrides.{dataset}.": self.overrides.get(dataset, {})}
         if variant != OURS:
             if variant not in self.variants:
                 found, known = f"no variant {variant!r}", ", ".join([OURS, *self.variants])
-                raise BadInput(Path("params.yaml"), found, f"one of {known}", "variants are listed there")
+                raise BadInput(Path("params.yaml"), found, f"one of {known}", "add it to `variants`")
             changes[f"variants.{variant}."] = self.variants[variant]
             if other := sorted(set(self.variants[variant]) - {"train", "localize"}):
-                found, hint = f"variants.{variant}.{other[0]}", "a form of the method changes nothing else"
+                found, hint = f"variants.{variant}.{other[0]}", "variants change nothing else"
                 raise BadInput(Path("params.yaml"), found, "train and localize", hint)
         for prefix, stages in changes.items():
             for stage, values in stages.items():
@@ -342,7 +341,7 @@ class Params(Settings):
 
 
 def run_name(dataset: str, variant: str = OURS) -> str:
-    """Where a variant's models and results go below models/ and results/."""
+    """Name of a variant's folder in models/ and results/."""
     return dataset if variant == OURS else f"{dataset}-{variant}"
 
 
@@ -350,29 +349,29 @@ def check_runs(datasets: Iterable[str], variants: Iterable[str], where: str | Pa
     """Refuse names whose runs would share a folder: dataset `a-b`, and variant `b` of dataset `a`.
 
     Raises:
-        BadInput: there are some, or names that the workflow uses itself.
+        BadInput: a shared folder, or a reserved name.
     """
     runs: dict[str, str] = {}
     variants = list(variants)
     for variant in variants:
         if variant in RESERVED or re.fullmatch(r"seed\d+", variant):
-            raise BadInput(where, f"a variant {variant}", "a name that the workflow does not use itself", "rename it")
+            raise BadInput(where, f"a variant {variant}", "a name that is not reserved", "rename it")
     for dataset in dict.fromkeys(datasets):
         if dataset == "all" or dataset.startswith("benchmark."):
-            raise BadInput(where, f"a dataset {dataset}", "a name that the workflow does not use itself", "rename it")
+            raise BadInput(where, f"a dataset {dataset}", "a name that is not reserved", "rename it")
         for variant in [OURS, *variants]:
             run, text = run_name(dataset, variant), f"variant {variant} of dataset {dataset}"
             if run in runs:
                 found = f"{text} and {runs[run]}, both in models/{run}"
-                raise BadInput(where, found, "a folder for every one", "rename the dataset or the variant")
+                raise BadInput(where, found, "separate folders", "rename the dataset or the variant")
             runs[run] = text
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
-    """Read and validate a params file; every dataset's overrides are checked too.
+    """Read and validate a params file, with all overrides and variants.
 
     Raises:
-        BadInput: the file is missing, is not YAML, or holds an unknown key or a wrong value, a name twice, or names
+        BadInput: the file is missing or not YAML, or has an unknown key, a wrong value, a duplicate name, or names
             whose runs would share a folder.
     """
     expected = "the project's params.yaml, which holds the presets"
@@ -388,19 +387,19 @@ def load(path: Path = Path("params.yaml")) -> Params:
 
 
 def _check_complete(path: Path, dataset: str, overrides: Changes) -> None:
-    """DVC compares `overrides.<dataset>.<stage>`: it must hold all that the stage is built with."""
+    """DVC compares `overrides.<dataset>.<stage>`, so that must list every setting of the stage."""
     for stage in STAGES:
         known = Settings.model_fields[stage].annotation.model_fields  # type: ignore[union-attr]
         if missing := [name for name in known if name not in overrides.get(stage, {})]:
             found = f"overrides.{dataset}.{stage} without {', '.join(missing[:3])}{', …' if missing[3:] else ''}"
-            expected = "every key of the stage for a dataset of `datasets`"
-            raise BadInput(path, found, expected, f"begin it with `<<: *{stage}`, as overrides.demo does")
+            expected = "every key of the stage, for each of `datasets`"
+            raise BadInput(path, found, expected, f"start it with `<<: *{stage}`, as overrides.demo does")
 
 
 def chosen(dataset: str | None, changed: Changes, variant: str = OURS) -> Settings:
-    """A dataset's settings, or the common ones, with `changed` (stage → name → value) on top.
+    """Settings of params.yaml for a dataset, or the common ones, with `changed` (stage → name → value) on top.
 
-    They are those of params.yaml; without a dataset and such a file, the defaults.
+    Without a dataset, params.yaml may be missing; the defaults then apply.
     """
     file = Path("params.yaml")
     values = load(file) if dataset or file.exists() else Params()
@@ -410,14 +409,14 @@ def chosen(dataset: str | None, changed: Changes, variant: str = OURS) -> Settin
 
 
 def check_planned(planned: str | None, stage: str, *settings: Settings) -> None:
-    """Refuse to do a planned job with other settings than those of the plan.
+    """Refuse a planned job whose settings differ from the plan's.
 
     Raises:
-        BadInput: params.yaml was edited since.
+        BadInput: params.yaml was edited since planning.
     """
     if planned is not None and planned != digests(stage, settings):
-        found = f"other settings for stage {stage} than when this run was planned"
-        raise BadInput(Path("params.yaml"), found, "the same until the run ends", "run snakemake again")
+        found = f"settings of stage {stage} that changed after this run was planned"
+        raise BadInput(Path("params.yaml"), found, "no edits during a run", "run snakemake again")
 
 
 def digests(stage: str, settings: Iterable[Settings]) -> str:
@@ -426,5 +425,5 @@ def digests(stage: str, settings: Iterable[Settings]) -> str:
 
 
 def schema() -> str:
-    """JSON schema of params.yaml, for editors; `workflow/schemas/params.schema.json` holds it."""
+    """JSON schema of params.yaml, for editors, saved as `workflow/schemas/params.schema.json`."""
     return json.dumps(Params.model_json_schema(), indent=1, ensure_ascii=False) + "\n"

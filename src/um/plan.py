@@ -1,4 +1,4 @@
-"""What the workflow builds: the datasets, runs and seeds of params.yaml and `--config`, and where their files go."""
+"""What the workflow builds: the datasets, runs and seeds of params.yaml and `--config`, and their paths."""
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -29,49 +29,49 @@ class Asked(NamedTuple):
 
     @classmethod
     def read(cls, config: Mapping[str, Any], words: Iterable[str] = ()) -> "Asked":
-        """The values of `--config`.
+        """Read and check the values of `--config`.
 
         Args:
-            config: as Snakemake understood them.
-            words: the same as they were given: Snakemake takes the dataset 2024_05 for the number 202405.
+            config: as parsed by Snakemake.
+            words: as typed: Snakemake parses the dataset 2024_05 as the number 202405.
 
         Raises:
-            BadInput: an unknown key, or a value that cannot be one.
+            BadInput: an unknown key or an invalid value.
         """
         entries = [word.partition("=") for word in words]
         given = dict(config) | {key: value.strip("'\"") for key, _, value in entries}
         given = {key: value for key, value in given.items() if value not in (None, "")}
         if unknown := sorted(set(given) - set(cls._fields)):
-            expected, hint = "only, dataset, variant, seed or what", "scientific choices go to params.yaml"
+            expected, hint = "only, dataset, variant, seed or what", "set scientific choices in params.yaml"
             raise BadInput("--config", f"unknown key {unknown[0]}", expected, hint)
         if (only := given.get("only")) and only not in STAGES:
-            expected, hint = f"one of {', '.join(STAGES)}", "stages are those of dvc.yaml"
+            expected, hint = f"one of {', '.join(STAGES)}", "dvc.yaml lists the stages"
             raise BadInput("--config", f"only = {only!r}", expected, hint)
         for key in {"dataset", "variant"} & set(given):
             params.check_name(given[key], f"--config: {key}")
         if "seed" in given:
             given["seed"] = str(params.check_seed(str(given["seed"]), "--config: seed"))
         if given.get("what") == "annotations":
-            hint = "um download --what annotations fetches them alone"
+            hint = "`um download --what annotations` fetches annotations alone"
             raise BadInput("--config", "what=annotations", "videos or features", hint)
         return cls(**given)
 
 
 class Plan:
-    """What one call of Snakemake may build.
+    """What one call of Snakemake can build.
 
     Attributes:
         asked: the keys of `--config`.
         runs: run → its dataset; a run is a dataset, or `<dataset>-<variant>`.
         variants: run → its variant.
         settings: run or dataset → settings.
-        seeds: of the runs.
-        built: the runs that are built by default.
-        selections: folders of results of every run and seed; that of `last` is the seed's own, "".
+        seeds: training seeds.
+        built: the runs built by default.
+        selections: result folders of every run and seed; "" is that of `last`.
         table: path of the benchmark table, without suffix.
 
     Raises:
-        BadInput: params.yaml, dvc.yaml or datasets/ have not, or cannot have, what is asked for.
+        BadInput: the request does not match params.yaml, dvc.yaml or datasets/.
     """
 
     def __init__(self, asked: Asked = Asked()) -> None:  # noqa: B008 (immutable)
@@ -80,7 +80,7 @@ class Plan:
         self.datasets = [asked.dataset] if asked.dataset else values.datasets
         self.seeds = [seed for seed in values.seeds if asked.seed in (None, str(seed))]
         if not self.seeds:
-            raise BadInput("--config", f"seed = {asked.seed}", "a seed of params.yaml", "add it to `seeds` there")
+            raise BadInput("--config", f"seed = {asked.seed}", "a seed of params.yaml", "add it to `seeds`")
         self._check_datasets(values)
         if self.is_main:
             pipeline.check_ledger(values)
@@ -105,39 +105,40 @@ class Plan:
         params.check_runs([*values.datasets, *values.overrides, *self.datasets], values.variants, "params.yaml")
         known = sorted(path.parent.name for path in DATASETS.glob("*/dataset.yaml"))
         if unknown := [dataset for dataset in self.datasets if dataset not in known]:
-            raise BadInput("datasets", f"no {unknown[0]}", f"one of {', '.join(known)}", "docs/datasets.md adds one")
-        for dataset in self.datasets:  # Snakemake deletes outputs before it makes them
+            hint = "see docs/datasets.md to add one"
+            raise BadInput("datasets", f"no {unknown[0]}", f"one of {', '.join(known)}", hint)
+        for dataset in self.datasets:  # before Snakemake deletes outputs to rebuild them
             check_source(dataset, root(dataset))
 
     def _of_what(self, settings: Settings) -> Settings:
-        """The settings, with videos or features fetched as `--config what` asks for."""
+        """The settings, with `download.what` replaced by `--config what` if given."""
         changed = settings.download.model_dump() | ({"what": self.asked.what} if self.asked.what else {})
         return settings.model_copy(update={"download": validate(params.Download, changed, "--config")})
 
     @property
     def _part(self) -> list[str]:
-        """What is built by itself, in the words of a folder's name; empty for all that params.yaml lists."""
+        """The requested part, as words of a folder name; empty for everything in params.yaml."""
         only, dataset, seed, what, variant = self.asked
         words = [dataset, None if variant == OURS else variant, f"seed{seed}" if seed and not only else None, what]
         return [word for word in words if word]
 
     @property
     def is_main(self) -> bool:
-        """Whether this is what the ledger records."""
+        """Whether the ledger records this build."""
         return not self._part
 
     @property
     def table(self) -> str:
-        """Such a part has a table of its own: that of params.yaml's datasets and seeds stays as it is."""
+        """A part gets its own table, so that the main one is not overwritten."""
         part = self._part
         name = "-".join(part if self.asked.dataset else ["all", *part])
         return f"results/{name}/benchmark" if part else "results/benchmark"
 
     def earlier(self, pattern: str) -> str:
-        """The pattern of an earlier stage's files, which must be there when that stage's rules are not.
+        """The path pattern of an earlier stage's files, which must exist if that stage's rules are left out.
 
         Raises:
-            BadInput: one is not there.
+            BadInput: a missing file.
         """
         for dataset, run, seed in product(self.datasets, self.built, self.seeds) if self.asked.only else ():
             path = pattern.format(dataset=dataset, run=run, seed=seed)
@@ -145,16 +146,16 @@ class Plan:
                 part = [f"dataset={self.asked.dataset}"] * bool(self.asked.dataset)
                 part += [f"variant={self.asked.variant}"] * (self.asked.variant != OURS)
                 command = " ".join(["snakemake", *(["--config", *part] if part else []), "--", path])
-                hint = f"`{command}` builds it; `dvc pull` brings it"
-                raise BadInput(path, "no such file", f"what stage {self.asked.only} starts from", hint)
+                hint = f"`{command}` builds it; `dvc pull` fetches it"
+                raise BadInput(path, "no such file", f"an input of stage {self.asked.only}", hint)
         return pattern
 
     @cached_property
     def from_videos(self) -> set[str]:
-        """The datasets whose features are extracted from videos."""
+        """Datasets whose features are extracted from videos."""
         return {name for name in self.datasets if comes_as_videos(name, self.settings[name].download)}
 
     @cached_property
     def shared(self) -> set[str]:
-        """The datasets whose download several jobs can share."""
+        """Datasets whose download several jobs can share."""
         return {name for name in self.datasets if is_shared(name, self.settings[name].download)}

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, occasional lines in a log."""
+"""Progress reports: a bar on a terminal, occasional lines in a log."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-TENTHS = 10  # lines in a log per long file
+TENTHS = 10  # log lines per long file
 LONG_FILE = 100_000_000  # bytes
 
 
@@ -42,16 +42,16 @@ def progress(title: str, total: int | None = None) -> Iterator[Callable[..., Non
         yield step
 
 
-Bytes = Callable[[int, int | None], None]  # so far, in all
+Bytes = Callable[[int, int | None], None]  # bytes done, total
 
 
 @contextmanager
 def transfers(title: str, total: int) -> Iterator[Callable[[str], AbstractContextManager[Bytes]]]:
-    """Yield `begin(name)`, a context that yields `report(bytes, bytes in all)` for one file; several may run at once.
+    """Yield `begin(name)`, a context that yields `report(bytes, total)` for one file; several may run at once.
 
     Args:
-        title: of all files together.
-        total: files.
+        title: of the transfer.
+        total: number of files.
     """
     console, count = Console(file=sys.stderr), 0
     columns = (

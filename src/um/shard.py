@@ -1,4 +1,4 @@
-"""A share of the videos, so that several processes can work on one folder at a time."""
+"""Shares of the videos, so that several processes can work on one folder."""
 
 import re
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ class Shard(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Shard":
-        """The shard of that name; BadInput if it is not one."""
+        """Parse a shard's name; raises BadInput if it is invalid."""
         found = NAME.fullmatch(text)
         shard = cls(*map(int, found.groups())) if found else cls(0, 0)
         if not 1 <= shard.number <= shard.total:
@@ -28,5 +28,5 @@ class Shard(NamedTuple):
         return f"{self.number}-of-{self.total}"
 
     def of(self, keys: Iterable[str]) -> list[str]:
-        """Every `total`-th of the sorted ids, so that no shard gets all of one subset."""
+        """Every `total`-th of the sorted ids, so that every shard gets some of each subset."""
         return sorted(keys)[self.number - 1 :: self.total]

@@ -1,4 +1,4 @@
-"""Untrusted PyTorch checkpoints, read without running code or expanding beyond the size of the file."""
+"""Untrusted PyTorch checkpoints, read without running code or expanding beyond the file's size."""
 
 import pickle
 import warnings
@@ -15,10 +15,10 @@ from um.forms import check_fits
 
 
 def read(path: Path, expected: str, hint: str) -> Any:
-    """What `torch.save` wrote, on the CPU: tensors and plain values only.
+    """Read a file of `torch.save` on the CPU: tensors and plain values only.
 
     Raises:
-        BadInput: another file, or one whose archive is compressed, as PyTorch's own are not.
+        BadInput: another file, or a compressed archive, which PyTorch does not write.
     """
     size = path.stat().st_size
     check_fits(path, size, "weights", hint)
@@ -28,19 +28,19 @@ def read(path: Path, expected: str, hint: str) -> Any:
                 if sum(member.file_size for member in archive.infolist()) > size:
                     raise ValueError("an archive larger than its file")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols
+            warnings.simplefilter("ignore")  # about pickle protocols
             return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except pickle.UnpicklingError:
-        raise BadInput(path, "no weights (not tensors alone)", expected, hint) from None
+        raise BadInput(path, "unreadable weights (not only tensors)", expected, hint) from None
     except Exception as error:  # a hostile or damaged stream can fail anywhere in the unpickler
-        found = f"no weights ({(str(error).splitlines() or [type(error).__name__])[0][:80]})"
+        found = f"unreadable weights ({(str(error).splitlines() or [type(error).__name__])[0][:80]})"
         raise BadInput(path, found, expected, hint) from None
 
 
 def unwrapped(content: Any) -> dict[Any, Any] | None:
-    """The weights of a checkpoint by name, without the mappings around them and DataParallel's `module.`; or None."""
+    """A checkpoint's weights by name, without outer mappings and DataParallel's `module.`; None if there are none."""
     for wrapper in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -50,10 +50,10 @@ def unwrapped(content: Any) -> dict[Any, Any] | None:
 
 
 def check(path: Path, weights: Mapping[str, Tensor], expected: str, hint: str) -> None:
-    """Refuse what PyTorch would silently convert or expand.
+    """Refuse weights that PyTorch would silently convert or expand.
 
     Raises:
-        BadInput: sparse, empty, integer, NaN or infinite weights, or more values than the file has bytes for.
+        BadInput: sparse, empty, integer, NaN or infinite weights, or more values than the file can hold.
     """
     size = path.stat().st_size
     if sparse := [name for name, value in weights.items() if value.layout != torch.strided]:
@@ -63,6 +63,6 @@ def check(path: Path, weights: Mapping[str, Tensor], expected: str, hint: str) -
     if empty := [name for name, value in weights.items() if not value.numel()]:
         raise BadInput(path, f"{some(empty, 'tensor', 'tensors')} without a value", expected, hint)
     if other := [str(value.dtype) for value in weights.values() if not value.is_floating_point()]:
-        raise BadInput(path, f"weights of {other[0]}", f"{expected}, whose weights are floats", hint)
+        raise BadInput(path, f"weights of {other[0]}", f"{expected} with float weights", hint)
     if bad := [name for name, value in weights.items() if not value.float().isfinite().all()]:
         raise BadInput(path, f"NaN or infinite values in {some(bad, 'tensor', 'tensors')}", "finite weights", hint)

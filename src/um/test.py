@@ -1,4 +1,4 @@
-"""A model on a test subset (`um test`), and a file of predictions against annotations (`um evaluate`)."""
+"""Scoring a model on a test subset (`um test`), and predictions against annotations (`um evaluate`)."""
 
 import logging
 from pathlib import Path
@@ -34,7 +34,7 @@ BEGINNINGS = {
 
 
 class Outcome(NamedTuple):
-    """What a model gives on a test subset: the contents of its two files."""
+    """A model's results on a test subset: the contents of two files."""
 
     metrics: dict[str, Any]
     predictions: dict[str, Any]
@@ -45,16 +45,16 @@ def test(
 ) -> dict[str, Any]:
     """Localise and score the test subset; write `predictions.json` and `metrics.json`.
 
-    Given the folder of a training's checkpoints, it scores all of them: the files are those of the best on the test
-    subset, the earliest of equals, and `checkpoints.csv` lists the scores of all.
+    For a training's checkpoints folder, all checkpoints are scored: the files are those of the best on the test subset
+    (the earliest, if tied), and `checkpoints.csv` lists all scores.
 
     Args:
         root: folder in a known layout.
-        model_file: ours, a published checkpoint, or `models/<run>/seed<k>/checkpoints`.
+        model_file: written by `um train`, a published checkpoint, or `models/<run>/seed<k>/checkpoints`.
         out: folder of the files.
         settings: of localisation and evaluation.
         device: where the network runs.
-        clock: of the features, where options give it.
+        clock: of the features, if given by options.
 
     Returns:
         The metrics.
@@ -77,7 +77,7 @@ def test(
 
 
 def _best(trial: "Trial", index: Path) -> tuple[Outcome, pd.DataFrame]:
-    """The outcome of the checkpoint with the highest average mAP, and the scores of all."""
+    """The outcome of the checkpoint with the highest average mAP, and all scores."""
     paths, outcomes = checkpoint.listed(index), []
     with progress("checkpoints", len(paths)) as step:
         for path in paths:
@@ -90,7 +90,7 @@ def _best(trial: "Trial", index: Path) -> tuple[Outcome, pd.DataFrame]:
 
 
 class Trial:
-    """A test subset that models are tried on; its features are read once.
+    """A test subset to score models on; its features are read once.
 
     Args:
         root, settings, device, clock: as for `test`.
@@ -105,8 +105,8 @@ class Trial:
         """Predictions and metrics of one model.
 
         Args:
-            model_file: ours, or a published checkpoint.
-            selection: how results name it, instead of its own.
+            model_file: written by `um train`, or a published checkpoint.
+            selection: name in the results, instead of the model's own.
         """
         model, header = checkpoint.read(model_file, self.settings.train)
         folder, subset = self._open(model_file, header)
@@ -114,13 +114,13 @@ class Trial:
         checkpoint.check_width(self.root, subset.packed_NF.shape[1], model, model_file)
         if len(classes) != (outputs := model.classifier.out_channels):
             expected = f"{outputs}, as {model_file} has"
-            raise BadInput(self.root, f"{len(classes)} classes", expected, "choose the dataset it fits")
+            raise BadInput(self.root, f"{len(classes)} classes", expected, "use the dataset of the model")
         if header:
             _check_labels(folder, subset, header, model_file, self.settings)
         videos = ((video.id, subset.features(i)) for i, video in enumerate(subset.videos))
         localise = self.settings.localize
         predictions, labels = predict(model.to(self.device), videos, classes, localise, folder.snippet_seconds)
-        used = header.model if header else {"selection": "unknown"}  # a published checkpoint does not say it
+        used = header.model if header else {"selection": "unknown"}  # published checkpoints do not state it
         used |= {"selection": selection} if selection else {}
         simulated = folder.simulated or bool(header and header.simulated)
         metrics = scores.evaluate(subset.population, predictions, self.settings.evaluate)
@@ -140,13 +140,13 @@ class Trial:
 
 
 def _check_labels(folder: Folder, subset: Subset, header: Header, model_file: Path, settings: Settings) -> None:
-    """A class that the model does not have scores 0, and is more often a renamed one than a new one."""
+    """Refuse test labels unknown to the model: they would score 0, and usually are renamed classes."""
     ignored = {AMBIGUOUS} if settings.evaluate.protocol == "thumos14" else set()
     labels = {label for video in subset.population for label in video.labels}
     if unknown := sorted(labels - ignored - set(header.classes)):
         found = f"{some(unknown, 'class', 'classes')} of test videos that {model_file} was not trained for"
         expected = f"some of its {some(sorted(header.classes), 'class', 'classes')}"
-        raise BadInput(folder.annotations.path, found, expected, "name the labels as in training, or train on these")
+        raise BadInput(folder.annotations.path, found, expected, "rename the labels as in training, or train on these")
 
 
 def score(
@@ -157,12 +157,12 @@ def score(
     Args:
         truth: annotations, as `um.datasets.annotations.load` reads them.
         predictions: a submission.
-        subset: of the videos; the one that the layout tests on by default.
+        subset: of the videos; default: the layout's test subset.
         settings: protocol, thresholds, and whether videos without an entry count.
         unlisted: whether predictions for other videos count.
 
     Returns:
-        The metrics, and what the submission says of its model and features.
+        The metrics, and what the submission states about its model and features.
     """
     return score_submission(load(truth), predictions, read_submission(predictions), subset, settings, unlisted)
 
@@ -175,7 +175,7 @@ def score_submission(
     settings: Evaluate,
     unlisted: Unlisted = "count",
 ) -> dict[str, Any]:
-    """The same of predictions that have been read; errors name `where`."""
+    """Like `score`, for parsed predictions; errors name `where`."""
     videos = listed.evaluated(subset)
     rows = fitted(where, submitted, listed, videos, unlisted)
     there = set(submitted.videos)

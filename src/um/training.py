@@ -1,4 +1,4 @@
-"""Training UM: one loop over resident features, resumable to the bit."""
+"""Training UM: one loop over features in memory; bit-exactly resumable."""
 
 import hashlib
 import io
@@ -30,12 +30,12 @@ from um.progress import progress
 log = logging.getLogger(__name__)
 
 Report = Callable[[int, dict[str, float]], None]
-Evaluation = Callable[[UM, int], dict[str, float]]  # of a model after some steps: what its line of the history says
+Evaluation = Callable[[UM, int], dict[str, float]]  # model, iteration → columns of the history
 History = list[dict[str, float]]
 
 
 def seed_everything(seed: int) -> None:
-    """The one place that seeds generators and asks for deterministic kernels."""
+    """Seed all generators and request deterministic kernels."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 (libraries draw from the global state)
@@ -44,18 +44,18 @@ def seed_everything(seed: int) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-AS_PUBLISHED = ("official", "paper", "seed")  # variants that reproduce what is published
+AS_PUBLISHED = ("official", "paper", "seed")  # variants that reproduce published code or text
 
 
 class Recipe(NamedTuple):
-    """What to train with.
+    """The configuration of a training.
 
     Attributes:
-        settings: all of them.
-        seed: of all random choices.
-        dataset: of params.yaml, if the settings are its.
+        settings: of all stages.
+        seed: random seed.
+        dataset: name in params.yaml, if the settings come from there.
         variant: of params.yaml.
-        clock: of the features, where options give it.
+        clock: of the features, if given by options.
     """
 
     settings: Settings
@@ -66,10 +66,10 @@ class Recipe(NamedTuple):
 
 
 def train(recipe: Recipe, data: Path, out: Path, device: torch.device) -> None:
-    """Train on a folder in any public layout, with a progress bar; `fit` says what is written.
+    """Train on a folder in any public layout, with a progress bar; `fit` lists the outputs.
 
     Raises:
-        BadInput: data or settings that cannot be used.
+        BadInput: unusable data or settings.
     """
     settings = recipe.settings
     folder = Folder(data, settings.train.streams, settings.evaluate.missing, clock=recipe.clock)
@@ -82,7 +82,7 @@ def train(recipe: Recipe, data: Path, out: Path, device: torch.device) -> None:
 
 
 class Run(NamedTuple):
-    """What a training run works on; equal runs give equal bytes."""
+    """The data and configuration of a training; equal runs give equal bytes."""
 
     classes: list[str]
     streams: list[str]
@@ -93,11 +93,11 @@ class Run(NamedTuple):
 
     @property
     def settings(self) -> Train:
-        """Of the training."""
+        """The `train` section."""
         return self.recipe.settings.train
 
     def header(self, selection: Selection, iteration: int) -> Header:
-        """What a model file says about itself."""
+        """The header of a model file."""
         return Header(
             classes=self.classes,
             streams=self.streams,  # type: ignore[arg-type]
@@ -115,7 +115,7 @@ class Run(NamedTuple):
 
 
 def open_run(folder: Folder, recipe: Recipe) -> Run:
-    """Load the training videos of a folder; those of fewer than `min_snippets` are left out."""
+    """Load a folder's training videos of at least `min_snippets`."""
     settings = recipe.settings.train
     check_classes(folder.annotations.path, folder.classes)
     train = load_subset(folder, "train", getattr(torch, settings.resident))
@@ -126,9 +126,9 @@ def open_run(folder: Folder, recipe: Recipe) -> Run:
     train = train.where(long_V)
     if names := untaught(train.videos, folder.listed("test")):
         tested = some(names, "class", "classes")
-        log.warning("%s: no training video of %s that are tested, which cannot be learnt", folder.root, tested)
+        log.warning("%s: no training video for %s of the test videos, which cannot be learnt", folder.root, tested)
     if folder.simulated:
-        log.warning("%s: the features are SIMULATED, so the model learns from simulated data", folder.root)
+        log.warning("%s: the features are SIMULATED: the model learns from simulated data", folder.root)
     return Run(
         classes=folder.classes,
         streams=folder.streams,
@@ -149,22 +149,23 @@ HISTORIES = {"history.csv": LOSSES, "selected.csv": [*LOSSES, "held_out_loss"]}
 def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: None) -> None:
     """Train; write `last.safetensors`, `history.csv` (losses) and the checkpoints of all evaluations to `out`.
 
-    Every `eval_every` steps and at the end the model becomes a checkpoint, and the whole state is saved, from which a
-    killed run resumes to identical bytes. `um test` scores the checkpoints: training never sees the test subset.
+    Every `eval_every` steps and at the end, a checkpoint of the model and the whole training state are saved; a killed
+    run resumes from that state to identical bytes. `um test` scores the checkpoints: training never sees the test
+    subset.
 
-    With `held_out`, a second training follows on the training videos without that share. `selected.safetensors` is
-    the model of the evaluation with the lowest UM loss on the held-out videos, which takes their video-level labels
-    alone; `selected.csv` lists these losses.
+    With `held_out`, a second model is trained without that share of the training videos. `selected.safetensors` is its
+    checkpoint with the lowest UM loss on the held-out videos, computed from their video-level labels alone;
+    `selected.csv` lists these losses.
 
     Args:
         run: data and settings.
         out: folder of the model files.
-        device: where features and model live.
-        report: called after every step with the steps done and the mean losses up to the latest evaluation.
+        device: of features and model.
+        report: called after every step with the number of steps and the mean losses at the latest evaluation.
 
     Raises:
-        BadInput: another command is at work in `out`, files there are not this command's, the memory does not suffice,
-            or the loss is no longer finite.
+        BadInput: another command is using `out`, it holds files of other origin, memory is too small, or the loss is
+            no longer finite.
     """
     _check_memory(run, out)
     with held(out, "um train"):
@@ -172,8 +173,8 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
         label_VC = run.train.labels(run.classes)
         held_V = held_out(label_VC, run.settings.held_out, run.recipe.seed)
         if run.settings.held_out and not held_V.any():
-            found = "no training video that its classes can spare"
-            raise BadInput(out, found, "some to choose `selected` by", "add videos, or set held_out to 0")
+            found = "no training video to hold out: each is the only one of a class"
+            raise BadInput(out, found, "held-out videos for `selected`", "add videos, or set held_out to 0")
         for stale in (out / "selected.safetensors", out / "selected.csv", out / checkpoint.INDEX):
             stale.unlink(missing_ok=True)
         _fit_last(run, out, device, report)
@@ -184,19 +185,19 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
 
 
 def _check_ours(out: Path) -> None:
-    """Refuse to replace what `um train` did not write."""
+    """Refuse to replace files that `um train` did not write."""
     beginnings = {out / name: ",".join(columns) for name, columns in HISTORIES.items()}
     beginnings |= {out / name: STATE.decode() for name in STATES}
     for path, beginning in {**beginnings, out / checkpoint.INDEX: checkpoint.BEGINNING}.items():
         check_ours(path, beginning)
     for path in (*(out / name for name in MODELS), *checkpoint.files(out)):
         if os.path.lexists(path) and not checkpoint.is_ours(path):
-            expected, hint = "nothing, or a model as um train wrote it", "move it away, or choose another --out"
+            expected, hint = "nothing, or an intact model of um train", "move it away, or choose another --out"
             raise BadInput(path, "another file, or a damaged one", expected, hint)
 
 
 def _check_memory(run: Run, out: Path) -> None:
-    """A training step holds a batch, its embedding with what backpropagation keeps of it, and Adam's moments."""
+    """Memory of a training step: a batch, its embedding with the tensors kept for backpropagation, Adam's moments."""
     settings, F = run.settings, run.train.packed_NF.shape[1]
     rows = min(settings.batch_size, len(run.train.videos)) * settings.num_segments
     step = 4 * rows * (2 * F + 3 * settings.embedding_dim + 2 * len(run.classes))
@@ -227,11 +228,11 @@ def _fit_last(run: Run, out: Path, device: torch.device, report: Report) -> None
     checkpoint.write(out / "last.safetensors", model, run.header("last", run.settings.iterations))
     _write_csv(out / "history.csv", training.history)
     files = {name: {"sha256": digest} for name, digest in training.kept.items()}
-    write_json(out / checkpoint.INDEX, {"files": files})  # last: it says that the others are whole
+    write_json(out / checkpoint.INDEX, {"files": files})  # last: it marks the others as complete
 
 
 def _fit_selected(run: Run, held_V: Tensor, out: Path, device: torch.device, report: Report) -> None:
-    """Train without the held-out videos: `selected.safetensors`, chosen by their loss, and `selected.csv`."""
+    """Train without the held-out videos: `selected.safetensors`, chosen by the loss on them, and `selected.csv`."""
     spared = run.train.where(held_V).to(device)
     label_HC = spared.labels(run.classes).to(device)
 
@@ -251,11 +252,11 @@ def _fit_selected(run: Run, held_V: Tensor, out: Path, device: torch.device, rep
 
 
 def held_out(label_VC: Tensor, share: float, seed: int) -> Tensor:
-    """Which training videos choose `selected`: a random share, but never the last video of a class.
+    """Which training videos are held out to choose `selected`: a random share, never the last video of a class.
 
     Args:
         label_VC: multi-hot video-level labels.
-        share: of the V videos; more than 0 is at least one video, where that leaves every class a video.
+        share: of the V videos; above 0, at least one video if every class keeps one.
         seed: of the run.
 
     Returns:
@@ -274,7 +275,7 @@ def held_out(label_VC: Tensor, share: float, seed: int) -> Tensor:
 
 @torch.inference_mode()
 def loss_of(model: UM, subset: Subset, label_VC: Tensor) -> float:
-    """UM's mean loss over videos, in evaluation mode: without dropout, on all snippets."""
+    """UM's mean loss over videos, without dropout, on all snippets."""
     losses = [
         um_loss(model(subset.features(i)[None]), label_C[None], model.settings).total
         for i, label_C in enumerate(label_VC)
@@ -283,12 +284,12 @@ def loss_of(model: UM, subset: Subset, label_VC: Tensor) -> float:
 
 
 class Training:
-    """One training: its model, optimiser and batches, how far it is, and what its evaluations kept.
+    """The state of one training: model, optimiser, batches, history, and results kept by its evaluations.
 
     Args:
         run: data and settings.
-        train: the videos to learn from, on the device.
-        state_file: where the whole state is saved at every evaluation.
+        train: training videos, on the device.
+        state_file: saved at every evaluation.
         device: of the model.
     """
 
@@ -304,19 +305,19 @@ class Training:
         self.identity = repr((run.train.fingerprint, run.header("last", 0).model_dump(), device.type))
         self.history: History = []
         self.kept: dict[str, Any] = {}
-        # One batch's place, used again and again: new memory would cost more than the copying.
+        # Reused for every batch: allocating costs more than copying.
         rows = min(self.settings.batch_size, len(train.videos)) * self.settings.num_segments
         self.batch_NF = train.packed_NF.new_empty(rows, train.packed_NF.shape[1])
 
     def loop(self, evaluate: Evaluation, report: Report) -> UM:
-        """Train to the last iteration, from where the saved state is; the model in evaluation mode.
+        """Train from the current state to the last iteration; return the model in evaluation mode.
 
         Args:
-            evaluate: called every `eval_every` steps and at the end; what it gives goes to the history.
+            evaluate: called every `eval_every` steps and at the end; its result is added to the history.
             report: called after every step.
         """
         means: dict[str, float] = {}
-        losses: list[Tensor] = []  # on the device: to read one is to wait for it
+        losses: list[Tensor] = []  # on the device: reading one would wait for it
         done = int(self.history[-1]["iteration"]) if self.history else 0
         for iteration in range(done + 1, self.settings.iterations + 1):
             losses.append(self.step(iteration))
@@ -333,7 +334,7 @@ class Training:
         return self.model.eval()
 
     def step(self, iteration: int) -> Tensor:
-        """One step of the optimiser; the losses of `Losses`, on the device."""
+        """One optimiser step; returns the values of `Losses`, on the device."""
         self.model.train()
         video_B, snippet_BT = self.batches.next()
         features_BTF = self.train.batch(video_B, snippet_BT, self.batch_NF)
@@ -351,8 +352,8 @@ class Training:
         return torch.stack(loss).detach()
 
     def diverged(self, found: str, iteration: int) -> BadInput:
-        """The error of a training whose numbers are no longer finite."""
-        hint = "lower --lr, or check the range of the features: um features inspect"
+        """The error of a training with NaN or infinite values."""
+        hint = "lower --lr, or check the range of the features with `um features inspect`"
         return BadInput(self.state_file.parent, f"{found} by step {iteration}", "a training that converges", hint)
 
     def save(self) -> None:
@@ -378,28 +379,28 @@ class Training:
             file.write(content.getbuffer())
 
     def resume(self, complete: Callable[[dict[str, Any]], bool] = lambda _: True) -> None:
-        """Take over the saved state of the same run, if there is one.
+        """Restore the saved state, if it exists and belongs to the same run.
 
         Args:
-            complete: whether the files that its evaluations kept are still there.
+            complete: whether the files kept by its evaluations still exist.
 
         Raises:
-            BadInput: another file, or a damaged one.
+            BadInput: not a training state, or a damaged one.
         """
         if not self.state_file.exists():
             return
-        expected = "what a stopped run left"
+        expected = "the saved state of a stopped run"
         check_file(self.state_file, expected)
         head, _, content = self.state_file.read_bytes().partition(b"\n")
         if head != STATE + hashlib.sha256(content).hexdigest().encode():
-            found = "no state of a training, or a damaged one"
-            raise BadInput(self.state_file, found, expected, "move it away to start again")
+            found = "another file, or a damaged state"
+            raise BadInput(self.state_file, found, expected, "move it away to start over")
         state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if state["identity"] != self.identity:
-            log.warning("%s: from a run with other data or settings; this run starts again", self.state_file)
+            log.warning("%s: from a run with other data or settings; this run starts over", self.state_file)
             return
         if not complete(state["kept"]):
-            log.warning("%s: the checkpoints of the stopped run are gone; this run starts again", self.state_file)
+            log.warning("%s: the checkpoints of the stopped run are gone; this run starts over", self.state_file)
             return
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -410,8 +411,8 @@ class Training:
         self.history, self.kept = state["history"], state["kept"]
         unfinished = self.history[-1]["iteration"] < self.settings.iterations
         if unfinished and state["arithmetic"] != _arithmetic():
-            same = "the bytes will be neither run's"  # sums of floats depend on their order
-            log.warning("%s: resumes with %s after %s: %s", self.state_file, _arithmetic(), state["arithmetic"], same)
+            now, before = _arithmetic(), state["arithmetic"]  # the order of float sums depends on them
+            log.warning("%s: resumes with %s, started with %s: bytes will differ", self.state_file, now, before)
 
 
 def _arithmetic() -> str:

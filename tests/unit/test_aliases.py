@@ -154,7 +154,7 @@ def test_the_second_command_of_its_readme_finds_the_model_of_our_training(um, se
     assert code == 0, printed
     code, _, printed = um(*shlex.split(TEST)[1:])
     assert code == 0, printed
-    assert "result/thumos14_model.pth is not there: taking result/thumos14/last.safetensors" in caplog.text
+    assert "no result/thumos14_model.pth: using result/thumos14/last.safetensors" in caplog.text
     metrics = json.loads(Path("result/thumos14/metrics.json").read_text())
     assert metrics["model"] == {"selection": "last", "iteration": 4, "seed": 0}
     caplog.clear()

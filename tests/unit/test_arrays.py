@@ -418,11 +418,11 @@ def unlist(root: Path) -> None:
 
 
 SWAPPED = {
-    "another file": (swap, r"video_00\.npy: found another file than index\.json lists"),
-    "one that is not listed": (unlist, r"video_00\.npy: found a file that .*index\.json does not list"),
+    "another file": (swap, r"video_00\.npy: found a file that does not match index\.json"),
+    "one that is not listed": (unlist, r"video_00\.npy: found a file not listed in .*index\.json"),
     "another spec.json": (
         lambda root: (root / "features/spec.json").write_text('{"fps": 25.0, "window": 16, "stride": 16 }'),
-        r"spec\.json: found another spec\.json than index\.json lists",
+        r"spec\.json: found a spec\.json that does not match index\.json",
     ),
     "no spec.json": (lambda root: (root / "features/spec.json").unlink(), "found no spec.json"),
     "an index that is none": (

@@ -624,7 +624,7 @@ def test_a_folder_s_hidden_files_are_nobody_s(project):
     out = download(machine(project / "lab"), "net", what="features")
     assert (out / "downloads/features/folder/v2.npy").is_file(), "a mirror's folder may get more"
     shutil.rmtree(out / "downloads")
-    with pytest.raises(BadInput, match="expected the features that um download brought"):
+    with pytest.raises(BadInput, match="expected features fetched by um download"):
         dataset.features_of("net", out)
 
 
@@ -704,9 +704,9 @@ def test_the_whole_way_by_the_command_line(project, um):
     code, said, _ = um("data", "status", "--dataset", "thumos14")
     assert code == 0
     assert "annotations  annotations.json: test 2, val 4 videos, 6 instances, 2 classes" in said
-    assert "videos       5 of 6 there, 1 missing" in said
+    assert "videos       5 of 6, 1 missing" in said
     assert "1 missing: not in TH14_Test_set_mp4.zip" in said
-    assert "4 to train on, 2 to test on: none of the named ones; nearest is STPN" in said
+    assert "4 to train on, 2 to test on: no published split; the nearest is STPN" in said
     assert "source       videos official: TH14_Test_set_mp4.zip, 1 of its files pinned in sources.lock.json" in said
     code, said, _ = um("data", "check", "thumos14")
     assert (code, "note   without a duration: 6 videos" in said) == (0, True)
@@ -881,11 +881,11 @@ def test_two_downloads_at_once_and_a_shard_beside_a_whole_one(project):
     copy = mirror(project / "lab")
     with held(OUT, "um download --dataset thumos14"):
         for shard in (None, "1-of-2"):
-            with pytest.raises(BadInput, match=r"`um download --dataset thumos14` .process .* at work in it"):
+            with pytest.raises(BadInput, match=r"`um download --dataset thumos14` .process .* running in it"):
                 download(machine(copy, shard=shard), what="videos")
     with held(OUT, "um download --dataset thumos14 --shard 2-of-2", shared=True):
         download(machine(copy, shard="1-of-2"), what="videos")
-        with pytest.raises(BadInput, match="at work in it"):
+        with pytest.raises(BadInput, match="running in it"):
             download(machine(copy), what="videos")
 
 
@@ -990,4 +990,4 @@ def test_an_index_of_a_mirror_that_leads_out_is_passed_over(project, web, caplog
     listed = {"../../../t1.mp4": {"sha256": "0" * 64}}
     web.serve("/odd/net/videos/index.json", Answer(json.dumps({"files": listed}).encode()))
     assert len(dataset.downloaded(download(machine(f"{web.url}/odd", project / "lab"), "net", what="videos"))) == 2
-    assert "a path below the file's own folder" in caplog.text
+    assert "a path below the file's folder" in caplog.text

@@ -56,8 +56,8 @@ def test_good_annotations_have_no_findings(tmp_path):
         ({"c": video(segments=[(-1, 2)])}, "error  before the start: 1 video (c)"),
         ({"c": video(segments=[(0, 12)])}, "note   past the end by more than 1 s: 1 video (c)"),
         ({"c": video(segments=[(0, 10.5)])}, "note   past the end by 1 s or less: 1 video (c)"),
-        ({"c": video(segments=[(2, 2)])}, "note   without length: 1 video (c)"),
-        ({"c": video(segments=[(1, 2)] * 3)}, "note   the same instance again: 2 in 1 video (c)"),
+        ({"c": video(segments=[(2, 2)])}, "note   of zero length: 1 video (c)"),
+        ({"c": video(segments=[(1, 2)] * 3)}, "note   duplicate instances: 2 in 1 video (c)"),
         ({"c": video("val", label="swim")}, "error  unknown labels: 1 label (swim)"),
         ({"c": video(segments=[])}, "error  without a label in train: 1 video (c)"),
         ({"c": video("val", segments=[])}, "note   without a label elsewhere: 1 video (c)"),
@@ -86,7 +86,7 @@ def test_all_findings_are_listed_errors_first_with_three_videos_each(tmp_path):
     assert wrong(told(write(tmp_path, database))[1]) == [
         "error  reversed: 4 videos (v0, v1, v2, …)",
         "note   past the end by more than 1 s: 4 videos (v0, v1, v2, …)",
-        "note   without length: 4 videos (v0, v1, v2, …)",
+        "note   of zero length: 4 videos (v0, v1, v2, …)",
     ]
 
 
@@ -96,7 +96,7 @@ ODD_ENTRIES = {  # one entry → whether every verb refuses the file
     "before the start": ({"c": video(segments=[(-1, 2)])}, True),
     "past the end": ({"c": video(segments=[(0, 12)])}, False),
     "all past the end": ({"c": video(segments=[(11, 12)])}, False),
-    "without length": ({"c": video(segments=[(2, 2)])}, False),
+    "of zero length": ({"c": video(segments=[(2, 2)])}, False),
     "twice": ({"c": video(segments=[(1, 2)] * 2)}, False),
     "no duration": ({"c": video(duration=None)}, False),
     "text numbers": ({"c": video(segments=[("0.5", "1.5")], duration="10")}, False),
@@ -170,7 +170,9 @@ def test_times_in_frames_or_milliseconds_are_told_with_their_ratio(tmp_path, fac
 def test_times_that_are_fractions_of_the_video_are_refused(tmp_path):
     database = {f"v{i}": video("val", segments=[(0.25, 0.5), (0.75, 1)]) for i in range(5)} | {"a": video()}
     path = write(tmp_path, database)
-    with pytest.raises(BadInput, match="no time of 11 instances beyond 1 s: times are fractions of the video") as error:
+    with pytest.raises(
+        BadInput, match="all 11 instances within the first second: times are fractions of the video"
+    ) as error:
         annotations.load(path)
     bad, lines = told(path)
     assert bad

@@ -204,11 +204,14 @@ def make_pickle(path: Path) -> None:
 
 
 MODELS = {
-    "text": (lambda path: path.write_text("weights"), "no weights"),
+    "text": (lambda path: path.write_text("weights"), "unreadable weights"),
     "empty": (lambda path: path.write_bytes(b""), "x.pkl"),
     "a folder": (Path.mkdir, "x.pkl"),
-    "a plain pickle with code": (make_pickle, "no weights"),
-    "a checkpoint with code": (lambda path: torch.save({"cas_module.conv.0.weight": Malicious()}, path), "no weights"),
+    "a plain pickle with code": (make_pickle, "unreadable weights"),
+    "a checkpoint with code": (
+        lambda path: torch.save({"cas_module.conv.0.weight": Malicious()}, path),
+        "unreadable weights",
+    ),
     "other keys": (lambda path: torch.save({"weight": torch.ones(1)}, path), "keys weight"),
     "a tensor": (lambda path: torch.save(torch.ones(1), path), "Tensor"),
     "a checkpoint without its classifier": (
@@ -250,14 +253,14 @@ def many_classes(path: Path, number: int) -> None:
     ("classes", "changed", "said"),
     [
         (3, {}, ""),  # fewer than 20: 1, as the demo
-        (3, {"loss_scale": 5.0}, "loss_scale is 5, but 3 classes ask for 1 "),
+        (3, {"loss_scale": 5.0}, "loss_scale is 5, but 3 classes need about 1 "),
         (20, {}, ""),
         (24, {}, ""),
-        (40, {}, "loss_scale is 1, but 40 classes ask for 2 "),
+        (40, {}, "loss_scale is 1, but 40 classes need about 2 "),
         (40, {"loss_scale": 2.0}, ""),
         (40, {"loss_scale": 1.7}, ""),
-        (40, {"loss_scale": 1.5}, "loss_scale is 1.5, but 40 classes ask for 2 "),
-        (40, {"loss_scale": 2.5}, "loss_scale is 2.5, but 40 classes ask for 2 "),
+        (40, {"loss_scale": 1.5}, "loss_scale is 1.5, but 40 classes need about 2 "),
+        (40, {"loss_scale": 2.5}, "loss_scale is 2.5, but 40 classes need about 2 "),
         (40, {"loss": "summed_ce"}, ""),
     ],
 )
@@ -418,7 +421,7 @@ def test_classes_that_cannot_be_learnt_are_said_in_training(um, dataset, caplog)
     assert "cannot be learnt" not in caplog.text
     relabel(dataset, "test", run="dash")
     assert um(*words)[0] == 0
-    assert "no training video of 1 class (dash) that are tested, which cannot be learnt" in caplog.text
+    assert "no training video for 1 class (dash) of the test videos, which cannot be learnt" in caplog.text
 
 
 def test_simulated_features_are_named_wherever_a_number_appears(um, dataset, model, caplog):

@@ -112,7 +112,7 @@ def native(d: float, _: Spec) -> int:
 
 
 WRONG = {  # what the features are, and what the message says
-    "every 4 frames at 30 fps": ({"spec": FAST}, "0.64 s from row to row.*16 frames every 4 at 30 fps"),
+    "every 4 frames at 30 fps": ({"spec": FAST}, "0.64 s per row.*16 frames every 4 at 30 fps"),
     "stride 8": ({"spec": Spec(fps=25, window=16, stride=8)}, "16 frames every 8 at 25 fps"),
     "30 fps": ({"spec": Spec(fps=30, window=16)}, "16 frames at 30 fps"),
     "15 fps": ({"spec": Spec(fps=15, window=16)}, "16 frames at 15 fps"),
@@ -147,7 +147,7 @@ def test_the_advice_works(um, tmp_path, spec, durations):
     root = make(tmp_path / "d", spec, durations=durations)
     code, _, errors = um("train", "--data-dir", root, "--out", "model", *TINY_RUN)
     assert code == 2
-    advice = re.search(r"write (\{.*?\}) to (\S+), or say ((?:--feature-\w+ [\d.]+ ?)+)", errors)
+    advice = re.search(r"write (\{.*?\}) to (\S+), or use ((?:--feature-\w+ [\d.]+ ?)+)", errors)
     assert advice, errors
     told, file, words = advice.groups()
     assert um("features", "inspect", root, *words.split())[0] == 0
@@ -180,7 +180,7 @@ def test_features_too_short_or_too_long_for_what_is_known_of_the_videos(um, tmp_
     """Without durations: the ends of the last instances."""
     for spec, stated, message in (
         (PUBLIC, FAST, "s or more by annotations.json; 6 of 6"),
-        (FAST, PUBLIC, "no instance beyond 20% of the features in 6 of the 6 videos"),
+        (FAST, PUBLIC, "no instance after 20% of the features in 6 of the 6 videos"),
     ):
         root = make(tmp_path / str(spec), spec, durations=False)
         code, _, errors = um("features", "inspect", root, *(said(stated) if stated is FAST else []))
@@ -193,13 +193,13 @@ def test_what_is_only_likely_is_a_warning_where_the_clock_is_stated(um, tmp_path
     assert um("features", "inspect", root)[0] == 2
     caplog.clear()
     assert um("features", "inspect", root, "--feature-fps", 25)[0] == 0
-    assert caplog.text.count("no instance beyond 20% of the features") == 2
+    assert caplog.text.count("no instance after 20% of the features") == 2
 
 
 @pytest.mark.parametrize(
     ("spec", "words", "message"),
     [
-        (FAST, ("--feature-fps", "25"), "found 0.64 s from row to row; expected 0.1333 s, as .*spec.json says"),
+        (FAST, ("--feature-fps", "25"), "found 0.64 s per row; expected 0.1333 s, as in .*spec.json"),
         (None, ("--feature-fps", "0"), "--feature-fps = 0.0; expected greater than 0"),
         (None, ("--feature-fps", "1001"), "--feature-fps"),
         (None, ("--feature-window", "0"), "--feature-window"),
@@ -259,20 +259,20 @@ def test_a_spec_per_subset(um, tmp_path):
     (root / "features/test/spec.json").write_text(PUBLIC.model_dump_json())
     code, _, errors = um("features", "inspect", root)
     assert code == 2
-    assert "s from row to row; expected" in errors
+    assert "s per row; expected" in errors
 
 
 def test_a_model_of_another_clock(um, tmp_path, oracle):
     root = make(tmp_path / "d", PUBLIC)
     code, _, errors = score(um, root, oracle)
     assert code == 2
-    assert "found 0.64 s from row to row; expected 0.1333 s" in errors
+    assert "found 0.64 s per row; expected 0.1333 s" in errors
     features = root / "features/test"
     assert um("localize", features, "--model-file", oracle, "--no-timelines")[0] == 0  # nothing tells their clock
     (features / "spec.json").write_text('{"fps": 25, "window": 16}')
     code, _, errors = um("localize", features, "--model-file", oracle, "--no-timelines")
     assert code == 2
-    assert f"{features}/spec.json: found 0.64 s from row to row; expected 0.1333 s, as the model says" in errors
+    assert f"{features}/spec.json: found 0.64 s per row; expected 0.1333 s, as in the model" in errors
     (features / "spec.json").write_text(FAST.model_dump_json())
     assert um("localize", features, "--model-file", oracle, "--no-timelines")[0] == 0
 

@@ -177,7 +177,7 @@ def noise(folder: Path, name: str, codec: str, **options: str) -> Path:
     return film(folder / f"whole-{name}", codec, 200, draw=noisy, **options)
 
 
-BROKEN = "cannot be decoded|a damaged picture|pictures missing|a packet that is cut off|damaged bytes|declares"
+BROKEN = "cannot be decoded|a damaged picture|pictures missing|a truncated packet|damaged bytes|declared"
 
 # what is refused: name → (how it is made, what is said)
 REFUSED: dict[str, tuple[Build, str]] = {
@@ -202,23 +202,23 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "sound-only.mp4": (sound_only, "no video stream"),
     "unknown-codec.mp4": (
         lambda f: patched(film(f / "film.mp4"), f / "v.mp4", b"avc1", b"zzzz"),
-        "no decoder for",
+        "without a decoder",
     ),
     "one-picture.mp4": (lambda f: film(f / "v.mp4", frames=1), "1 frames at 25 fps; expected at least 16"),
     "restarted-recording.ts": (
         lambda f: joined(f, "v.ts", film(f / "a.ts"), film(f / "b.ts")),
-        "time stamps that jump from|a packet that is cut off",
+        "time stamps that jump from|a truncated packet",
     ),
     "runs-backwards.mkv": (backwards, "time stamps that jump"),
     "jumps-by-years.mkv": (lambda f: restamped(f, "v.mkv", lambda i: i + 10**9 * (i > 50)), "time stamps that jump"),
     "changes-shape.h264": (
         lambda f: joined(f, "v.h264", film(f / "a.h264"), film(f / "b.h264", draw=sized(128, 64))),
-        "a shape that changes, resized from 64x64 to 128x64",
+        "a change of shape, resized from 64x64 to 128x64",
     ),
     "thin.mkv": (lambda f: film(f / "v.mkv", "mjpeg", draw=sized(8, 200)), "pictures of 8x200; expected .* 16:1"),
     "turned-by-45.mp4": (
         lambda f: film(f / "v.mp4", prepare=lambda stream: stream.set_display_rotation(45)),
-        "pictures turned by 45 degrees",
+        "pictures rotated by 45 degrees",
     ),
 }
 
@@ -347,7 +347,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_extraction_lists_what_it_refuses_and_goes_on(tmp_path: Path, refused: dict[str, Path], weights: Path) -> None:
     videos = refused | {"whole": film(tmp_path / "whole.mp4")}
     settings, out = Features(short_side=64, crop=32, clips=2), tmp_path / "out"
-    with pytest.raises(BadInput, match=rf"and {len(refused) - 1} more like it"):
+    with pytest.raises(BadInput, match=rf"and {len(refused) - 1} more failures"):
         extract(videos, out, settings, {"rgb": weights}, Machine("cpu", strict=True))
     assert not (out / "index.json").exists()
     extract(videos, out, settings, {"rgb": weights}, Machine("cpu"))

@@ -182,13 +182,13 @@ def test_what_shards_cannot_decode_is_missing_of_the_whole(
     named = {"a": text, "b": videos["train/a"], "c": tmp_path / "absent.mp4"}
     extract(named, tmp_path / "whole", TINY, weights, CPU)
     out = tmp_path / "out"
-    with pytest.raises(BadInput, match=r"text.mp4: found .* \(and 1 more like it\)"):
+    with pytest.raises(BadInput, match=r"text.mp4: found .* \(and 1 more failures\)"):
         extract(named, out, TINY, weights, CPU._replace(shard=Shard(1, 2), strict=True))
     for i in (1, 2):  # all of the first one's are broken, which is not all that there is
         extract(named, out, TINY, weights, CPU._replace(shard=Shard(i, 2)))
     assert not (out / "missing.tsv").exists()
     monkeypatch.setattr(network, "Network", None)  # nobody tries a broken video again
-    with pytest.raises(BadInput, match=r"text.mp4: found .* \(and 1 more like it\)"):
+    with pytest.raises(BadInput, match=r"text.mp4: found .* \(and 1 more failures\)"):
         extract(named, out, TINY, weights, CPU._replace(strict=True))
     extract(named, out, TINY, weights, CPU)
     assert content(out) == content(tmp_path / "whole")
@@ -270,7 +270,7 @@ def test_bad_videos_do_not_stop_the_others(tmp_path: Path, videos: dict[str, Pat
     cut.write_bytes(videos["val/d"].read_bytes()[:5000])
     out = tmp_path / "out"
     named = {"b": text, "a": cut, "absent": tmp_path / "absent.mp4", "good": videos["train/a"]}
-    with pytest.raises(BadInput, match=r"cut.mp4: found .* \(and 2 more like it\)"):
+    with pytest.raises(BadInput, match=r"cut.mp4: found .* \(and 2 more failures\)"):
         extract(named, out, TINY, weights, CPU._replace(strict=True))
     assert list(content(out)) == ["journal.jsonl", "rgb/good.npy", "spec.json"]  # no index: it is not complete
     extract(named, out, TINY, weights, CPU)
@@ -391,7 +391,7 @@ def test_a_store_takes_nothing_but_features(tmp_path: Path) -> None:
         "integers": (np.zeros((3, 4), "i4"), "found int32"),
         "empty": (np.zeros((0, 4), "f4"), r"an empty array \(0, 4\)"),
         "nan": (np.array([[1, np.nan], [np.inf, 0]], "f4"), "2 of 4 values NaN or infinite"),
-        "objects": (np.array([[{}]], object), "no readable array"),
+        "objects": (np.array([[{}]], object), "an array of objects"),
     }
     for name, (array, message) in wrong.items():
         path = tmp_path / f"{name}.npy"
@@ -399,7 +399,7 @@ def test_a_store_takes_nothing_but_features(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match=message):
             store.read(path)
     (tmp_path / "text.npy").write_text("text")
-    for name, message in {"text": "no readable array", "absent": "no such file"}.items():
+    for name, message in {"text": "unreadable array", "absent": "no such file"}.items():
         with pytest.raises(BadInput, match=message):
             store.read(tmp_path / f"{name}.npy")
     store.write(tmp_path / "good.npy", np.ones((2, 3), "f8"))
@@ -437,7 +437,7 @@ def test_two_extractions_into_one_folder_at_once_are_refused(
     for settings, shard in ((TINY, None), (other, None), (other, Shard(1, 2))):
         with (
             held(tmp_path, "um extract"),
-            pytest.raises(BadInput, match=r"found `um extract` .process .* at work in it"),
+            pytest.raises(BadInput, match=r"found `um extract` .process .* running in it"),
         ):
             extract(c, tmp_path, settings, weights, CPU._replace(shard=shard))
     assert content(tmp_path) == {}

@@ -117,7 +117,7 @@ def test_another_subset_is_named(scored, truth):
     code, error, _ = scored(predictions(truth, subset="train"))
     assert code == 2
     assert "found none of the annotated videos of subset test, but of train" in error
-    assert "hint: choose with --subset train" in error
+    assert "hint: use --subset train" in error
     assert scored(predictions(truth, subset="train"), "--subset", "train")[0] == 0
 
 
@@ -143,9 +143,7 @@ def test_videos_of_another_subset_count_unless_they_are_ignored(scored, truth):
 def test_labels_of_another_spelling(scored, truth, other):
     code, _, (told,) = scored(predictions(truth, label=lambda name, i: other if name == "CricketShot" else name))
     assert code == 0
-    assert (
-        f"left out 5 predictions, as no evaluated video has their labels: {other!r}: 5 (perhaps 'CricketShot')" in told
-    )
+    assert f"left out 5 predictions whose labels no evaluated video has: {other!r}: 5 (perhaps 'CricketShot')" in told
     code, error, _ = scored(predictions(truth, label=lambda name, i: f"{name.lower()}s"))
     assert code == 2
     assert (
@@ -170,7 +168,7 @@ def test_times_that_cannot_overlap_are_refused_with_their_ratio(scored, truth, t
 def test_times_far_past_the_end_are_told(scored, truth):
     code, _, (told,) = scored(predictions(truth, times=4))
     assert code == 0
-    assert "times 2.67 times the durations of their videos (median): are they seconds?" in told
+    assert "times 2.67 times the durations of their videos (median); are they seconds?" in told
 
 
 @pytest.mark.parametrize("durations", [True, False])
@@ -180,13 +178,13 @@ def test_fractions_of_the_video_are_refused(scored, truth, durations):
     path = predictions(truth, times=1 / 30)
     code, error, _ = scored(path)
     assert code == 2
-    assert "no time beyond 1: fractions of the video; expected seconds" in error
+    assert "no time above 1: fractions of the video; expected seconds" in error
     assert "multiply fractions by the duration" in error
     kept = {"results": {"video_test_0000001": read_json(path)["results"]["video_test_0000001"]}}
     path.write_text(json.dumps(kept))  # two predictions may lie there by chance
     code, _, (told,) = scored(path)
     assert code == 0
-    assert "no time beyond 1: seconds are expected, not fractions of the video" in told
+    assert "no time above 1: expected seconds, not fractions of the video" in told
 
 
 @pytest.mark.parametrize("durations", [True, False])
@@ -224,7 +222,7 @@ def test_annotations_in_fractions_without_durations_are_refused(scored, truth):
     path.write_text(json.dumps(content))
     code, error, _ = scored(path)
     assert code == 2
-    assert "found times 30 times the ends of the last instances (median), where no time of any instance is" in error
+    assert "found times 30 times the ends of the last instances (median), but no instance ends after 1" in error
     assert f"expected seconds, here and in {truth}" in error
 
 
@@ -253,7 +251,7 @@ def test_labels_that_only_another_subset_has(scored, truth):
     assert code == 0
     assert len(told) == 2
     assert spelled.split(": ")[0] in told[0]
-    assert "left out 1 prediction, as no evaluated video has their labels: 'Golf': 1 (in other subsets only)" in told[1]
+    assert "left out 1 prediction whose labels no evaluated video has: 'Golf': 1 (in other subsets only)" in told[1]
 
 
 def test_a_file_with_validation_videos_only_is_evaluated_as_its_hint_says(scored, truth):
@@ -264,7 +262,7 @@ def test_a_file_with_validation_videos_only_is_evaluated_as_its_hint_says(scored
     code, error, _ = scored(path)
     assert code == 2
     assert "no test videos among validation" in error
-    assert error.endswith("hint: choose with --subset validation\n")
+    assert error.endswith("hint: use --subset validation\n")
     assert scored(path, "--subset", "validation") == (0, "", [])
 
 
@@ -284,7 +282,7 @@ def test_an_empty_file_scores_0_and_leaves_nothing_to_drop(scored, truth):
         assert average() == 0
     code, error, _ = scored(path, "--missing", "drop")
     assert code == 2
-    assert "found no video of any prediction; expected at least one; hint: --missing drop leaves out" in error
+    assert "found no video with predictions; expected at least one; hint: --missing drop leaves out" in error
 
 
 def test_videos_in_which_nothing_was_found_score_0(scored, truth):

@@ -177,7 +177,12 @@ def test_bytes_stand_for_twenty_pixels_each_way():
         (torch.zeros(2, 20, 20), torch.zeros(2, 20, 20), "torch", "found float32"),
         (torch.zeros(2, 20, 20, 3).byte(), torch.zeros(2, 20, 20, 3).byte(), "torch", "grey makes"),
         (torch.zeros(2, 20, 15).byte(), torch.zeros(2, 20, 15).byte(), "opencv", "at least 16"),
-        (torch.zeros(2, 20, 20).byte(), torch.zeros(1, 20, 20).byte(), "torch", "as many second pictures"),
+        (
+            torch.zeros(2, 20, 20).byte(),
+            torch.zeros(1, 20, 20).byte(),
+            "torch",
+            "first and second pictures of equal shapes",
+        ),
         (torch.zeros(2, 20, 20).byte(), torch.zeros(2, 20, 20).byte(), "farneback", "torch or opencv"),
     ],
 )

@@ -78,4 +78,4 @@ def test_localisation_settings_are_those_of_the_models_dataset(trained, tmp_path
         (tmp_path / "params.yaml").unlink()
     found = um.localize(root / "features/test", path).segments
     assert (found == asked) == (where == "params.yaml")
-    assert ("not the localisation settings of mine" in caplog.text) == (where == "nothing")
+    assert ("not those of mine" in caplog.text) == (where == "nothing")

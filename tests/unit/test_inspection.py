@@ -68,11 +68,11 @@ def test_zeros_alone_are_said(um, official, caplog):
     np.save(path, np.zeros_like(np.load(path)))
     code, printed, _ = um("features", "inspect", official)
     assert code == 0
-    assert "zeros alone   1 video (abcdefghi00)" in printed
+    assert "only zeros    1 video (abcdefghi00)" in printed
     flow = official / FLOW.format(0)
     np.save(flow, np.zeros_like(np.load(flow)))
     load_subset(Folder(official), "train")
-    assert "nothing but zeros in the features of 1 video (abcdefghi00)" in caplog.text
+    assert "only zeros in the features of 1 video (abcdefghi00)" in caplog.text
 
 
 def test_all_that_is_wrong_is_listed(um, official):
@@ -99,7 +99,7 @@ PROBLEMS = {
     "NaN": lambda root: edit(root / RGB.format(0), lambda array: array.fill(np.nan)),
     "no rgb features of 1 video (abcdefghi02)": lambda root: (root / RGB.format(2)).unlink(),
     "equal lengths": lambda root: np.save(root / FLOW.format(3), np.load(root / FLOW.format(3))[:-1]),
-    "no readable array": lambda root: (root / RGB.format(3)).write_bytes(b"none"),
+    "unreadable array": lambda root: (root / RGB.format(3)).write_bytes(b"none"),
     "int64": lambda root: np.save(root / RGB.format(3), np.ones(np.load(root / RGB.format(3)).shape, np.int64)),
     "(5,)": lambda root: np.save(root / RGB.format(3), np.ones(5)),
     "no test videos": lambda root: (root / "gt.json").write_text(

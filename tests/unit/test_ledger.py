@@ -176,7 +176,7 @@ def test_a_link_to_another_dataset_is_not_followed(whole: Path, linked: str, spe
     shutil.rmtree(other / linked)
     (other / linked).symlink_to(whole / linked)
     before = state(whole)
-    with pytest.raises(BadInput, match=f"{Path(linked).name}: found a link; expected a folder of its own"):
+    with pytest.raises(BadInput, match=f"{Path(linked).name}: found a link; expected a real folder"):
         Ledger(other, spec, set(FILES))
     ledger = Ledger(other, spec, {"test/rgb/z.npy"})  # what the journal names there is reached by the link
     save(ledger, "test/rgb/z.npy", 1)
@@ -303,12 +303,12 @@ def test_shards_of_other_settings_or_twice_at_the_same_time_are_refused(tmp_path
     one = Ledger(tmp_path, A, set(FILES[:2]), Shard(1, 2))
     with at_work(one):
         with (
-            pytest.raises(BadInput, match="shard 1-of-2 at work with other settings"),
+            pytest.raises(BadInput, match="shard 1-of-2 running with other settings"),
             at_work(Ledger(tmp_path, B, set(FILES[2:]), Shard(2, 2))),
         ):
             pass
         with (
-            pytest.raises(BadInput, match="shard 1-of-2 at work"),
+            pytest.raises(BadInput, match="shard 1-of-2 running"),
             at_work(Ledger(tmp_path, A, set(FILES[:2]), Shard(1, 2))),
         ):
             pass

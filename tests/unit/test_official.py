@@ -157,12 +157,12 @@ def test_activitynet12(reference_data):
     assert errors == {}
     assert notes == {
         "past the end by 1 s or less": (172, 172),
-        "without length": (9, 9),
-        "the same instance again": (31, 19),
+        "of zero length": (9, 9),
+        "duplicate instances": (31, 19),
         "without a label elsewhere": (2_268, 2_268),
     }
-    assert by_subset(path, "without length") == {"train": 6, "val": 3}
-    assert by_subset(path, "the same instance again") == {"train": 26, "val": 5}
+    assert by_subset(path, "of zero length") == {"train": 6, "val": 3}
+    assert by_subset(path, "duplicate instances") == {"train": 26, "val": 5}
     assert by_subset(path, "without a label elsewhere") == {"test": 2_268}  # withheld
     entries, classes = check.read(path)
     assert len(classes) == 100  # leaves of 151 nodes: what is above them is no label
@@ -174,12 +174,12 @@ def test_activitynet13(activitynet13):
     assert errors == {}
     assert notes == {
         "past the end by 1 s or less": (215, 215),
-        "without length": (12, 12),
-        "the same instance again": (45, 22),
+        "of zero length": (12, 12),
+        "duplicate instances": (45, 22),
         "without a label elsewhere": (4_851, 4_851),
     }
-    assert by_subset(activitynet13, "without length") == {"train": 9, "val": 3}
-    assert by_subset(activitynet13, "the same instance again") == {"train": 28, "val": 17}
+    assert by_subset(activitynet13, "of zero length") == {"train": 9, "val": 3}
+    assert by_subset(activitynet13, "duplicate instances") == {"train": 28, "val": 17}
     entries, _ = check.read(activitynet13)
     assert Counter(SUBSETS[entry.video.subset] for entry in entries) == {"train": 9_649, "val": 4_728, "test": 4_851}
 

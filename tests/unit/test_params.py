@@ -198,8 +198,8 @@ def test_a_variant_changes_the_method_only(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("datasets: [demo, demo]", "datasets = a list; expected every one once, not demo again"),
-        ("seeds: [3, 0, 3]", "seeds = a list; expected every one once, not 3 again"),
+        ("datasets: [demo, demo]", "datasets = a list; expected no duplicates, got demo twice"),
+        ("seeds: [3, 0, 3]", "seeds = a list; expected no duplicates, got 3 twice"),
         ("seeds: [4294967296]", "seeds.0 = 4294967296; expected less than 4294967296"),
         ("seeds: [-1]", "seeds.0 = -1; expected greater than or equal to 0"),
         ("seeds: [true]", "seeds.0 = True; expected a valid integer"),
@@ -209,10 +209,10 @@ def test_a_variant_changes_the_method_only(tmp_path):
         ("datasets: ['$(touch X)']", "expected a name of letters, digits"),
         ("overrides: {../x: {}}", "expected a name of letters, digits"),
         ("variants: {a b: {}}", "expected a name of letters, digits"),
-        ("variants: {ours: {}}", "a variant ours; expected a name that the workflow does not use itself"),
+        ("variants: {ours: {}}", "a variant ours; expected a name that is not reserved"),
         ("variants: {seed1: {}}", "a variant seed1; expected"),
         ("overrides: {all: {}}", "a dataset all; expected"),
-        ("overrides: {a: {}, a-b: {}}\nvariants: {b: {}}", "both in models/a-b; expected a folder for every one"),
+        ("overrides: {a: {}, a-b: {}}\nvariants: {b: {}}", "both in models/a-b; expected separate folders"),
         ("overrides: {a: {}}\nvariants: {b-c: {}, b: {}}\ndatasets: [a-b]", None),
         ("overrides: {a-b: {}, a: {}}\nvariants: {b-c: {}, c: {}}", "both in models/a-b-c"),
     ],
@@ -258,7 +258,7 @@ def test_a_job_stops_if_the_settings_of_its_stage_changed_since_the_plan(um, tmp
     words = ("train", "--data-dir", "nowhere", "--planned", settings.digest("train"))
     code, _, error = um(*words)
     assert (code, error.count("\n")) == (2, 1)
-    assert "params.yaml: found other settings for stage train than when this run was planned" in error
+    assert "params.yaml: found settings of stage train that changed after this run was planned" in error
     (tmp_path / "params.yaml").write_text("localize: {gamma: 0.5}")  # which training does not use
     assert "planned" not in um(*words)[2]
 

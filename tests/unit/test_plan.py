@@ -119,7 +119,7 @@ def test_a_single_stage_names_what_it_starts_from(project):
     with pytest.raises(BadInput) as error:
         plan.earlier(pattern)
     path = "models/demo-paper/seed0/last.safetensors"
-    assert f"{path}: found no such file; expected what stage evaluate starts from" in str(error.value)
+    assert f"{path}: found no such file; expected an input of stage evaluate" in str(error.value)
     assert f"`snakemake --config dataset=demo variant=paper -- {path}` builds it" in str(error.value)
     for seed in (0, 1, 2):
         made = project / f"models/demo-paper/seed{seed}/last.safetensors"

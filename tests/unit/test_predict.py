@@ -183,7 +183,7 @@ ODD_RESULTS = {  # results → what is said; None: they are read
     "nan text": ({"v": [ROW | {"score": "nan"}]}, "v: found 0.score = nan; expected a finite number"),
     "true": ({"v": [ROW | {"score": True}]}, "v: found 0.score = True; expected a valid number"),
     "null score": ({"v": [ROW | {"score": None}]}, "v: found 0.score = None; expected a valid number"),
-    "absurd integer": ({"v": [ROW | {"score": 10**4000}]}, "v: found 0.score = a number of more than a hundred"),
+    "absurd integer": ({"v": [ROW | {"score": 10**4000}]}, "v: found 0.score = a number with more than a hundred"),
     "absurd time": ({"v": [ROW | {"segment": [0.0, 1e300]}]}, "v: found a time beyond 1e9"),
     "reversed": ({"v": [ROW | {"segment": [2.0, 1.0]}]}, "v: found a segment that ends before it starts"),
     "three times": ({"v": [ROW | {"segment": [0.0, 1.0, 2.0]}]}, "v: found 0.segment = a list"),

@@ -115,7 +115,7 @@ def test_an_unknown_dataset_names_the_known_ones(local):
 
 def test_loose_videos_go_by_their_name():
     assert dataset.by_id([Path("a/x.mp4"), Path("y.avi")]) == {"x": Path("a/x.mp4"), "y": Path("y.avi")}
-    with pytest.raises(BadInput, match="the id x again"):
+    with pytest.raises(BadInput, match="duplicate id x"):
         dataset.by_id([Path("a/x.mp4"), Path("x.avi")])
 
 
@@ -168,7 +168,7 @@ def test_a_source_in_the_target_or_around_it_is_refused(local, monkeypatch, give
     describe(f"provider: {provider}\nsource: {given}\n")
     before = state(Path.cwd())
     with pytest.raises(
-        BadInput, match=r"dataset\.yaml: found .* overlaps with .*; hint: move what is yours out of data/own"
+        BadInput, match=r"dataset\.yaml: found .* overlaps with .*; hint: move your files out of data/own"
     ):
         provide("own", Download(), OUT)
     assert state(Path.cwd()) == before

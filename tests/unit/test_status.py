@@ -54,7 +54,7 @@ def test_features_that_are_not_all_there_match_another_population_or_none(tmp_pa
     assert "features     flow: 9 of 10 videos" in lines
     assert "             5 to train on, 4 to test on: the careful" in lines
     (root / "features/test/rgb/video_06.npy").unlink()
-    near = "none of the named ones; nearest is the careful, 5 / 4"
+    near = "no published split; the nearest is the careful, 5 / 4"
     assert f"             5 to train on, 3 to test on: {near}" in told(root, TABLE)
 
 
@@ -104,10 +104,10 @@ def test_videos_are_counted_by_their_index(tmp_path):
     gone = {"train/video_00": "private", "test/video_09": "private"}
     write_json(root / "videos/index.json", {"files": files, "missing": gone})
     lines = told(root, TABLE)
-    start = lines.index("videos       8 of 10 there, 2 missing, 2.0 GB")
+    start = lines.index("videos       8 of 10, 2 missing, 2.0 GB")
     assert lines[start + 1 : start + 3] == [
         "             2 missing: private",
-        "             5 to train on, 3 to test on: none of the named ones; nearest is the careful, 5 / 4",
+        "             5 to train on, 3 to test on: no published split; the nearest is the careful, 5 / 4",
     ]
 
 
@@ -115,7 +115,7 @@ def test_features_instead_of_videos_are_said(tmp_path):
     write_json(tmp_path / "videos/index.json", {"files": {}, "features": "um"})
     assert told(tmp_path)[1:3] == [
         "videos       none",
-        "             features of um have been downloaded: um extract brings them here",
+        "             features of um are downloaded: um extract imports them",
     ]
 
 
@@ -136,8 +136,8 @@ def test_rows_of_missing_tsv_are_counted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = {"a": Row("gone", "2026-11-26", "youtube"), "b": Row("short", "-", "an issue")}
     missing.write(tmp_path / "datasets/tiny/missing.tsv", rows)
-    assert "missing.tsv  2 videos, 1 of them looked for here" in told(tmp_path, dataset="tiny")
-    assert "missing.tsv  0 videos, 0 of them looked for here" in told(tmp_path, dataset="other")
+    assert "missing.tsv  2 videos, 1 of them tried here" in told(tmp_path, dataset="tiny")
+    assert "missing.tsv  0 videos, 0 of them tried here" in told(tmp_path, dataset="other")
 
 
 def test_two_populations_of_one_size_are_both_named():

@@ -166,7 +166,7 @@ def test_intervals_are_those_of_the_bootstrap_and_of_the_average_alone(project):
 def test_predictions_that_are_not_those_of_the_metrics_are_refused(project):
     path = metrics_file("clips", 1, "last").with_name("predictions.json")
     shutil.copy(metrics_file("clips", 0, "last").with_name("predictions.json"), path)
-    with pytest.raises(BadInput, match=r"seed1/predictions.json: .* as metrics.json beside it; hint: run again"):
+    with pytest.raises(BadInput, match=r"seed1/predictions.json: .* as in metrics.json beside it; hint: run again"):
         write(project)
     path.unlink()
     with pytest.raises(BadInput, match=r"seed1/predictions.json: .*no such file"):
@@ -357,7 +357,7 @@ def test_every_number_of_the_metrics_is_that_of_the_predictions(project, change,
     line = str(error.value)
     assert line.startswith(f"{path.with_name('predictions.json')}: ")
     assert any(part in line for part in told.split("|"))
-    assert ", as metrics.json beside it; hint: run again: um test --dataset clips --model-file " in line
+    assert ", as in metrics.json beside it; hint: run again: um test --dataset clips --model-file " in line
 
 
 def label(path: Path, accuracy: float) -> None:
@@ -386,7 +386,7 @@ def test_without_stored_labels_the_segments_bound_the_accuracy(project):
     write_json(path, json.loads(path.read_text()) | metrics | {"accuracy": 0.8})
     write(project)
     edited(put("accuracy", 1.0))
-    with pytest.raises(BadInput, match=r"found accuracy of at most = 0\.8; expected 1, as metrics\.json beside it"):
+    with pytest.raises(BadInput, match=r"found accuracy of at most = 0\.8; expected 1, as in metrics\.json beside it"):
         write(project)
 
 
@@ -401,7 +401,7 @@ def test_without_stored_labels_the_segments_bound_the_accuracy(project):
         (put("mAP", []), "mAP = a list; expected a mapping"),
         (put("mAP", "0.50", None), "mAP.0.50 = None; expected a valid number"),
         (put("ap", {"a": 1.0}), "ap.a = 1.0; expected a list"),
-        (put("num_videos", 10**1000), "num_videos = a number of more than a hundred digits"),
+        (put("num_videos", 10**1000), "num_videos = a number with more than a hundred digits"),
         (put("num_videos", True), "num_videos = True; expected a valid integer"),
         (put("num_instances", -1), "num_instances = -1; expected greater than or equal to 0"),
         (put("tiou", None), "tiou = None; expected a list"),

@@ -245,11 +245,11 @@ def test_annotations_that_cannot_be_shown(um, folder, model, tmp_path):
 
 
 def test_an_id_twice_is_still_an_error(um, folder, model, tmp_path):
-    refused(um("localize", folder, folder, "--model-file", model, "--out", "found.json"), "the id one again")
+    refused(um("localize", folder, folder, "--model-file", model, "--out", "found.json"), "duplicate id one")
     for name in ("a/x.mp4", "b/x.avi"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(b"")
-    refused(um("localize", "a/x.mp4", "b/x.avi", "--model-file", model, "--out", "found.json"), "the id x again")
+    refused(um("localize", "a/x.mp4", "b/x.avi", "--model-file", model, "--out", "found.json"), "duplicate id x")
 
 
 def test_from_a_video_to_segments_and_a_picture(um, model, tmp_path):

@@ -206,7 +206,7 @@ def test_going_on_under_other_threads_or_another_torch_is_said(root, tmp_path, c
     assert other_threads(tmp_path / "state.pt") == f"2 threads and PyTorch {torch.__version__}"
     fit(run, tmp_path, CPU)
     (said,) = caplog.messages
-    assert f"resumes with 1 threads and PyTorch {torch.__version__} after 2 threads" in said
+    assert f"resumes with 1 threads and PyTorch {torch.__version__}, started with 2 threads" in said
     assert list(products(tmp_path)) == names()
 
 
@@ -262,7 +262,7 @@ def test_a_lost_checkpoint_makes_the_training_start_again(root, straight, tmp_pa
     stop_at(10, run, tmp_path)
     (tmp_path / "checkpoints/000004.safetensors").unlink()
     fit(run, tmp_path, CPU)
-    assert "the checkpoints of the stopped run are gone; this run starts again" in caplog.text
+    assert "the checkpoints of the stopped run are gone; this run starts over" in caplog.text
     assert products(tmp_path) == straight
 
 
@@ -390,7 +390,7 @@ def test_where_no_video_can_be_spared_there_is_no_selected_model(tmp_path):
     for number in range(6):
         annotated["database"][f"video_{number:02d}"]["annotations"][0]["label"] = f"class {number}"
     (root / "annotations.json").write_text(json.dumps(annotated))
-    with pytest.raises(BadInput, match="no training video that its classes can spare"):
+    with pytest.raises(BadInput, match="no training video to hold out"):
         fit(open_run(Folder(root), Recipe(with_selected(), 0)), tmp_path / "m", CPU)
 
 
@@ -482,6 +482,6 @@ def test_one_class_teaches_nothing_and_is_refused(um, tmp_path):
     path.write_text(json.dumps(content))
     code, _, error = um("train", "--data-dir", root, "--out", tmp_path / "models", "--device", "cpu")
     assert code == 2
-    assert f"{path}: found 1 class (run): UM compares classes, so its losses would be 0" in error
+    assert f"{path}: found 1 class (run): UM compares classes, so its losses would always be 0" in error
     assert "hint: annotate a second one" in error
     assert not (tmp_path / "models").exists()

@@ -9,7 +9,7 @@ import pytest
     ("settings", "expected"),
     [
         (["only=train"], "data/demo/annotations.json: found no such file"),
-        (["only=features"], "`snakemake -- data/demo/videos/index.json` builds it; `dvc pull` brings it"),
+        (["only=features"], "`snakemake -- data/demo/videos/index.json` builds it; `dvc pull` fetches it"),
         (["only=trian"], "found only = 'trian'; expected one of weights, download"),
         (["num_segments=3"], "unknown key num_segments"),
         (["dataset=thumos15"], "um: datasets: found no thumos15; expected one of "),

@@ -111,7 +111,7 @@ def test_what_a_job_has_read_is_known(workspace, monkeypatch):
 def test_one_command_at_a_time(workspace, monkeypatch):
     monkeypatch.chdir(workspace.root)
     for verb in (record.record, record.restore):
-        with held(Path(), "um record"), pytest.raises(BadInput, match=r"found `um record` .process .* at work"):
+        with held(Path(), "um record"), pytest.raises(BadInput, match=r"found `um record` .process .* running"):
             verb()
     (workspace / ".snakemake/locks").mkdir(exist_ok=True)
     (workspace / ".snakemake/locks/0.output.lock").touch()

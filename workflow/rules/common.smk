@@ -1,10 +1,10 @@
 """
-What the rules share: the plan of um.plan, and how a job's wildcards lead to its files and settings.
+Shared by all rules: the plan of um.plan, and functions from a job's wildcards to its files and settings.
 
 REQUIRED INPUTS:
 
     params.yaml     every scientific choice
-    dvc.yaml        which files of src/ and datasets/ each stage depends on
+    dvc.yaml        the files of src/ and datasets/ that each stage depends on
 """
 
 import sys
@@ -25,8 +25,7 @@ except BadInput as error:
 ONLY, DATASETS, BUILT, SEEDS = PLAN.asked.only, PLAN.datasets, PLAN.built, PLAN.seeds
 
 
-# How many jobs share an extraction or a download is the machine's choice: `--set-scatter shards=K downloads=K`, or
-# `set-scatter` in a profile.
+# Number of jobs per extraction or download: set by `--set-scatter shards=K downloads=K`, or `set-scatter` in a profile.
 scattergather:
     shards=1,
     downloads=1,
@@ -37,7 +36,7 @@ DOWNLOADS = len(gather.downloads("{scatteritem}"))
 
 
 def earlier(pattern):
-    """The pattern of an earlier stage's files; ends with one line if they have to be there and are not."""
+    """The path pattern of an earlier stage's files; exits with a one-line error if required files are missing."""
     try:
         return PLAN.earlier(pattern)
     except BadInput as error:
@@ -46,7 +45,7 @@ def earlier(pattern):
 
 
 def of_dataset(pattern):
-    """The same for a file of the dataset that a job's run belongs to."""
+    """Like `earlier`, for a file of the dataset of a job's run."""
 
     def of_run(wildcards):
         return pattern.format(dataset=PLAN.runs[wildcards.run])
@@ -56,34 +55,34 @@ def of_dataset(pattern):
 
 
 def model_of(wildcards):
-    """The model, or the index of checkpoints, that a job's folder of results is about."""
+    """The model, or index of checkpoints, scored by a job."""
     return f"models/{wildcards.run}/seed{wildcards.seed}/{plan.MODELS[wildcards.selection]}"
 
 
 def dataset_of(wildcards):
-    """The dataset that a job's run belongs to."""
+    """The dataset of a job's run."""
     return PLAN.runs[wildcards.run]
 
 
 def variant_of(wildcards):
-    """The variant that a job's run trains."""
+    """The variant of a job's run."""
     return PLAN.variants[wildcards.run]
 
 
 def downloads_of(wildcards):
-    """The marks of the jobs that share a dataset's download, if there are several."""
+    """Markers of the jobs that share a dataset's download, if there are several."""
     if DOWNLOADS < 2 or wildcards.dataset not in PLAN.shared:
         return []
     return gather.downloads("data/{dataset}/downloads/shards/{scatteritem}", dataset=wildcards.dataset)
 
 
 def weights_of(wildcards):
-    """The backbone's weights, for a dataset whose features are extracted."""
+    """The backbone's weights, if the dataset's features are extracted."""
     return earlier(str(WEIGHTS)) if wildcards.dataset in PLAN.from_videos else []
 
 
 def shards_of(wildcards):
-    """The marks of the jobs that share a dataset's extraction, if there are several."""
+    """Markers of the jobs that share a dataset's extraction, if there are several."""
     if SHARDS < 2 or wildcards.dataset not in PLAN.from_videos:
         return []
     return gather.shards("data/{dataset}/features/shards/{scatteritem}", dataset=wildcards.dataset)
@@ -101,17 +100,17 @@ def results_of_rows(wildcards):
 
 
 def words(option, values):
-    """An option for each of the values, as the words of a command line."""
+    """Command-line words that repeat an option for each value."""
     return [word for value in values for word in (option, str(value))]
 
 
 def of_job(wildcards):
-    """The one run, or dataset, of a job."""
+    """The run or dataset of a job."""
     return [wildcards.get("run") or wildcards.dataset]
 
 
 def planned(stage, runs=of_job):
-    """Digest of all settings that the stage depends on, for the runs of a job, which compares it when it begins."""
+    """Digest of all settings that the stage depends on, for a job's runs; the job compares it at its start."""
 
     def digest(wildcards):
         return digests(stage, [PLAN.settings[run] for run in runs(wildcards)])
@@ -120,15 +119,15 @@ def planned(stage, runs=of_job):
 
 
 def what_of(wildcards):
-    """What is downloaded of a dataset: videos or features."""
+    """What to download of a dataset: videos or features."""
     return PLAN.settings[wildcards.dataset].download.what
 
 
-code_of = cache(pipeline.code)  # the same for all jobs of a plan, which may be thousands
+code_of = cache(pipeline.code)  # equal for all jobs, possibly thousands
 
 
 def code(stage):
-    """Hash of the code and the committed facts that the stage depends on."""
+    """Hash of the code and committed data that the stage depends on."""
 
     def digest(wildcards):
         return code_of(stage, wildcards.get("dataset", ""))

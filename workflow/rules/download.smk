@@ -1,15 +1,15 @@
 """
-A dataset's annotations and its videos or published features, as its datasets/<dataset>/dataset.yaml says; resumable,
-what is there stays. With `--set-scatter downloads=K`, K jobs share the videos; `--resources connections=N` bounds how
-many of them fetch at the same time.
+A dataset's annotations and its videos or published features, as described in datasets/<dataset>/dataset.yaml;
+resumable, keeps existing files. With `--set-scatter downloads=K`, K jobs share the videos; `--resources connections=N`
+limits how many of them run in parallel.
 
 REQUIRED INPUTS:
 
-    datasets/{dataset}/dataset.yaml         and sources.yaml, for a dataset that is fetched
+    datasets/{dataset}/dataset.yaml         and sources.yaml, for a dataset with download links
 
 OUTPUTS:
 
-    data/{dataset}/annotations.json         ActivityNet form
+    data/{dataset}/annotations.json         in ActivityNet's format
     data/{dataset}/videos/index.json        sha256 of every video, data/{dataset}/videos/<subset>/<id>.mp4
 """
 
@@ -52,7 +52,7 @@ if DOWNLOADS > 1:
 
 rule download_dataset:
     input:
-        downloads_of,  # what they have brought is taken over as it is
+        downloads_of,  # their files are kept
         description="datasets/{dataset}/dataset.yaml",
     output:
         annotations="data/{dataset}/annotations.json",

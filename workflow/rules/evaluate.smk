@@ -1,6 +1,6 @@
 """
-Predictions and scores of every model: of the last iteration, of the checkpoint that is best on the test subset, and of
-the one that held-out training videos chose.
+Predictions and scores of every model: after the last iteration, the best checkpoint on the test subset, and the one
+chosen by held-out training videos.
 
 REQUIRED INPUTS:
 
@@ -29,7 +29,7 @@ for selection in PLAN.selections:
 
 
 rule test_model:
-    """Localise with one model of a seed, and score that."""
+    """Localise with one model of a seed, and score the predictions."""
     input:
         annotations=of_dataset("data/{dataset}/annotations.json"),
         features=of_dataset("data/{dataset}/features/index.json"),
@@ -63,7 +63,7 @@ rule test_model:
 
 
 use rule test_model as test_checkpoints with:
-    """The same with every checkpoint of a seed; the best on the test subset counts."""
+    """Score every checkpoint of a seed, and keep the results of the best on the test subset."""
     output:
         predictions="results/{run}/seed{seed}/{selection}predictions.json",
         metrics="results/{run}/seed{seed}/{selection}metrics.json",

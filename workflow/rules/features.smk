@@ -1,11 +1,11 @@
 """
-Snippet features of every video; resumable, a video that is done stays done. With `--set-scatter shards=K`, K jobs share
-the videos: on one machine one after the other, on a cluster at the same time, each with one load of the network.
+Snippet features of every video; resumable, keeps finished videos. With `--set-scatter shards=K`, K jobs share the
+videos: in turn on one machine, in parallel on a cluster. Each job loads the network once.
 
 REQUIRED INPUTS:
 
     data/{dataset}/videos/index.json
-    data/weights/i3d-inception-rgb.safetensors      not for a dataset that comes as features: they are brought
+    data/weights/i3d-inception-rgb.safetensors      only to extract features, not to import published ones
 
 OUTPUTS:
 
@@ -20,8 +20,8 @@ rule features:
 
 if SHARDS > 1:
 
-    # They run if extract_features has to, and not for the dates of their inputs: of another number of shards there is no
-    # record that could tell a new date from new bytes.
+    # ancient: shards run only if extract_features does. Snakemake has no record of another number of shards that could
+    # tell new dates of the inputs from new content.
     rule extract_shard:
         input:
             videos=ancient(earlier("data/{dataset}/videos/index.json")),
@@ -50,7 +50,7 @@ if SHARDS > 1:
 
 rule extract_features:
     input:
-        shards_of,  # what they have made is taken over as it is
+        shards_of,  # their files are kept
         videos=earlier("data/{dataset}/videos/index.json"),
         weights=weights_of,
     output:

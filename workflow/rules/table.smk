@@ -3,8 +3,8 @@ The benchmark table.
 
 REQUIRED INPUTS:
 
-    data/{dataset}/annotations.json         for the row of whole videos, and the intervals
-    data/{dataset}/features/index.json      its spec.json is a note of the table
+    data/{dataset}/annotations.json         for the whole-video row, and the intervals
+    data/{dataset}/features/index.json      and spec.json, for a note below the table
     results/{run}/seed{seed}/{metrics,predictions}.json
     results/{run}/seed{seed}/{best_on_test,selected}/{metrics,predictions}.json
 

@@ -1,6 +1,6 @@
 """
-The models of every run and seed. A training that was killed resumes from its state.pt, which is no output because it has
-to outlive the failure. One thread each, so that the bits do not depend on --cores, and seeds run side by side.
+The models of every run and seed. A killed training resumes from its state.pt, which is not an output, because Snakemake
+would delete it on failure. One thread each, so that bytes do not depend on --cores and seeds run in parallel.
 
 REQUIRED INPUTS:
 

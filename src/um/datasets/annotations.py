@@ -1,4 +1,4 @@
-"""ActivityNet-style annotations: one form for every dataset, ids and subset names normalised."""
+"""Annotations of all datasets in ActivityNet's format, with normalised ids and subset names."""
 
 import logging
 import re
@@ -18,7 +18,7 @@ from um.forms import Form, no_cycles, quoted, read_json, read_text
 
 log = logging.getLogger(__name__)
 
-SLACK = 1.0  # seconds: how far public annotations reach past the end of their video (0.85 s in ActivityNet 1.3)
+SLACK = 1.0  # seconds past the end of a video; public annotations reach up to 0.85 s (ActivityNet 1.3)
 SUBSETS = {"train": "train", "training": "train", "val": "val", "validation": "val", "test": "test", "testing": "test"}
 VIDEO_SUFFIXES = {
     ".mp4", ".m4v", ".mov", ".qt", ".avi", ".divx", ".mkv", ".webm", ".mts", ".m2ts", ".m2t", ".ts", ".mpg", ".mpeg",
@@ -29,8 +29,8 @@ AMBIGUOUS = "Ambiguous"  # THUMOS'14's name for segments that may or may not be 
 FORM = '{"subset": text, "annotations": [{"label": text, "segment": [start, end]}]}'
 COMPARE = "compare the entry with docs/datasets.md"
 SECONDS = "segments are seconds from the start of the video"
-NOT_SECONDS = 5  # times whose median is this many durations are not seconds
-FRACTION = 1.05  # of a video: the last end, if times are fractions and some reach a little past the end
+NOT_SECONDS = 5  # times whose median exceeds this many durations are not seconds
+FRACTION = 1.05  # latest end if times are fractions of the video; some reach a little past the end
 FEW = 3  # fewer instances or predictions can look like another unit by chance
 UNITS = "divide frames by the frame rate, milliseconds by 1000; multiply fractions by the duration"
 LONGEST_ID, LONGEST_LABEL = 251, 500  # bytes (ids name files); characters
@@ -52,7 +52,7 @@ class Video:
     """One entry of the annotations."""
 
     id: str
-    subset: str  # as the file calls it, in lower case: a key of SUBSETS
+    subset: str  # as in the file, in lower case: a key of SUBSETS
     duration: float | None
     instances: tuple[Instance, ...]
     ambiguous: tuple[Instance, ...] = ()  # THUMOS'14: neither an instance nor background
@@ -64,13 +64,13 @@ class Video:
 
     @property
     def last(self) -> float:
-        """End of the last segment, in seconds; 0 without any."""
+        """End of the last segment, in seconds; 0 if there is none."""
         return max((segment.end for segment in (*self.instances, *self.ambiguous)), default=0.0)
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """The videos of a file by normalised id, in the file's order."""
+    """The videos of a file by normalised id, in file order."""
 
     path: Path
     videos: dict[str, Video]
@@ -78,8 +78,8 @@ class Annotations:
     def subset(self, role: str, hint: str = "check the subset names") -> list[Video]:
         """The videos used for `train` or `test`.
 
-        A file without `train` follows THUMOS14: it trains on `val` and tests on `test`. Any other file follows
-        ActivityNet: it tests on `val`, or on `test` when it has no `val`.
+        Without a `train` subset, as in THUMOS14, train on `val` and test on `test`. Otherwise, as in ActivityNet, test
+        on `val`, or on `test` if `val` is missing.
         """
         names = {SUBSETS.get(video.subset, video.subset) for video in self.videos.values()}
         train = "train" if "train" in names else "val"
@@ -90,19 +90,19 @@ class Annotations:
         return videos
 
     def named(self, subset: str) -> list[Video]:
-        """The videos of a subset by its name in any spelling."""
+        """The videos of a subset, by its name in any spelling."""
         name = subset.strip().casefold()
         videos = self._of(SUBSETS.get(name, name))
         if not videos:
             found = f"no video of subset {subset!r}"
-            raise BadInput(self.path, found, f"one of {self._known()}", "choose with --subset")
+            raise BadInput(self.path, found, f"one of {self._known()}", "use --subset")
         return videos
 
     def evaluated(self, subset: str | None) -> list[Video]:
-        """The videos of the named subset; without a name, of the one that the layout tests on."""
+        """The videos of the named subset, or else of the layout's test subset."""
         if subset is not None:
             return self.named(subset)
-        return self.subset("test", f"choose with --subset {next(iter(self.videos.values())).subset}")
+        return self.subset("test", f"use --subset {next(iter(self.videos.values())).subset}")
 
     def _of(self, name: str) -> list[Video]:
         return [video for video in self.videos.values() if SUBSETS.get(video.subset, video.subset) == name]
@@ -112,7 +112,7 @@ class Annotations:
 
 
 class Flaw(NamedTuple):
-    """Why an entry cannot be used: its kind, which `um data check` counts, and the error that `load` raises."""
+    """Why an entry is refused: its kind, counted by `um data check`, and the error raised by `load`."""
 
     kind: str
     found: str
@@ -137,12 +137,12 @@ class Entry(NamedTuple):
 
 
 def video_id(name: str) -> str:
-    """A video's id without the `v_` that some files put before YouTube's 11 characters."""
+    """A video's id without the `v_` that some files put before YouTube ids."""
     return name[2:] if len(name) == 13 and PREFIXED.fullmatch(name) else name
 
 
 def unfit(name: str) -> bool:
-    """Whether a text cannot be an id, which names files: empty, a path, too long, control characters, outer blanks."""
+    """Whether an id cannot be a file name: empty, a path, too long, control characters, or blanks around it."""
     return bool(UNFIT.search(name) or HIDDEN.search(name)) or len(name.encode()) > LONGEST_ID
 
 
@@ -153,22 +153,22 @@ def load(path: Path) -> Annotations:
     keys are ignored. Instances past the end of their video are kept, as in the official evaluators, with a warning.
     Labels that differ only in case or blanks are different classes, also with a warning.
 
-    A folder holds THUMOS'14's own files: `<class>_<subset>.txt` with lines of video, start and end.
+    For a folder, read THUMOS'14's own files: `<class>_<subset>.txt` with lines of video, start and end.
 
     Raises:
-        BadInput: not that form, a subset outside `SUBSETS`, an id that is repeated or a path, a segment that is
-            reversed or before the start, or times that are not seconds.
+        BadInput: another format, a subset outside `SUBSETS`, a duplicate or invalid id, a segment that is reversed or
+            starts before 0, or times that are not seconds.
     """
     return _accepted(path, entries(path))
 
 
 def parse(path: Path, content: Any) -> Annotations:
-    """The annotations in `content`, which was read from `path`, in the form of `load`."""
+    """Like `load`, for the content read from `path`."""
     return _accepted(path, entries_of(path, content))
 
 
 def entries(path: Path) -> list[Entry]:
-    """Everything that `load` reads, with all its flaws, in the file's order.
+    """All entries with all their flaws, in file order.
 
     Raises:
         BadInput: neither a JSON file with a `database` of videos, nor a folder of THUMOS'14's text files.
@@ -194,20 +194,20 @@ def _accepted(path: Path, listed: list[Entry]) -> Annotations:
 
 
 def past_end(video: Video) -> float:
-    """Seconds from a video's end to that of its last instance; 0 without a duration."""
+    """Seconds by which the last instance exceeds the video; 0 if the duration is unknown."""
     if video.duration is None:
         return 0.0
     return max([0.0, *(instance.end - video.duration for instance in video.instances)])
 
 
 def not_seconds(videos: Iterable[Video]) -> str:
-    """Evidence that times are frames, milliseconds or fractions of the video; empty without any.
+    """Evidence that times are frames, milliseconds or fractions of the video; empty if there is none.
 
-    Public files have single instances past the end, but never more than half of them, nor far past it.
+    In public files some instances are past the end, but never more than half of them, nor far past it.
     """
     pairs = [(i, video.duration) for video in videos if video.duration for i in video.instances]
     if fractions([i.end for i, _ in pairs], [duration for _, duration in pairs]):
-        return f"no time of {len(pairs):,} instances beyond 1 s: times are fractions of the video"
+        return f"all {len(pairs):,} instances within the first second: times are fractions of the video"
     after = sum(instance.start > duration for instance, duration in pairs)
     if 2 * after <= len(pairs):
         return ""
@@ -218,7 +218,7 @@ def not_seconds(videos: Iterable[Video]) -> str:
 
 
 def fractions(ends: Sequence[float], lengths: Sequence[float]) -> bool:
-    """Whether times are fractions of videos of these lengths in seconds: `FEW` or more, not all of them whole."""
+    """Whether times look like fractions of videos of these lengths (s): `FEW` or more, not all whole numbers."""
     return (
         len(ends) >= FEW
         and max(ends) <= FRACTION
@@ -228,7 +228,7 @@ def fractions(ends: Sequence[float], lengths: Sequence[float]) -> bool:
 
 
 def spellings(videos: Iterable[Video]) -> list[str]:
-    """Labels that differ only in case or blanks, with their instances: `'Jump': 1 and 'jump': 9`, one text by class."""
+    """Labels that differ only in case or blanks, with counts: `'Jump': 1 and 'jump': 9`, one text per group."""
     counts = Counter(instance.label for video in videos for instance in video.instances)
     groups: dict[str, list[str]] = {}
     for label in sorted(counts):
@@ -258,7 +258,7 @@ def _subset(name: str) -> str:
 
 def _label(name: str) -> str:
     if not name.strip():
-        raise ValueError("a text that is not empty")
+        raise ValueError("a non-empty text")
     return name
 
 
@@ -284,7 +284,7 @@ class _Values(Form):
 
 
 def entries_of(path: Path, content: Any) -> list[Entry]:
-    """The entries in the content of a JSON file."""
+    """The entries of a parsed JSON file."""
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict) or not database:
         raise BadInput(path, "no 'database' of videos", "an ActivityNet-style JSON", "see docs/datasets.md")
@@ -296,17 +296,15 @@ def entries_of(path: Path, content: Any) -> list[Entry]:
         known = video_id(entry.name)
         if known in seen:
             found = f"video {known} twice, with and without v_"
-            entry.flaws.append(Flaw("twice, with and without v_", found, "every id once", "remove one of the two"))
+            entry.flaws.append(Flaw("twice, with and without v_", found, "unique ids", "remove one of the two"))
         seen.add(known)
     return listed
 
 
 def _entry(where: str, name: str, values: Any) -> Entry:
     if unfit(name):
-        expected = (
-            f"a name without slashes and control characters, without blanks around it, of at most {LONGEST_ID} bytes"
-        )
-        return Entry(name, where, None, [Flaw("ids that are no names", f"the id {name[:80]!r}", expected, COMPARE)])
+        expected = f"at most {LONGEST_ID} bytes, no slashes, no control characters, no blanks around it"
+        return Entry(name, where, None, [Flaw("invalid ids", f"the id {name[:80]!r}", expected, COMPARE)])
     try:
         read = _Values.model_validate(values)
     except ValidationError as error:
@@ -321,7 +319,7 @@ def _entry(where: str, name: str, values: Any) -> Entry:
 
 
 def unread(error: ValidationError, form: str = FORM) -> tuple[str, str]:
-    """What was found and expected at the first value that does not fit its form."""
+    """What was found and what expected at the first invalid value."""
     first = error.errors(include_url=False, include_context=False)[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "missing":
@@ -339,7 +337,7 @@ def _misplaced(segment: Instance) -> Flaw | None:
 
 
 def database(videos: Iterable[Video]) -> dict[str, Any]:
-    """The form of `load`, ids and subset names normalised."""
+    """Videos in the format read by `load`, with normalised ids and subset names."""
     written: dict[str, Any] = {}
     for video in videos:
         listed = [{"label": i.label, "segment": [i.start, i.end]} for i in video.instances]
@@ -363,7 +361,7 @@ def ambiguous_frame(videos: Iterable[Video]) -> pd.DataFrame:
 
 
 def text_files(folder: Path) -> dict[Path, tuple[str, str]]:
-    """THUMOS'14's per-class files in a folder → class and subset; hidden files such as macOS' `._*` are left out."""
+    """THUMOS'14's per-class files in a folder → class and subset; without hidden files such as macOS's `._*`."""
     found = {}
     for path in sorted(folder.glob("*_*.txt")):
         label, _, subset = path.stem.rpartition("_")
@@ -373,13 +371,13 @@ def text_files(folder: Path) -> dict[Path, tuple[str, str]]:
 
 
 def _official(folder: Path) -> list[Entry]:
-    """THUMOS'14's per-class files, including videos that have only ambiguous segments."""
+    """The entries of THUMOS'14's per-class files, including videos with only ambiguous segments."""
     lines: dict[str, list[tuple[str, _Line]]] = {}  # video → subset and line
     for path, (label, subset) in text_files(folder).items():
         for line in _lines(path, label):
             lines.setdefault(line.name, []).append((subset, line))
     if not lines:
-        hint = "name the folder of THUMOS'14's per-class files, or a JSON file"
+        hint = "give the folder of THUMOS'14's per-class files, or a JSON file"
         raise BadInput(folder, "no file <class>_test.txt or <class>_val.txt", "annotations", hint)
     return [_official_entry(folder, name, found) for name, found in sorted(lines.items())]
 
@@ -418,7 +416,7 @@ def _line(label: str, words: list[str]) -> tuple[Instance | None, Flaw | None]:
     except ValueError:
         return None, Flaw("unreadable", found, expected, hint)
     if unfit(words[0]):
-        return None, Flaw("ids that are no names", found, expected, hint)
+        return None, Flaw("invalid ids", found, expected, hint)
     if not (abs(start) <= 1e9 and abs(end) <= 1e9):
         return None, Flaw("unreadable", found, expected, hint)
     if flaw := _misplaced(Instance(label, start, end)):

@@ -1,7 +1,7 @@
-"""The clock of features, and whether the annotations of their videos agree with it.
+"""The clock of features, and checks that it agrees with the annotations.
 
-A video's length is stated twice: by its duration, or else the end of its last instance; and by rows x seconds per row.
-docs/features.md explains which differences are legitimate and where the limits below come from.
+A video's length follows from its duration (or else the end of its last instance), and from rows x seconds per row.
+docs/features.md explains legitimate differences and the limits below.
 
 Shape legend: V videos.
 """
@@ -28,23 +28,23 @@ Floats = NDArray[np.float64]
 PUBLIC = Spec(fps=25, window=16)  # of public features
 OPTION = "--feature-"
 DRIFT = 0.04  # of a duration: ActivityNet's declared frame rates are within 3.9 % for 99.9 % of its videos
-BIAS = 0.03  # the same for the median of all videos; it is 0.1 % in ActivityNet, 1 % in ucf6 (short videos)
+BIAS = 0.03  # likewise, for the median over videos; 0.1 % in ActivityNet, 1 % in ucf6 (short videos)
 OUTLIERS = 10  # one video in ten may disagree
 UNLIKELY, FEW = 0.03, 3  # significance level; fewest videos for a verdict
-REACH = 0.9  # share of the features beyond which some instance of many videos ends
-RATES = (25, 30, 24, 15, 10, 50, 60, 5, 1)  # frames per second, the usual ones first
+REACH = 0.9  # share of the features that some instance of many videos exceeds
+RATES = (25, 30, 24, 15, 10, 50, 60, 5, 1)  # frames per second, common ones first
 STRIDES, LONG_STRIDES = (16, 8, 4, 2, 1), (32, 64)  # frames
 WIDTHS = (512, 1024, 2048, 4096)  # columns of public features
-SHARPER = 0.5  # another clock is likelier if it at least halves the error
-LONGEST_ROW = 5.0  # seconds; if rows would span more, the times are in another unit
+SHARPER = 0.5  # another clock is more likely if it at least halves the error
+LONGEST_ROW = 5.0  # seconds; longer rows mean that the times are in another unit
 
 
 class Clock(NamedTuple):
-    """How features count time.
+    """The time base of features.
 
     Attributes:
-        spec: frames per second, frames per row, and frames from one row to the next.
-        origin: the spec.json or the command line that states it; None if assumed, as for public features.
+        spec: frames per second, frames per row, and frames between rows.
+        origin: spec.json or command line; None if assumed, as for public features.
         made: whether `um extract` wrote the spec.json.
     """
 
@@ -53,15 +53,15 @@ class Clock(NamedTuple):
     made: bool = False
 
     def __str__(self) -> str:
-        said = "assumed" if self.origin is None else f"by {self.origin}"
-        return f"{self.spec.snippet_seconds:.4g} s from row to row ({_words(self.spec)}; {said})"
+        said = "assumed" if self.origin is None else f"from {self.origin}"
+        return f"{self.spec.snippet_seconds:.4g} s per row ({_words(self.spec)}; {said})"
 
 
 def stated(fps: float | None = None, window: int | None = None, stride: int | None = None) -> Spec | None:
-    """The clock given by options, completed from that of public features; None without options.
+    """The clock given by options, with defaults as in public features; None without options.
 
     Raises:
-        BadInput: numbers out of range.
+        BadInput: a number out of range.
     """
     given = {key: value for key, value in (("fps", fps), ("window", window), ("stride", stride)) if value is not None}
     public = {"fps": PUBLIC.fps, "window": max(PUBLIC.window, stride or 0)}
@@ -69,10 +69,10 @@ def stated(fps: float | None = None, window: int | None = None, stride: int | No
 
 
 def read(specs: Sequence[Path], option: Spec | None) -> Clock:
-    """The clock of features from the spec.json files beside them, and options.
+    """The clock of features, from the spec.json files beside them and from options.
 
     Raises:
-        BadInput: an invalid spec.json, or two statements that differ.
+        BadInput: an invalid spec.json, or contradictory statements.
     """
     said = [Clock(load(Spec, path), path, path.with_name("index.json").is_file()) for path in specs]
     said += [Clock(option, "the command line")] if option else []
@@ -82,22 +82,22 @@ def read(specs: Sequence[Path], option: Spec | None) -> Clock:
 
 
 def agree(where: str | Path, seconds: float, others: float, who: str | Path) -> None:
-    """Refuse two different statements about the seconds from row to row.
+    """Check that two statements of the seconds per row agree.
 
     Raises:
         BadInput: they differ by more than rounding.
     """
     if abs(seconds - others) > 1e-3 * others:
-        found, expected = f"{seconds:.4g} s from row to row", f"{others:.4g} s, as {who} says"
-        hint = "take features of the same clock, or correct the statement (docs/features.md, Features from elsewhere)"
+        found, expected = f"{seconds:.4g} s per row", f"{others:.4g} s, as in {who}"
+        hint = "use features with the same clock, or correct it (docs/features.md, Features from elsewhere)"
         raise BadInput(where, found, expected, hint)
 
 
 def check_upright(features: Path, videos: Sequence[Video], shapes_V: Sequence[tuple[int, int]], clock: Clock) -> None:
-    """Refuse arrays of (D, T): equal numbers of rows, and columns that vary or fit the durations.
+    """Refuse transposed arrays (D, T): equal numbers of rows, and columns that vary or fit the durations.
 
     Raises:
-        BadInput: they are transposed.
+        BadInput: transposed arrays.
     """
     rows_V, columns_V = np.array(shapes_V).T
     if len(set(rows_V)) > 1:
@@ -109,24 +109,24 @@ def check_upright(features: Path, videos: Sequence[Video], shapes_V: Sequence[tu
     wide = rows_V[0] in WIDTHS and columns_V.max() < rows_V[0] and columns_V[0] not in WIDTHS
     if len(set(columns_V)) > 1 or fit or (wide and not known_V.any()):
         found = f"{rows_V[0]} rows and {_range(columns_V)} columns in {len(videos)} videos: arrays of (D, T)"
-        raise BadInput(features, found, "floats (T, D), a row per snippet", "transpose them: np.load(file).T")
+        raise BadInput(features, found, "floats (T, D), one row per snippet", "transpose them: np.load(file).T")
 
 
 def check(
     features: Path, annotations: Path, clock: Clock, videos: Sequence[Video], rows_V: Sequence[int], streams: str
 ) -> None:
-    """Compare the lengths of videos by their features with their lengths by the annotations, both ways.
+    """Compare the lengths of videos according to features and annotations.
 
     Args:
         features: folder, for errors.
         annotations: file, for errors.
         clock: of the features.
         videos: V videos.
-        rows_V: their rows.
-        streams: named in errors.
+        rows_V: their numbers of rows.
+        streams: for errors.
 
     Raises:
-        BadInput: more than a few disagree, or all disagree a little in one direction; the hint names a clock that fits.
+        BadInput: more than a few disagree, or all disagree slightly in one direction; the hint names a clock that fits.
     """
     rows, d_V, last_V = np.array(rows_V), _durations(videos), _lasts(videos)
     seconds_V = _seconds(clock.spec, rows)
@@ -142,10 +142,10 @@ def check(
         worst = int(np.argmax(np.where(blamed_V, np.abs(np.log(np.maximum(ratio_V, 1e-9))), -1)))
         found = (
             f"{videos[worst].id} {seconds_V[worst]:.4g} s long by its {streams} features ({rows[worst]} rows, "
-            f"{clock.spec.snippet_seconds:.4g} s from row to row) and {statement_V[worst]:.4g} s "
-            f"{'' if systematic else 'or more '}by {annotations.name}; {blamed_V.sum()} of {len(videos)} such videos"
+            f"{clock.spec.snippet_seconds:.4g} s per row) but {statement_V[worst]:.4g} s "
+            f"{'' if systematic else 'or more '}by {annotations.name}; {blamed_V.sum()} of {len(videos)} videos differ"
         )
-        within = f"no more than {_slack(clock.spec, statement_V[worst]):.2g} s between the two"
+        within = f"a difference of at most {_slack(clock.spec, statement_V[worst]):.2g} s"
         if systematic:
             raise BadInput(features, found, within, _hint(features, clock, rows[told_V], d_V[told_V]))
         row = float(np.quantile(last_V[told_V] / rows[told_V], 0.98))
@@ -153,8 +153,8 @@ def check(
     if wrong_V.any():
         named = some([video.id for video, wrong in zip(videos, wrong_V, strict=True) if wrong])
         first = int(np.argmax(wrong_V))
-        found = f"the first is {seconds_V[first]:.4g} s by its features and {d_V[first]:.4g} s by its annotations"
-        log.warning("%s: %s of other lengths than annotated, %s; are they of these videos?", features, named, found)
+        found = f"the first is {seconds_V[first]:.4g} s long by its features, {d_V[first]:.4g} s by its annotations"
+        log.warning("%s: lengths of %s differ from the annotations, %s: the right videos?", features, named, found)
     told_V = ~known_V & np.isfinite(last_V)
     assumed = clock.origin is None and not known_V.any()
     _check_reach(features, annotations, clock, last_V[told_V], rows[told_V], assumed=assumed)
@@ -169,11 +169,11 @@ def _check_reach(
     *,
     assumed: bool,
 ) -> None:
-    """Without durations: if all instances end long before the features do, the clock is probably another.
+    """Without durations: if all instances end long before the features, the clock is probably wrong.
 
-    If last instances were anywhere in their videos, the chance that at most k of n videos have one beyond a share q
-    would be that of k or fewer successes with probability 1 - q. Real ones end late: half of them beyond nine tenths.
-    This is an error if the clock is `assumed`, without a statement or a duration to support it.
+    If last instances ended uniformly in their videos, the chance that at most k of n end after a share q would be that
+    of at most k successes with probability 1 - q. Real ones end late: half of them after nine tenths. This is an error
+    if the clock is `assumed`, i.e. supported by neither a statement nor a duration.
     """
     seconds_V = _seconds(clock.spec, rows_V)
     reach_V = np.sort(last_V / seconds_V)
@@ -182,12 +182,12 @@ def _check_reach(
     if n < FEW or q >= REACH or _binomial(n, k, max(q, 1e-9)) > UNLIKELY:
         return
     found = (
-        f"no instance beyond {q:.0%} of the features in {n - k} of the {n} videos that {annotations.name} gives no "
-        f"duration of, {_range(seconds_V)} s at {clock.spec.snippet_seconds:.4g} s from row to row"
+        f"no instance after {q:.0%} of the features in {n - k} of the {n} videos without a duration in "
+        f"{annotations.name}, {_range(seconds_V)} s at {clock.spec.snippet_seconds:.4g} s per row"
     )
     hint = _rough_hint(features, clock, rows_V, last_V, q * clock.spec.snippet_seconds)
     if assumed:
-        hint += f"; or, if 16 frames at 25 fps is right, say so by {OPTION}fps 25, or add the durations"
+        hint += f"; or, if 16 frames at 25 fps is right, use {OPTION}fps 25 or add durations"
     error = BadInput(features, found, "features no longer than the videos", hint)
     if assumed:
         raise error
@@ -195,7 +195,7 @@ def _check_reach(
 
 
 def _binomial(n: int, k: int, q: float) -> float:
-    """The chance of at most k successes of n, each with probability 1 - q."""
+    """The probability of at most k successes in n trials with probability 1 - q."""
     return sum(
         exp(lgamma(n + 1) - lgamma(j + 1) - lgamma(n - j + 1) + j * log1p(-q) + (n - j) * ln(q)) for j in range(k + 1)
     )
@@ -211,24 +211,24 @@ def _lasts(videos: Iterable[Video]) -> Floats:
 
 
 def _seconds(spec: Spec, rows: NDArray[np.int64]) -> Floats:
-    """Seconds that rows cover; the last one has a whole window."""
+    """Seconds covered by rows; the last one spans a whole window."""
     seconds: Floats = ((rows - 1) * (spec.stride or spec.window) + spec.window) / spec.fps
     return seconds
 
 
 def _short(spec: Spec, rows_V: NDArray[np.int64], last_V: Floats) -> NDArray[np.bool_]:
-    """Which videos have an instance that ends after their rows."""
+    """Which videos have an instance that ends after their last row."""
     short: NDArray[np.bool_] = last_V > _seconds(spec, rows_V) + spec.snippet_seconds + SLACK
     return short
 
 
 def _few(videos: int) -> int:
-    """How many videos without a duration may be too short."""
+    """Number of videos without a duration that may be too short."""
     return max(1, videos // OUTLIERS)
 
 
 def _slack(spec: Spec, d: float | Floats) -> float | Floats:
-    """Allowance for a dropped or padded last snippet, a rounded duration and a wrong declared frame rate."""
+    """Tolerance for a dropped or padded last snippet, a rounded duration and a wrong declared frame rate."""
     return SLACK + max(spec.window, spec.stride or 0) / spec.fps + DRIFT * d
 
 
@@ -238,7 +238,7 @@ def _agree(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> NDArray[np.boo
 
 
 def _biased(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> bool:
-    """Whether all are a little too long, or too short, by more than the last snippet explains."""
+    """Whether videos tend to be too long, or too short, by more than the last snippet explains."""
     if len(d_V) < 5:
         return False
     off_V = _seconds(spec, rows_V) + spec.snippet_seconds / 2 - d_V
@@ -255,40 +255,38 @@ def _share(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> float:
 
 
 def _hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], d_V: Floats) -> str:
-    """What explains the lengths, and what would make them fit."""
+    """An explanation of the lengths, and what to do."""
     row = float(np.median(d_V / rows_V))
     if (equal := _rescaled(rows_V)) and np.ptp(d_V) > _slack(clock.spec, d_V.min()):
-        return f"{equal} rows for videos of {_range(d_V)} s are features rescaled to one length: take unscaled ones"
+        return f"{equal} rows for videos of {_range(d_V)} s are features rescaled to one length: use unscaled ones"
     if (other := _other(clock, row)) is not None:
         return other
     fitting = _fitting(rows_V, d_V)
     if _share(clock.spec, rows_V, d_V) > 0.5 and not (
         fitting and _off(fitting, rows_V, d_V) < SHARPER * _off(clock.spec, rows_V, d_V)
     ):
-        return "the others agree: do these have the features, or the durations, of other videos?"
+        return "the others agree: are these the features, or the durations, of other videos?"
     if fitting:
-        return (
-            f"rows are {row:.3g} s apart by the annotations, as of {_words(fitting)}: {_said(features, clock, fitting)}"
-        )
+        return f"by the annotations, rows are {row:.3g} s apart ({_words(fitting)}): {_said(features, clock, fitting)}"
     if _native(rows_V, d_V):
-        fits = "rows fit 16 frames at each video's own frame rate, which no one clock can tell"
-        return f"{fits}: extract with all videos at one rate, as um extract does"
+        fits = "rows fit 16 frames at each video's own frame rate, which is not one clock"
+        return f"{fits}: extract all videos at one rate, as um extract does"
     return f"are these the features of these videos? if so, {_said(features, clock)}"
 
 
 def _rough_hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], last_V: Floats, row: float) -> str:
-    """The same from the ends of the last instances, a little before the videos' ends: `row` seconds per row."""
+    """Like `_hint`, from the ends of last instances, shortly before the videos' ends: `row` seconds per row."""
     if len(rows_V) > 3 and (equal := _rescaled(rows_V)):
-        return f"{equal} rows for every video may be features rescaled to one length: take unscaled ones"
+        return f"{equal} rows for every video may be features rescaled to one length: use unscaled ones"
     if (other := _other(clock, row)) is not None:
         return other
     long_enough = [spec for spec in _usual() if _short(spec, rows_V, last_V).sum() <= _few(len(rows_V))]
     near = min(long_enough, key=lambda spec: abs(spec.snippet_seconds / row - 1.02))
-    return f"rows are about {row:.2g} s apart by the annotations, as of {_words(near)}: {_said(features, clock, near)}"
+    return f"by the annotations, rows are about {row:.2g} s apart ({_words(near)}): {_said(features, clock, near)}"
 
 
 def _rescaled(rows_V: NDArray[np.int64]) -> int:
-    """The length that nearly all videos have; 0 if none."""
+    """The length of nearly all videos; 0 if they differ."""
     values, counts = np.unique(rows_V, return_counts=True)
     return int(values[counts.argmax()]) if len(rows_V) > 1 and counts.max() >= 0.9 * len(rows_V) else 0
 
@@ -297,7 +295,7 @@ def _other(clock: Clock, row: float) -> str | None:
     if row > LONGEST_ROW:
         return "are the times of the annotations in seconds, not frames or milliseconds?"
     if clock.made:
-        return "um extract made these features: are the annotations in seconds, and of these very videos?"
+        return "um extract made these features: are the annotations in seconds, and of the same videos?"
     return None
 
 
@@ -307,7 +305,7 @@ def _usual() -> list[Spec]:
 
 
 def _fitting(rows_V: NDArray[np.int64], d_V: Floats) -> Spec | None:
-    """The usual clock that fits most videos with the smallest error."""
+    """The common clock that fits most videos with the smallest error."""
     tried = _usual()
     fits = [
         (_off(spec, rows_V, d_V), position)
@@ -321,7 +319,7 @@ def _fitting(rows_V: NDArray[np.int64], d_V: Floats) -> Spec | None:
 
 
 def _native(rows_V: NDArray[np.int64], d_V: Floats) -> bool:
-    """Whether most videos fit 16 frames a row at some usual rate."""
+    """Whether most videos fit 16 frames per row at some common rate."""
     fits = [_agree(Spec(fps=rate, window=16), rows_V, d_V) for rate in (*RATES, 12, 20)]
     return bool(np.any(fits, axis=0).mean() >= 0.8)
 
@@ -333,7 +331,7 @@ def _said(features: Path, clock: Clock, spec: Spec | None = None) -> str:
     options = " ".join(f"{OPTION}{key} {value}" for key, value in values.items())
     if isinstance(clock.origin, Path):
         return f"write {text} to {clock.origin}"
-    return f"say {options}" if clock.origin else f"write {text} to {features / 'spec.json'}, or say {options}"
+    return f"use {options}" if clock.origin else f"write {text} to {features / 'spec.json'}, or use {options}"
 
 
 _ASKED = {"fps": "FPS", "window": "FRAMES", "stride": "FRAMES"}

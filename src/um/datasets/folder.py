@@ -1,6 +1,6 @@
-"""A dataset as a folder: annotations and features by video id, in any layout of `um.datasets.layouts`.
+"""A dataset folder: annotations and features by video id, in any layout of `um.datasets.layouts`.
 
-split_train.txt, split_test.txt     lists of the videos that count, if present (the official code, ACM-Net)
+split_train.txt, split_test.txt     lists of the videos to use, if present (the official code, ACM-Net)
 features/spec.json                  how the features were made, and their clock
 """
 
@@ -26,14 +26,14 @@ Features = NDArray[np.float32]  # (T, F), one row per snippet
 
 
 class Folder:
-    """A dataset on disk, opened by what it holds.
+    """A dataset on disk, in whichever layout it has.
 
     Args:
         root: the folder.
         streams: `rgb`, `flow`, `rgb,flow`, or `auto` for all present, rgb first.
         missing: annotated videos without features are an `error`, are left out (`drop`), or count as a `miss` if
-            they are test videos. Features without annotation are an error under `error`, and ignored otherwise.
-        annotated: the videos that count, instead of the folder's own annotations and split lists.
+            they are test videos. Features without annotation are refused under `error`, and ignored otherwise.
+        annotated: the videos to use, instead of the folder's own annotations and split lists.
         clock: of the features, if given by options.
 
     Raises:
@@ -56,25 +56,25 @@ class Folder:
         self.files = layout.by_stream()
         self.streams = list(self.files) if streams == "auto" else streams.split(",")
         if absent := [stream for stream in self.streams if stream not in self.files]:
-            raise BadInput(root, f"no {absent[0]} features", " and ".join(self.streams), "choose with --streams")
+            raise BadInput(root, f"no {absent[0]} features", " and ".join(self.streams), "choose others with --streams")
         if missing != "error":
             self._ignore_unannotated()
 
     @cached_property
     def classes(self) -> list[str]:
-        """Class names of the train and test subsets, sorted: their order is the order of the network's outputs."""
+        """Class names of the train and test subsets, sorted, in the order of the network's outputs."""
         return sorted({label for video in self.described() for label in video.labels})
 
     @cached_property
     def unreadable(self) -> set[str]:
-        """Ids of videos that `um extract` could not read: left out, or misses, but never an error."""
+        """Ids of videos that `um extract` could not read: left out or misses, never an error."""
         listed = self.features / "missing.tsv"
         lines = read_text(listed).splitlines()[1:] if os.path.lexists(listed) else []
         return {video_id(line.split("\t")[0].rpartition("/")[2]) for line in lines}
 
     @cached_property
     def simulated(self) -> bool:
-        """Whether spec.json says that the features are simulated."""
+        """Whether the features are simulated, according to spec.json."""
         return any(store.made(spec.parent).get("simulated") is True for spec in self.specs)
 
     @cached_property
@@ -85,24 +85,24 @@ class Folder:
 
     @cached_property
     def clock(self) -> clocks.Clock:
-        """How the features count time: by spec.json, by options, or else as in public features.
+        """The clock of the features: from spec.json, from options, or else as in public features.
 
         Raises:
-            BadInput: an invalid spec.json, or statements that differ.
+            BadInput: an invalid spec.json, or contradictory statements.
         """
         return clocks.read(self.specs, self._option)
 
     @cached_property
     def snippet_seconds(self) -> float:
-        """Seconds from one row of the features to the next."""
+        """Seconds per feature row."""
         return self.clock.spec.snippet_seconds
 
     def described(self) -> list[Video]:
-        """The videos of both subsets."""
+        """The train and test videos."""
         return self.listed("train") + self.listed("test")
 
     def check(self, role: str) -> tuple[list[Video], list[int], int]:
-        """Check a subset without reading its values; return its videos by id, their lengths and the width.
+        """Check a subset without reading its values; return its videos sorted by id, their lengths and the width.
 
         Raises:
             BadInput: videos without features or without labels, rgb and flow of different lengths, unusable arrays,
@@ -112,20 +112,19 @@ class Folder:
         if not videos:
             raise BadInput(self.annotations.path, f"no {role} videos", "at least one", "check the subset names")
         if role == "train" and (bare := [video.id for video in videos if not video.instances]):
-            raise BadInput(
-                self.annotations.path, f"{some(bare)} without a label", "a label per training video", "remove them"
-            )
+            found, expected = f"{some(bare)} without a label", "a label per training video"
+            raise BadInput(self.annotations.path, found, expected, "label or remove them")
         self._check_coverage(videos)
         videos = [video for video in videos if self._has_features(video)]
         if not videos:
-            raise BadInput(self.features, f"no features of any {role} video", "at least one", "extract them")
+            raise BadInput(self.features, f"no features of {role} videos", "at least one", "extract them")
         arrays_V = [[self.files[stream][video.id] for stream in self.streams] for video in videos]
         shapes_V = [[array.shape() for array in arrays] for arrays in arrays_V]
         clocks.check_upright(self.features, videos, [shapes[0] for shapes in shapes_V], self.clock)
         lengths_V = [[shape[0] for shape in shapes] for shapes in shapes_V]
         if uneven := [video.id for video, lengths in zip(videos, lengths_V, strict=True) if len(set(lengths)) > 1]:
             first = next(lengths for lengths in lengths_V if len(set(lengths)) > 1)
-            found = f"{' and '.join(self.streams)} of other lengths in {some(uneven)}: first {first} snippets"
+            found = f"{' and '.join(self.streams)} of different lengths in {some(uneven)}: first {first} snippets"
             raise BadInput(self.features, found, "equal lengths", "extract both streams again")
         if len(widths := {sum(array.width() for array in arrays) for arrays in arrays_V}) > 1:
             raise BadInput(self.root, f"feature widths {sorted(widths)}", "one width", "extract with one backbone")
@@ -135,7 +134,7 @@ class Folder:
         return videos, lengths, widths.pop()
 
     def without_features(self, role: str) -> list[Video]:
-        """The annotated videos that lack a stream, sorted by id."""
+        """Annotated videos that lack a stream, sorted by id."""
         return sorted(
             (video for video in self.listed(role) if not self._has_features(video)), key=lambda video: video.id
         )
@@ -161,14 +160,14 @@ class Folder:
             column += part_TF.shape[1]
 
     def listed(self, role: str) -> list[Video]:
-        """The annotated `train` or `test` videos that count, with features or without."""
+        """The annotated `train` or `test` videos to use, with or without features."""
         return self._given.subset(role) if self._given else listed(self.root, self.annotations, role)
 
     def _check_segments(self, videos: list[Video], lengths: list[int]) -> None:
-        """Without a duration, only the features say where a video ends.
+        """Compare segments with the end of the features.
 
-        Four videos of THUMOS14 have annotations past their end, which is a warning; features that end before the first
-        instance does belong to another video.
+        Some instances past the end are a warning, as in four videos of THUMOS14. If all are, and the duration is
+        unknown, the features belong to another video.
         """
         for video, length in zip(videos, lengths, strict=True):
             seconds = length * self.snippet_seconds
@@ -177,7 +176,7 @@ class Folder:
             if last and last.end > within:
                 where = f"{self.annotations.path}: {video.id}"
                 found = f"segment [{last.start:g}, {last.end:g}] of {last.label}"
-                hint = "are they of this video? if not, move them away and say --missing drop or miss"
+                hint = "are they of this video? if not, move them away and use --missing drop or miss"
                 error = BadInput(where, found, f"an end within its features, {seconds:g} s", hint)
                 if not video.duration and min(instance.end for instance in video.instances) > within:
                     raise error
@@ -192,39 +191,37 @@ class Folder:
                     self.features,
                     f"no {stream} features of {some(absent)}",
                     f"a {stream} file per annotated video",
-                    "extract them, or say what they count as: --missing drop or miss",
+                    "extract them, or use --missing drop or miss",
                 )
             if unknown := sorted(set(files) - set(self.annotations.videos)):
                 raise BadInput(
                     self.features,
                     f"{stream} features of {some(unknown)} without annotation",
                     "annotated videos",
-                    "annotate them, move the files away, or ignore them: --missing drop or miss",
+                    "annotate them, move the files away, or ignore them with --missing drop or miss",
                 )
 
     def _ignore_unannotated(self) -> None:
         unknown = {name for files in self.files.values() for name in files} - set(self.annotations.videos)
         if unknown:
-            log.warning(
-                "%s: features of %s without annotation, which are ignored", self.features, some(sorted(unknown))
-            )
+            log.warning("%s: ignored features of %s without annotation", self.features, some(sorted(unknown)))
             for stream, files in self.files.items():
                 self.files[stream] = {name: array for name, array in files.items() if name not in unknown}
 
 
 def listed(root: Path, annotations: Annotations, role: str) -> list[Video]:
-    """The `train` or `test` videos of a folder: those in its split list, or all of the subset without a list.
+    """The `train` or `test` videos of a folder: those in its split list, or else all of the subset.
 
     Raises:
-        BadInput: a split list that is empty, repeats ids or names unknown ones, or videos of both train and test.
+        BadInput: a split list that is empty or has duplicate or unknown ids, or videos in both train and test.
     """
     split, ids = root / f"split_{role}.txt", _ids(root, annotations, role)
     if os.path.lexists(split):
         if not ids:
-            hint = f"list them, or remove the file to take all {role} videos of {annotations.path.name}"
+            hint = f"list them, or remove the file to use all {role} videos of {annotations.path.name}"
             raise BadInput(split, "no video ids", "at least one", hint)
         if twice := sorted(name for name, count in Counter(ids).items() if count > 1):
-            raise BadInput(split, f"{some(twice)} twice", "every id once", "remove the repetition")
+            raise BadInput(split, f"{some(twice)} twice", "unique ids", "remove the duplicates")
         if unknown := [name for name in ids if name not in annotations.videos]:
             raise BadInput(split, f"{some(unknown)} not annotated", "annotated ids", f"see {annotations.path}")
     names = {role: f"split_{role}.txt" for role in ("train", "test")}
@@ -234,7 +231,7 @@ def listed(root: Path, annotations: Annotations, role: str) -> list[Video]:
         hint = f"remove them from {' or '.join(lists)}"
         if len(lists) == 1:
             bare = next(role for role in names if names[role] not in lists)
-            hint += f"; without {names[bare]}, the {bare} videos are those of {annotations.path.name}"
+            hint += f"; without {names[bare]}, all {bare} videos of {annotations.path.name} are used"
         raise BadInput(root / lists[0], f"{some(both)} in both train and test", "no video in both", hint)
     return [annotations.videos[name] for name in ids]
 
@@ -247,7 +244,7 @@ def _ids(root: Path, annotations: Annotations, role: str) -> list[str]:
 
 
 def untaught(train: Iterable[Video], test: Iterable[Video]) -> list[str]:
-    """Classes of test videos that no training video has, sorted: nothing can learn them."""
+    """Classes of test videos without a training video, sorted: they cannot be learnt."""
     taught, tested = ({label for video in videos for label in video.labels} for videos in (train, test))
     return sorted(tested - taught)
 
@@ -255,7 +252,7 @@ def untaught(train: Iterable[Video], test: Iterable[Video]) -> list[str]:
 def loose_features(
     folder: Path, streams: Sequence[str], snippet_seconds: float | None = None
 ) -> dict[str, Callable[[], Features]]:
-    """Features that `um extract` wrote outside a dataset, `{rgb,flow}/<id>.npy`: id → reader of (T, F).
+    """Features written by `um extract` outside a dataset, `{rgb,flow}/<id>.npy`: id → reader of (T, F).
 
     Args:
         folder: of the features.
@@ -264,9 +261,9 @@ def loose_features(
 
     Raises:
         BadInput: no features, an unfinished extraction, files that contradict index.json, or a spec.json with another
-            clock; both files may lie up to two folders above.
+            clock; these two files may be up to two folders above.
     """
-    if len(folder.parents) < 2 or ".." in folder.parts:  # the folders above count too
+    if len(folder.parents) < 2 or ".." in folder.parts:  # two parents are searched, too
         folder = folder.resolve()
     layouts.look(folder, 1)
     names = sorted(path.stem for path in folder.glob(f"{streams[0]}/*.npy") if not path.name.startswith("."))
@@ -285,12 +282,12 @@ def loose_features(
 
 
 def _elsewhere(folder: Path, stream: str) -> str:
-    """The hint for a folder without features: subfolders that have some."""
+    """The hint for a folder without features: subfolders with some."""
     patterns = (f"*/{stream}/*.npy", f"features/{stream}/*.npy", f"features/*/{stream}/*.npy")
     below = {path.parent.parent for pattern in patterns for path in folder.glob(pattern)}
     if folder.name == stream and any(folder.glob("*.npy")):
         below.add(folder.parent)
-    return f"name {' or '.join(map(str, sorted(below)))}" if below else "um extract VIDEO… --out DIR"
+    return f"use {' or '.join(map(str, sorted(below)))}" if below else "run um extract VIDEO… --out DIR"
 
 
 def _joined(stored: Sequence[layouts.Stored]) -> Features:

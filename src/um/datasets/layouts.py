@@ -1,15 +1,15 @@
 """The public layouts of annotations and features, recognised by their files.
 
-annotations.json | gt.json | annotations_1.2.json          ActivityNet form
+annotations.json | gt.json | annotations_1.2.json          ActivityNet's format
 <name>-Annotations/{videoname,subset,…}.npy                 W-TALC's arrays
-features/<subset>/{rgb,flow}/<id>.npy                       ours, the official code's, the seed's (features_1.2/…)
+features/<subset>/{rgb,flow}/<id>.npy                       ours, the official code, the seed code (features_1.2/…)
 <id>_rgb.npy, <id>_flow.npy                                 ACRNet
 <id>.npy, <id>-flow.npy                                     per-video files, flow beside rgb
 <name>-I3D-JOINTFeatures.npy                                W-TALC: all videos in one file, rgb ‖ flow
 feature_{rgb,flow}_{train,val}.h5                           ProCL: one dataset per video
 <id>.npy                                                    A2CL-PT, ACM-Net: rgb ‖ flow
 
-Feature files lie in features/ or in the folder itself, directly or by subset.
+Feature files are in features/ or in the folder itself, directly or by subset.
 """
 
 import math
@@ -34,8 +34,8 @@ from um.journal import lines
 
 STREAMS = ("rgb", "flow")
 I3D = 1024  # columns of a single stream of Inception-I3D, never rgb and flow together
-STRETCH, FREE = 100, 1 << 26  # compressed arrays may unpack to this many times their size, or to this many bytes
-VERSIONED = re.compile(r"(.+?)(\d\.\d)")  # activitynet1.2 is the folder activitynet with its _1.2 files
+STRETCH, FREE = 100, 1 << 26  # compressed arrays may unpack to this many times their size, or this many bytes
+VERSIONED = re.compile(r"(.+?)(\d\.\d)")  # activitynet1.2 means the _1.2 files in the folder activitynet
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Stored:
 
     Attributes:
         id: of the video, normalised.
-        streams: in its columns, side by side, of equal widths.
-        file: that holds it, alone or with others.
-        where: file, and the place in it if it holds several.
-        shape: reads (T, F) alone; another shape is BadInput.
+        streams: side by side in its columns, of equal widths.
+        file: on disk; may hold several arrays.
+        where: file, and the name in it if it holds several.
+        shape: reads only (T, F); raises BadInput for another shape.
         load: reads the array, unchecked.
     """
 
@@ -59,7 +59,7 @@ class Stored:
     load: Callable[[], NDArray[Any]]
 
     def read(self) -> store.Features:
-        """(T, F) floats, T >= 1, all finite; anything else is BadInput."""
+        """(T, F) floats, T >= 1, all finite; raises BadInput otherwise."""
         return store.check(self.where, self.load())
 
     def width(self) -> int:
@@ -78,14 +78,14 @@ class Stored:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a folder was recognised as.
+    """A recognised folder.
 
     Attributes:
         name: of the feature layout.
         root: the folder.
         annotations: the JSON file or W-TALC's folder, if any.
         features: the folder of the features.
-        arrays: all of them.
+        arrays: all arrays found.
     """
 
     name: str
@@ -98,11 +98,11 @@ class Layout:
         """Read the annotations.
 
         Raises:
-            BadInput: no annotations, or of another form.
+            BadInput: no annotations, or another format.
         """
         if self.annotations is None:
             found = "neither annotations.json nor gt.json"
-            raise BadInput(self.root, found, "one of the two", "layouts are in docs/datasets.md")
+            raise BadInput(self.root, found, "one of the two", "docs/datasets.md describes the layouts")
         return annotations.parse(self.annotations, annotation_content(self.annotations))
 
     def by_stream(self) -> dict[str, dict[str, Stored]]:
@@ -134,13 +134,13 @@ def recognise(root: Path) -> Layout:
     if not root.exists() and (named := VERSIONED.fullmatch(root.name)) and root.with_name(named[1]).is_dir():
         root, version = root.with_name(named[1]), named[2]
     if not root.is_dir():
-        raise BadInput(root, "no such folder", "a dataset folder", "um download and um extract make one")
+        raise BadInput(root, "no such folder", "a dataset folder", "um download and um extract create one")
     for folder in (root, *root.glob(f"*{wtalc.ANNOTATIONS}")):
         look(folder)
     described = annotation_files(root, version)
     if len(described) > 1:
         found = " and ".join(path.name for path in described)
-        hint = "a version is chosen as activitynet1.2 for the folder activitynet; layouts are in docs/datasets.md"
+        hint = "choose a version, e.g. activitynet1.2 in the folder activitynet; see docs/datasets.md"
         raise BadInput(root, found, "one of the two", hint)
     annotated = described[0] if described else None
     if annotated and (single := re.fullmatch(r"annotations_(\d\.\d)\.json", annotated.name)):
@@ -158,11 +158,11 @@ def recognise(root: Path) -> Layout:
             return Layout(name, root, annotated, features, list(indexed(features, arrays)))
     others = [path.name for kind in FOREIGN for path in _files(folders[0], f"*.{kind}")]
     found = "no features in a known layout" + (f" but {some(sorted(others), 'file', 'files')}" if others else "")
-    raise BadInput(folders[0], found, "feature files", "layouts are in docs/datasets.md")
+    raise BadInput(folders[0], found, "feature files", "docs/datasets.md describes the layouts")
 
 
 def annotation_files(root: Path, version: str = "") -> list[Path]:
-    """The annotations in a folder: JSON files, of one version if given, and W-TALC's folders."""
+    """The annotations in a folder: JSON files (of a version, if given) and W-TALC's folders."""
     if version:
         return [path for path in (root / f"annotations_{version}.json",) if path.is_file()]
     names = ("annotations.json", "gt.json", "annotations_?.?.json", f"*{wtalc.ANNOTATIONS}/videoname.npy")
@@ -171,12 +171,12 @@ def annotation_files(root: Path, version: str = "") -> list[Path]:
 
 
 def annotation_content(path: Path) -> Any:
-    """The content of an annotation file in ActivityNet's form: a JSON file's own, or W-TALC's folder converted."""
+    """Annotations in ActivityNet's format: a JSON file's content, or W-TALC's folder converted."""
     return wtalc.database(path) if path.is_dir() else read_json(path)
 
 
 def look(folder: Path, depth: int = 0) -> None:
-    """List a folder and its subfolders, because a glob takes an unreadable one for an empty one.
+    """List a folder and its subfolders, because a glob treats unreadable ones as empty.
 
     Raises:
         PermissionError: one of them cannot be listed.
@@ -191,13 +191,13 @@ def look(folder: Path, depth: int = 0) -> None:
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Whether an entry is a visible folder, or a link to one; not a link to itself."""
+    """Whether an entry is a visible folder or a link to one (but not to itself)."""
     linked = entry.is_symlink() and Path(entry.path).is_dir()
     return not entry.name.startswith(".") and (linked or entry.is_dir(follow_symlinks=False))
 
 
 def check_ended(features: Path, files: Iterable[Path]) -> None:
-    """Refuse features that `um extract` has not finished: with its journal, but without index.json.
+    """Refuse features of an unfinished `um extract`: with a journal but without index.json.
 
     Raises:
         BadInput: an unfinished extraction.
@@ -207,8 +207,8 @@ def check_ended(features: Path, files: Iterable[Path]) -> None:
     for path in sorted({path for name in names for path in holders(features, files, name)}):
         found = [path] if path.is_file() else sorted(path.glob("*-of-*.jsonl"))
         if found and not os.path.lexists(path.with_name("index.json")) and _ours(found[0]):
-            told = f"an extraction that has not ended ({found[0].relative_to(path.parent)} without index.json)"
-            hint = f"run the same `um extract` again; without {path.name}, features are taken as they are"
+            told = f"an unfinished extraction ({found[0].relative_to(path.parent)} without index.json)"
+            hint = f"run the same `um extract` again; without {path.name}, features are used unchecked"
             raise BadInput(path.parent, told, "a finished one", hint)
 
 
@@ -221,7 +221,7 @@ def _ours(journal: Path) -> bool:
 
 
 def covering(folder: Path, files: Sequence[Path]) -> Path:
-    """The folder, or the one up to two levels above whose index.json or spec.json covers these files."""
+    """The folder, or one up to two levels above whose index.json or spec.json covers these files."""
     return next((above for above in reversed(folder.parents[:2]) if _covers(above, files)), folder)
 
 
@@ -235,28 +235,28 @@ def _covers(folder: Path, files: Sequence[Path]) -> bool:
 
 
 def holders(features: Path, files: Iterable[Path], name: str) -> list[Path]:
-    """The files called `name` in a folder of features and in the folders between it and its `files`."""
+    """Files called `name` in a folder of features and in the folders between it and its `files`."""
     folders = {folder for path in {file.parent for file in files} for folder in (path, *path.parents)}
     inside = sorted(folder for folder in folders if folder.is_relative_to(features))
     return [folder / name for folder in dict.fromkeys([features, *inside]) if os.path.lexists(folder / name)]
 
 
 def indexed(features: Path, arrays: Iterable[Stored]) -> Iterator[Stored]:
-    """The arrays; if an index.json of ours covers them, reading checks them against it.
+    """The arrays; if one of our index.json files covers them, reading checks them against it.
 
     Raises:
-        BadInput: an invalid index.json, or one of another spec.json.
+        BadInput: an invalid index.json, or one that does not match spec.json.
     """
     arrays = list(arrays)
     indexes: dict[Path, Index] = {}
     for path in holders(features, (array.file for array in arrays), "index.json"):
         content = read_json(path)
-        if not isinstance(content, dict) or content.keys() & {"files", "spec"}:  # other mappings are another program's
+        if not isinstance(content, dict) or content.keys() & {"files", "spec"}:  # otherwise another program's file
             indexes[path.parent] = index = validate(Index, content, path)
             spec = path.with_name("spec.json")
             if index.spec and not (spec.is_file() and sha256(spec) == index.spec):
-                found = "another spec.json" if spec.is_file() else "no spec.json"
-                raise BadInput(spec, f"{found} than index.json lists", f"sha256 {index.spec[:12]}…", store.RESTORE)
+                found = "a spec.json that does not match index.json" if spec.is_file() else "no spec.json"
+                raise BadInput(spec, found, f"sha256 {index.spec[:12]}…", store.RESTORE)
     for array in arrays:
         folder = next((folder for folder in array.file.parents if folder in indexes), None)
         yield _listed(array, folder, indexes[folder]) if folder and array.file.suffix == ".npy" else array
@@ -266,8 +266,8 @@ def _listed(array: Stored, folder: Path, index: Index) -> Stored:
     entry = index.files.get(array.file.relative_to(folder).as_posix())
     if entry:
         return replace(array, load=partial(store.load, array.file, entry.sha256))
-    hint = "move it away; without index.json and journal.jsonl beside them, features are taken as they are"
-    unlisted = BadInput(array.file, f"a file that {folder / 'index.json'} does not list", "listed files", hint)
+    hint = "move it away; without index.json and journal.jsonl beside them, features are used unchecked"
+    unlisted = BadInput(array.file, f"a file not listed in {folder / 'index.json'}", "listed files", hint)
 
     def refuse() -> NDArray[Any]:
         raise unlisted
@@ -334,14 +334,15 @@ def _hdf5(features: Path) -> Iterator[Stored]:
             except BadInput:
                 raise
             except Exception as error:  # a damaged file can fail anywhere in the library
-                raise BadInput(path, f"no readable HDF5 ({error})", "a dataset per video", "is it whole?") from None
+                found = f"unreadable HDF5 ({error})"
+                raise BadInput(path, found, "a dataset per video", "is the file complete?") from None
             for name, shape in declared.items():
                 yield _dataset(path, name, stream, shape)
 
 
 def _declared(path: Path, file: h5py.File, name: str) -> tuple[int, int] | BadInput:
-    """(T, D) of a dataset whose values are all in this file, or why it cannot be used."""
-    where, hint = f"{path}: {name}", "take the file as published"
+    """(T, D) of a dataset, or why it cannot be used; all its values must be in this file."""
+    where, hint = f"{path}: {name}", "use the file as published"
 
     def bad(found: str) -> BadInput:
         return BadInput(where, found, f"a dataset of {store.EXPECTED}", hint)
@@ -352,7 +353,7 @@ def _declared(path: Path, file: h5py.File, name: str) -> tuple[int, int] | BadIn
     if not isinstance(found, h5py.Dataset):
         return bad("a group")
     if found.is_virtual or found.external:
-        return bad("values that lie in other files")
+        return bad("values in other files")
     if found.shape is None or found.dtype.kind not in store.NUMBERS:
         return bad(f"values of type {found.dtype}")
     if not store.possible(found.shape):
@@ -364,7 +365,7 @@ def _declared(path: Path, file: h5py.File, name: str) -> tuple[int, int] | BadIn
         if found.id.get_num_chunks() < chunks:
             return bad(f"{found.id.get_num_chunks()} of {chunks} chunks written")
         if needed > max(FREE, STRETCH * written):
-            return bad(f"{needed:,} bytes out of {written:,} that are compressed")
+            return bad(f"{needed:,} bytes compressed to {written:,}")
     elif written < needed:
         return bad(f"{written:,} of {needed:,} bytes written")
     try:
@@ -387,7 +388,7 @@ def _dataset(path: Path, name: str, stream: str, declared: tuple[int, int] | Bad
             with h5py.File(path, "r") as file:
                 return np.asarray(file[name])
         except Exception as error:  # a damaged file can fail anywhere in the library
-            raise BadInput(where, f"no readable array ({error})", store.EXPECTED, "is the file whole?") from None
+            raise BadInput(where, f"unreadable array ({error})", store.EXPECTED, "is the file complete?") from None
 
     return Stored(video_id(name), (stream,), path, where, shape, load)
 

@@ -1,7 +1,7 @@
 """Pickles of arrays, and object arrays in .npy files, read without running any code in them.
 
-numpy's own functions for unpickling trust the stream: it can declare plain bytes to be objects, that is, pointers. So
-none of them is used here. Stand-ins take what the stream says of an array, and build it from its bytes.
+numpy's own unpickling functions trust the stream, which can declare plain bytes to be objects, i.e. pointers. Stand-ins
+replace all of them: they record the stream's description of an array, and build it from its bytes.
 """
 
 import io
@@ -20,15 +20,15 @@ from um.datasets import store
 from um.errors import BadInput
 from um.forms import check_file, check_fits
 
-MOST_OPERATIONS = 3_000_000  # of a pickle; ActivityNet's segments take 300,000
-MOST_VALUES = 500_000  # in lists that are written out; ActivityNet's segments are 100,000
-WIDTHS = {pickletools.TAKEN_FROM_ARGUMENT1: 1, pickletools.TAKEN_FROM_ARGUMENT8U: 8}  # of a length; 4 else
+MOST_OPERATIONS = 3_000_000  # per pickle; ActivityNet's segments need 300,000
+MOST_VALUES = 500_000  # in expanded lists; ActivityNet's segments have 100,000
+WIDTHS = {pickletools.TAKEN_FROM_ARGUMENT1: 1, pickletools.TAKEN_FROM_ARGUMENT8U: 8}  # bytes of a length; else 4
 OPERATIONS = {operation.code: operation for operation in pickletools.opcodes}
 MEMOS = {"PUT", "BINPUT", "LONG_BINPUT"}
 
 
 class _DType:
-    """A number type, a text or `O`; nothing that has parts."""
+    """A number type, a text type or `O`; no structured types."""
 
     def __init__(self, name: bytes | str, *_: object) -> None:
         self.name = name.decode("ascii") if isinstance(name, bytes) else str(name)
@@ -42,7 +42,7 @@ class _DType:
 
 
 class _Array:
-    """An array: its values when they are plain, a list of objects otherwise."""
+    """An array of plain values, or a list of objects."""
 
     values: NDArray[Any] | list[Any]
     shape: tuple[int, ...] = ()
@@ -72,9 +72,9 @@ class _Array:
 
 
 def _plain(value: Any, left: Iterator[int]) -> Any:
-    """The value with its arrays of objects as lists; a list that stands in many places is written out in each."""
+    """The value with object arrays as lists; shared lists are copied to each place."""
     if next(left, None) is None:
-        raise pickle.UnpicklingError(f"lists that unfold to more than {MOST_VALUES:,} values")
+        raise pickle.UnpicklingError(f"lists that expand to more than {MOST_VALUES:,} values")
     if isinstance(value, _Array):
         return value.plain(left)
     if isinstance(value, dict):
@@ -101,7 +101,7 @@ STAND_INS = {
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _DType,
-    ("_codecs", "encode"): _encode,  # how Python 3 writes bytes in Python 2's protocol
+    ("_codecs", "encode"): _encode,  # Python 3's bytes in Python 2's protocol
 }
 
 
@@ -114,16 +114,16 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _check_claims(stream: memoryview) -> None:
-    """Walk over a pickle without its payloads: what it says of lengths and of its memo is allocated before it is read.
+    """Check the lengths and memo indices of a pickle, for which memory is allocated before the data are read.
 
     Raises:
-        UnpicklingError: a payload longer than the rest of the file, places in the memo that nothing fills, no end.
+        UnpicklingError: a payload longer than the rest of the file, a memo index too large, or no end.
     """
     at, size = 0, len(stream)
     for count in range(MOST_OPERATIONS):
         operation = OPERATIONS.get(chr(stream[at]) if at < size else "")
         if operation is None:
-            raise pickle.UnpicklingError("no pickle")
+            raise pickle.UnpicklingError("not a pickle")
         if operation.name == "STOP":
             return
         start = at = at + 1
@@ -137,14 +137,14 @@ def _check_claims(stream: memoryview) -> None:
                 width = WIDTHS.get(operation.arg.n, 4)
                 at += width + int.from_bytes(stream[at : at + width], "little")
         if at > size:
-            raise pickle.UnpicklingError(f"{operation.name} of more bytes than the file has")
+            raise pickle.UnpicklingError(f"{operation.name} longer than the file")
         if operation.name in MEMOS:
             argument = bytes(stream[start:at])
             place = int(argument) if operation.name == "PUT" else int.from_bytes(argument, "little")
             if not 0 <= place <= count:
-                raise pickle.UnpicklingError("a place far out in the memo")
+                raise pickle.UnpicklingError("a memo index out of range")
         if operation.name == "FRAME" and int.from_bytes(stream[start:at], "little") > size - at:
-            raise pickle.UnpicklingError("a frame of more bytes than the file has")
+            raise pickle.UnpicklingError("a frame longer than the file")
     raise pickle.UnpicklingError(f"more than {MOST_OPERATIONS:,} operations")
 
 
@@ -159,25 +159,25 @@ def _line_end(stream: memoryview, at: int) -> int:
 
 
 def unpickle(content: bytes) -> Any:
-    """What a pickle of arrays and plain values holds, its arrays as numpy's.
+    """The content of a pickle of NumPy arrays and plain values.
 
     Raises:
-        Exception: of any kind, for a stream that is damaged or holds anything else.
+        Exception: of any kind, for a stream that is damaged or contains anything else.
     """
     _check_claims(memoryview(content))
     return _plain(_Unpickler(io.BytesIO(content), encoding="bytes").load(), iter(range(MOST_VALUES)))
 
 
 def read_objects(path: Path) -> list[Any]:
-    """The elements of an array along its first axis: an object array, of Python 2 or 3, or a plain one.
+    """The elements of an array along its first axis: a plain array, or an object array from Python 2 or 3.
 
     Returns:
         Arrays, numbers, texts, bytes (Python 2's texts) and lists of them.
 
     Raises:
-        BadInput: no such file, another form, or a pickle of anything else.
+        BadInput: no such file, another format, or a pickle of anything else.
     """
-    expected, hint = "an array of arrays and plain values", "take the files as published"
+    expected, hint = "an array of arrays and plain values", "use the files as published"
     check_file(path, expected, hint)
     size = path.stat().st_size
     check_fits(path, size, "an array", hint)
@@ -197,5 +197,5 @@ def read_objects(path: Path) -> list[Any]:
             if isinstance(array, _Array) and array.shape == head.shape and head.shape:
                 return list(array.plain(iter(range(MOST_VALUES))))
         except Exception as error:  # a hostile or damaged stream can fail anywhere
-            raise BadInput(path, f"no readable array ({error!r})", expected, hint) from None
-    raise BadInput(path, f"no readable array ({type(array).__name__})", expected, hint)
+            raise BadInput(path, f"unreadable array ({error!r})", expected, hint) from None
+    raise BadInput(path, f"unreadable array ({type(array).__name__})", expected, hint)

@@ -1,6 +1,6 @@
-"""The videos of one subset in memory: their features packed into one tensor.
+"""The videos of one subset in memory, their features packed into one tensor.
 
-Separate from `um.datasets.folder`, so that planning the workflow does not load PyTorch.
+Separate from `um.datasets.folder`, so that planning the workflow does not import PyTorch.
 """
 
 import hashlib
@@ -26,11 +26,11 @@ class Subset:
 
     Attributes:
         videos: V entries, sorted by id.
-        packed_NF: features of all snippets, one video after the other, in single or half precision.
+        packed_NF: features of all snippets, video by video, in single or half precision.
         offset_V: first row of each video.
         length_V: snippets of each video, at least 1.
         featureless: annotated videos without features, sorted by id.
-        misses: whether these count as videos in which nothing was found.
+        misses: whether these count as videos without a prediction.
     """
 
     videos: list[Video]
@@ -42,7 +42,7 @@ class Subset:
 
     @property
     def population(self) -> list[Video]:
-        """The videos that an evaluation counts, sorted by id."""
+        """The videos counted by an evaluation, sorted by id."""
         return sorted([*self.videos, *self._counted], key=lambda video: video.id)
 
     @property
@@ -50,7 +50,7 @@ class Subset:
         return self.featureless if self.misses else ()
 
     def to(self, device: torch.device) -> "Subset":
-        """A copy with the features on a device; the indices stay on the CPU, where sampling happens."""
+        """A copy with the features on a device; indices stay on the CPU for sampling."""
         return replace(self, packed_NF=self.packed_NF.to(device))
 
     def where(self, keep_V: Tensor) -> "Subset":
@@ -67,7 +67,7 @@ class Subset:
         return digest.hexdigest()
 
     def batch(self, video_B: Tensor, snippet_BT: Tensor, out_NF: Tensor) -> Tensor:
-        """The features (B, T, F) of a batch of snippet indices, in the first B x T rows of `out_NF`."""
+        """The features (B, T, F) of a batch of snippet indices, written to the first B x T rows of `out_NF`."""
         row_N = (self.offset_V[video_B, None] + snippet_BT).flatten().to(self.packed_NF.device)
         torch.index_select(self.packed_NF, 0, row_N, out=out_NF[: len(row_N)])
         return out_NF[: len(row_N)].view(*snippet_BT.shape, -1)
@@ -78,30 +78,30 @@ class Subset:
         return self.packed_NF[first : first + int(self.length_V[position])].float()
 
     def labels(self, classes: Sequence[str]) -> Tensor:
-        """Multi-hot video-level labels (V, C), without labels outside the classes."""
+        """Multi-hot video-level labels (V, C); labels outside the classes are ignored."""
         rows = [[float(name in video.labels) for name in classes] for video in self.videos]
         return torch.tensor(rows, dtype=torch.float32)
 
 
 def load_subset(folder: Folder, role: str, dtype: torch.dtype = torch.float32) -> Subset:
-    """Read the `train` or the `test` subset of a folder, video by video into one tensor.
+    """Read the `train` or `test` subset of a folder into one tensor.
 
     Args:
         folder: the dataset.
         role: `train` or `test`.
-        dtype: of the resident features; torch.float16 halves their memory.
+        dtype: of the features in memory; torch.float16 halves their size.
 
     Raises:
-        BadInput: as `Folder.check`; features that are not finite floats or exceed the range of `dtype`; more features,
-            with those of the folder's other subset if already read, than this machine's memory holds.
+        BadInput: as for `Folder.check`; features that are not finite floats or exceed the range of `dtype`; more
+            features, including those of the other subset if already read, than fit into memory.
     """
     videos, lengths, width = folder.check(role)
     length_V = torch.tensor(lengths)
     offset_V = length_V.cumsum(0) - length_V
     folder.held[role] = sum(lengths) * width * dtype.itemsize
-    hint = "take fewer videos, or one stream: --streams"
+    hint = "use fewer videos, or one stream with --streams"
     if dtype == torch.float32 and "train" in folder.held:
-        hint = "--resident float16 halves it; or take fewer videos, or one stream: --streams"
+        hint = "--resident float16 halves it; or use fewer videos, or one stream with --streams"
     check_fits(folder.features, sum(folder.held.values()), "features in memory", hint)
     packed_NF = torch.empty(sum(lengths), width, dtype=dtype)
     blank = []
@@ -109,12 +109,12 @@ def load_subset(folder: Folder, role: str, dtype: torch.dtype = torch.float32) -
         rows_TF = packed_NF[first : first + length]
         folder.read_into(rows_TF.numpy(), video.id)
         if dtype == torch.float16 and not rows_TF.isfinite().all():
-            found, expected = f"{video.id} with values beyond 65504", "the range of half precision"
+            found, expected = f"{video.id} with values above 65504", "the range of half precision"
             raise BadInput(folder.features, found, expected, "keep the features in single precision")
         if not rows_TF[length // 2].any() and not rows_TF.any():
             blank.append(video.id)
     if blank:
-        log.warning("%s: nothing but zeros in the features of %s", folder.features, some(blank))
+        log.warning("%s: only zeros in the features of %s", folder.features, some(blank))
     featureless, misses = folder.without_features(role), (role, folder.missing) == ("test", "miss")
     if featureless:
         become = "count as misses" if misses else "are left out"

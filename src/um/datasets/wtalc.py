@@ -1,7 +1,7 @@
-"""W-TALC's package: all videos' features in one pickled object array, annotations as pickled arrays beside it.
+"""W-TALC's package: features of all videos in one pickled object array, annotations as pickled arrays beside it.
 
-`videoname.npy` names the videos; other names in the files are ignored. `extracted_fps.npy` belongs to other features
-(UntrimmedNets'): I3D snippets are 16 frames at 25 fps here too.
+`videoname.npy` lists the videos; other names in the files are ignored. `extracted_fps.npy` describes other features
+(UntrimmedNets'); the I3D snippets are 16 frames at 25 fps, as elsewhere.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from um.errors import BadInput, some
 
 FEATURES = "-I3D-JOINTFeatures.npy"
 ANNOTATIONS = "-Annotations"
-HINT = "take the package as published"
+HINT = "use the package as published"
 
 
 def _text(value: Any) -> str:
@@ -30,10 +30,10 @@ def _names(folder: Path) -> list[str]:
 class Package:
     """The features file, read on first use.
 
-    Taking an array releases it, so that memory does not hold it twice; taking it again reads the file again.
+    `take` releases the array, so that memory does not hold it twice; taking it again reads the file again.
 
     Raises:
-        BadInput: no annotations beside the file, or another number of arrays than they name.
+        BadInput: no annotations beside the file, or a number of arrays that does not match them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,7 +47,7 @@ class Package:
         self._forms = [(array.dtype, array.shape) for array in self._arrays]
         if len(self._arrays) != len(self.names):
             found = f"{len(self._arrays)} arrays"
-            raise BadInput(self.path, found, f"{len(self.names)}, as videoname.npy has names", HINT)
+            raise BadInput(self.path, found, f"{len(self.names)}, one per name in videoname.npy", HINT)
 
     def form(self, position: int) -> tuple[np.dtype[Any], tuple[int, ...]]:
         """Type and shape of an array."""
@@ -56,7 +56,7 @@ class Package:
         return self._forms[position]
 
     def take(self, position: int) -> NDArray[Any]:
-        """An array, which is then released here."""
+        """Return an array and release it here."""
         if not self._arrays or self._arrays[position] is None:
             self._open()
         array: NDArray[Any] = self._arrays[position]
@@ -65,18 +65,18 @@ class Package:
 
 
 def database(folder: Path) -> dict[str, Any]:
-    """The annotations in ActivityNet's form, `{"database": …}`.
+    """The annotations in ActivityNet's format, `{"database": …}`.
 
-    `labels` has one label per segment. A video without labels has no instance (THUMOS14's video_test_0000270, which has
-    none in `labels_all` either). THUMOS14's package includes the official Ambiguous_test.txt; other videos that it
-    names are ignored.
+    `labels` has one label per segment. A video without labels has no instances (video_test_0000270 of THUMOS14,
+    which lacks `labels_all`, too). THUMOS14's package includes the official Ambiguous_test.txt; other videos in it are
+    ignored.
 
     Raises:
-        BadInput: arrays of different lengths, an id twice, or labels that do not fit their segments or `classlist`.
+        BadInput: arrays of different lengths, duplicate ids, or labels that do not fit segments or `classlist`.
     """
     names = _names(folder)
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise BadInput(folder / "videoname.npy", f"{some(twice)} twice", "every id once", HINT)
+        raise BadInput(folder / "videoname.npy", f"{some(twice)} twice", "unique ids", HINT)
     columns = {kind: read_objects(folder / f"{kind}.npy") for kind in ("subset", "labels", "labels_all", "segments")}
     columns["duration"] = read_objects(folder / "duration.npy")
     for kind, values in columns.items():
@@ -99,16 +99,17 @@ def database(folder: Path) -> dict[str, Any]:
             unknown.append(name)
         annotated = [{"label": label, "segment": segment} for label, segment in zip(labels, segments, strict=False)]
         entries[name] = {"subset": subset, "annotations": annotated}
-        if duration > 0:  # a rounded one may be shorter than the segments
+        if duration > 0:  # may be rounded below the end of a segment
             entries[name]["duration"] = max([duration, *(segment[1] for segment in segments)])
         if doubtful := ambiguous.get(video_id(name)):
             entries[name]["ambiguous"] = doubtful
     if unpaired:
-        raise BadInput(folder, f"{some(unpaired)} with other labels than segments", "a label per segment", HINT)
+        found = f"different numbers of labels and segments in {some(unpaired)}"
+        raise BadInput(folder, found, "a label per segment", HINT)
     if uncovered:
-        raise BadInput(folder, f"{some(uncovered)} with other labels in labels_all than in labels", "the same", HINT)
+        raise BadInput(folder, f"labels and labels_all that differ in {some(uncovered)}", "the same labels", HINT)
     if unknown:
-        raise BadInput(folder, f"{some(unknown)} with labels outside classlist.npy", "its classes", HINT)
+        raise BadInput(folder, f"labels outside classlist.npy in {some(unknown)}", "its classes", HINT)
     return {"database": entries}
 
 

@@ -1,7 +1,7 @@
-"""Stick figures and what they do: the motions of the embedded demo dataset.
+"""Stick figures and their motions, for the embedded demo dataset.
 
-A motion is a function of its phase, in cycles, that returns strokes. The body's unit is the height of a standing
-figure, its feet are at (0, 0) and y points up.
+A motion is a function from the phase, in cycles, to strokes. The unit is the height of a standing figure, its feet are
+at (0, 0), and y points up.
 """
 
 from collections.abc import Callable
@@ -34,12 +34,12 @@ def _stroke(points: Any, width: float = 0.09, paint: int = PROP) -> Stroke:
 
 
 def _wave(phase: float) -> float:
-    """0 at whole phases, 1 half-way between them."""
+    """0 at whole phases, 1 halfway between them."""
     return float(0.5 - 0.5 * np.cos(2 * np.pi * phase))
 
 
 def _limb(start: Point, end: Point, bend: int) -> list[Point]:
-    """Start, joint and end of two bones of length `LIMB`; the joint gives way to the side of `bend`."""
+    """Start, joint and end of two bones of length `LIMB`; the joint bends towards the side of `bend`."""
     along = np.subtract(end, start)
     distance = float(np.hypot(*along)) or 1e-6
     out = bend * np.sqrt(max(LIMB**2 - (distance / 2) ** 2, 0.0)) / distance
@@ -48,7 +48,7 @@ def _limb(start: Point, end: Point, bend: int) -> list[Point]:
 
 
 def _figure(hands: tuple[Point, Point], feet: tuple[Point, Point], hips: Point = (0, 0.5), lean: float = 0) -> Drawing:
-    """A figure by where its hands, feet and hips are; `lean` moves the shoulders sideways."""
+    """A figure with the given hands, feet and hips; `lean` moves the shoulders sideways."""
     shoulder = hips[0] + lean, hips[1] + 0.3
     return [
         *(_stroke(_limb(hips, foot, bend), 0.1, TROUSERS) for foot, bend in zip(feet, (1, -1), strict=True)),
@@ -209,7 +209,7 @@ def _tumbleweed(p: float) -> Drawing:
     return _turned(ball, (0, 0.16), -p)
 
 
-# what is performed, and at how many cycles a second
+# class → motion and cycles per second
 ACTIONS: dict[str, tuple[Motion, float]] = {
     "BasketballDribble": (_dribble, 1.7),
     "Cartwheel": (_cartwheel, 0.9),

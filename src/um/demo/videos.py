@@ -1,11 +1,11 @@
 """The embedded demo dataset: untrimmed videos of stick figures, drawn from a seed.
 
-A figure performs one or two of six actions in front of scenery that drifts. Between the actions it idles, walks,
-stretches or fiddles with a prop of any class, and other things pass by all the time. What is drawn in the background
-never depends on the classes of a video, so neither "anything moves" nor "the whole video" finds the actions.
+A figure performs one or two of six actions in front of drifting scenery. Between actions it idles, walks, stretches or
+plays with a prop of any class, and other things pass by all the time. The background does not depend on a video's
+classes, so neither "anything moves" nor "the whole video" finds the actions.
 
-Every video is a function of (seed, id) alone. Only integer arithmetic touches pixels and the encoder runs in one
-thread with a constant quantiser, so that with the same libraries the bytes are the same on every machine.
+Every video depends only on (seed, id). Pixels are computed with integers and the encoder runs in one thread with a
+constant quantiser, so that the same libraries give the same bytes on every machine.
 """
 
 from collections.abc import Iterator
@@ -25,11 +25,11 @@ from um.params import Download
 
 FPS = 25
 WIDTH, HEIGHT = 128, 96
-MARGIN = 48  # pixels of scenery beyond each edge of the frame, for the camera to drift over
+MARGIN = 48  # pixels of scenery beyond each edge of the frame, for camera motion
 DURATION = 12 * FPS, 22 * FPS  # frames
 ACTION_SHARE = 0.31, 0.46  # of the frames of a video
-INSTANCE = 26, 200  # frames, the shortest instance and the longest mean of a video's instances
-GAP = 33  # frames, the shortest background before, between and after instances
+INSTANCE = 26, 200  # frames: the shortest instance, and the largest mean over a video's instances
+GAP = 33  # frames: the shortest background before, between and after instances
 
 ENCODER = {
     "preset": "veryfast",
@@ -45,7 +45,7 @@ CLASSES = tuple(ACTIONS)
 
 @dataclass(frozen=True)
 class Show:
-    """A motion shown from one frame to another; a passer crosses the picture meanwhile."""
+    """A motion shown from one frame to another."""
 
     motion: Motion
     rate: float
@@ -63,7 +63,7 @@ def _random(seed: int, video_id: str, purpose: str) -> np.random.Generator:
 
 
 def _split(rng: np.random.Generator, total: int, least: list[int]) -> Array:
-    """Random whole parts of `total`, none below its `least`."""
+    """Random integer parts of `total`, each at least its `least`."""
     weights = rng.uniform(0.5, 1.5, len(least))
     ends = np.round(np.cumsum(weights) / weights.sum() * (total - sum(least)))
     parts: Array = np.diff(ends, prepend=0).astype(int) + least
@@ -71,7 +71,7 @@ def _split(rng: np.random.Generator, total: int, least: list[int]) -> Array:
 
 
 def _instances(video_id: str, seed: int) -> tuple[int, list[tuple[str, int, int]]]:
-    """The number of frames of a video, and class, first and end frame of each action in it."""
+    """The number of frames of a video, and class, first and end frame of each of its actions."""
     rng = _random(seed, video_id, "plan")
     group, first = divmod(int(video_id.rpartition("_")[2]) - 1, len(CLASSES))
     labels = [CLASSES[first]]
@@ -89,7 +89,7 @@ def _instances(video_id: str, seed: int) -> tuple[int, list[tuple[str, int, int]
 
 
 def plan(settings: Download) -> dict[str, Any]:
-    """The annotations of the demo as ActivityNet JSON; times in seconds, exact to the frame."""
+    """The demo's annotations in ActivityNet's format; times in seconds, exact to the frame."""
     database: dict[str, Any] = {}
     for subset, videos in (("train", settings.train_videos), ("test", settings.test_videos)):
         for number in range(1, videos + 1):
@@ -107,7 +107,7 @@ def plan(settings: Download) -> dict[str, Any]:
 
 
 def _acts(rng: np.random.Generator, frames: int, instances: list[tuple[str, int, int]]) -> Iterator[Show]:
-    """What the figure does: the actions, and fidgets of one to three seconds between them."""
+    """The figure's motions: the actions, and fidgets of one to three seconds between them."""
     now = 0
     for label, start, end in [*instances, ("", frames, frames)]:
         while now < start:
@@ -123,7 +123,7 @@ def _acts(rng: np.random.Generator, frames: int, instances: list[tuple[str, int,
 
 
 def _passers(rng: np.random.Generator, frames: int) -> Iterator[tuple[Show, float, float]]:
-    """What crosses the picture, one after the other: the show, where its feet are (of the height), its height."""
+    """Objects that cross the picture, one after the other: motion, position of its feet, and height (relative)."""
     now = int(rng.integers(50))
     while now < frames:
         motion, rate = PASSERS[rng.integers(len(PASSERS))]
@@ -133,7 +133,7 @@ def _passers(rng: np.random.Generator, frames: int) -> Iterator[tuple[Show, floa
 
 
 def _scenery(rng: np.random.Generator) -> Array:
-    """A picture larger than the frame: hazy sky, boxes and poles before it, a tiled floor."""
+    """A picture larger than the frame: hazy sky, boxes and poles, a tiled floor."""
     height, width = HEIGHT + 2 * MARGIN, WIDTH + 2 * MARGIN
     floor = MARGIN + int(HEIGHT * rng.uniform(0.55, 0.8))
     hue = rng.integers(50, 200, 3)
@@ -150,7 +150,7 @@ def _scenery(rng: np.random.Generator) -> Array:
 
 
 def _camera(rng: np.random.Generator, frames: int) -> Array:
-    """Where the camera looks in every frame, (frames, 2) x and y, in eighths of a pixel from its middle position."""
+    """Camera positions (frames, 2), x and y, in eighths of a pixel from the centre."""
     time = np.arange(frames)[:, None] / FPS
     slow = np.sin(2 * np.pi * (time / rng.uniform(4, 8, 2) + rng.uniform(0, 1, 2))) * (0.6, 0.25)
     quick = np.sin(2 * np.pi * (time / rng.uniform(1.0, 2.2, 2) + rng.uniform(0, 1, 2))) * (0.35, 0.14)
@@ -158,7 +158,7 @@ def _camera(rng: np.random.Generator, frames: int) -> Array:
 
 
 def _view(picture: Array, x: int, y: int) -> Array:
-    """The part of the scenery the camera sees, moved by eighths of a pixel (bilinear, in integers)."""
+    """The visible part of the scenery, shifted by eighths of a pixel (bilinear, in integers)."""
     (left, dx), (top, dy) = divmod(x + 8 * MARGIN, 8), divmod(y + 8 * MARGIN, 8)
     part: Array = picture[top : top + HEIGHT + 1, left : left + WIDTH + 1].astype(np.uint16)
     part = part[:-1] * (8 - dy) + part[1:] * dy
@@ -167,7 +167,7 @@ def _view(picture: Array, x: int, y: int) -> Array:
 
 
 def _draw(frame: Array, drawing: Drawing, foot: Point, height: float, mirror: int, palette: Array) -> None:
-    """Draw with the body's (0, 0) at pixel `foot` and `height` pixels to its unit; every stroke gets a dark rim."""
+    """Draw with (0, 0) at pixel `foot` and `height` pixels per unit; strokes get a dark rim."""
     for stroke in drawing:
         points = np.round((foot + stroke.points * (mirror * height, -height)) * 16).astype(np.int32)
         width = max(1, round(stroke.width * height))
@@ -201,7 +201,7 @@ def _frames(video_id: str, seed: int) -> Iterator[Array]:
 
 
 def render(video_id: str, settings: Download, path: Path) -> None:
-    """Draw one video of the demo and write it as H.264 in MP4, whole or not at all.
+    """Render one demo video and write it atomically, as H.264 in MP4.
 
     Raises:
         BadInput: the demo of these settings has no such video.

@@ -1,4 +1,4 @@
-"""Average precision of ranked predictions, for one set of videos or for many resamples of it at once."""
+"""Average precision of ranked predictions, for one set of videos or many resamples of it at once."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,17 +8,17 @@ from um.evaluation.matching import Floats, Ints, Ranking
 
 
 def average_precision(ranking: Ranking, weight_BV: Ints, *, interpolated: bool) -> Floats:
-    """AP of one class at every threshold, with every video repeated as often as its weight says.
+    """AP of one class at every threshold, with every video repeated by its weight.
 
-    The copies of a prediction have consecutive ranks. Interpolated (PASCAL VOC 2011, ANETdetection): precision is made
-    non-increasing in recall and summed where recall steps up. Otherwise (TH14evalDet): the precisions at all hits are
-    summed. Either sum is divided by the number of instances.
+    Copies of a prediction have consecutive ranks. Interpolated (PASCAL VOC 2011, ANETdetection): precision is made
+    non-increasing in recall and summed where recall increases. Otherwise (TH14evalDet): precision is summed over all
+    hits. Either sum is divided by the number of instances.
 
     Args:
         ranking: of the class: R predictions at H thresholds.
-        weight_BV: how often each of V videos occurs in each of B resamples; ones give the original data. Predictions
-            for other videos count once in each.
-        interpolated: which of the two definitions.
+        weight_BV: count of each of V videos in each of B resamples; ones give the original data. Predictions for other
+            videos count once in each.
+        interpolated: definition to use.
 
     Returns:
         AP (B, H) in [0, 1]; NaN for a resample without any instance of the class.
@@ -46,7 +46,7 @@ def average_precision(ranking: Ranking, weight_BV: Ints, *, interpolated: bool) 
 
 
 def _counted(ranking: Ranking, rank_K: Ints, weight_VB: Ints) -> Ints:
-    """Weight of the predictions up to each of K ranks that are never ignored: (K, B)."""
+    """Weight of the predictions up to each of K ranks, without those ignored on a miss: (K, B)."""
     before_R = np.searchsorted(rank_K, np.arange(len(ranking.video_R)))  # the first of the K ranks at or after each
     counts_R = (before_R < len(rank_K)) & ~ranking.ignored_R
     places = before_R[counts_R], ranking.video_R[counts_R]
@@ -56,7 +56,7 @@ def _counted(ranking: Ranking, rank_K: Ints, weight_VB: Ints) -> Ints:
 
 
 def _sum_of_precisions(true_kB: Ints, total_kB: Ints, weight_kB: Ints) -> Floats:
-    """Sum over all copies of all hits of true / total: Σ 1 − wrong / n, n from total − weight + 1 to total: (B,)."""
+    """Sum of true / total over all copies of all hits, Σ 1 − wrong / n, n from total − weight + 1 to total: (B,)."""
     if not len(total_kB):
         return np.zeros(total_kB.shape[1])
     harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, total_kB.max() + 1))])

@@ -1,4 +1,4 @@
-"""Whether predictions match their annotations in videos, labels and times, before they are scored."""
+"""Checks, before scoring, that predictions match the annotations in videos, labels and times."""
 
 import logging
 import re
@@ -17,8 +17,8 @@ from um.evaluation.submission import Submission
 log = logging.getLogger(__name__)
 
 Unlisted = Literal["count", "ignore"]
-TOO_LONG = 1.5  # times the durations: no rounding and no tail of a video is that long
-NOTHING_LEFT = ("no video of any prediction", "at least one", "--missing drop leaves out videos without an entry")
+TOO_LONG = 1.5  # times the durations; more than rounding or a video's tail explains
+NOTHING_LEFT = ("no video with predictions", "at least one", "--missing drop leaves out videos without an entry")
 SUFFIX = re.compile(r"\.\w{1,5}$")
 
 
@@ -36,9 +36,9 @@ def policy(name: str) -> Unlisted:
 def fitted(
     path: Path, submitted: Submission, truth: Annotations, videos: Sequence[Video], unlisted: Unlisted = "count"
 ) -> pd.DataFrame:
-    """The predictions to score; those that cannot match are reported with counts and the nearest known name.
+    """The predictions to score; log those that cannot match, with counts and the nearest known name.
 
-    Predictions for videos that are not evaluated are false positives, as in ANETdetection and the THUMOS'14 kit.
+    Predictions for other videos are false positives, as in ANETdetection and the THUMOS'14 kit.
 
     Args:
         path: of the submission.
@@ -65,7 +65,7 @@ def fitted(
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """` (perhaps 'CricketShot')`: the known name that differs only in case, signs or suffix, or the most similar."""
+    """` (perhaps 'CricketShot')`: the known name equal up to case, punctuation and suffix, or the most similar."""
     names = list(known)
     alike = {_bare(other): other for other in names}
     found = [alike[_bare(name)]] if _bare(name) in alike else get_close_matches(name[:250], names, 1)
@@ -81,10 +81,10 @@ def _refuse_videos(path: Path, names: Sequence[str], truth: Annotations, videos:
     others = sorted({truth.videos[name].subset for name in names if name in truth.videos})
     if others:
         found = f"none of the annotated videos of subset {videos[0].subset}, but of {' and '.join(others)}"
-        raise BadInput(path, found, expected, f"choose with --subset {others[0]}")
+        raise BadInput(path, found, expected, f"use --subset {others[0]}")
     like = nearest(names[0], (video.id for video in videos))
     found = f"none of the annotated videos, but {some(names)}{like}"
-    raise BadInput(path, found, expected, "name them as the annotations do")
+    raise BadInput(path, found, expected, "use the ids of the annotations")
 
 
 def _check_labels(path: Path, predicted: "pd.Series[str]", truth: Annotations, videos: Sequence[Video]) -> None:
@@ -103,15 +103,14 @@ def _check_labels(path: Path, predicted: "pd.Series[str]", truth: Annotations, v
     told += ", …" if len(unknown) > 3 else ""
     if len(unknown) == len(counts):
         expected = f"labels as in {truth.path}: {some(sorted(known), 'label', 'labels')}"
-        raise BadInput(
-            path, f"no label of the evaluated videos, but {told}", expected, "name them as the annotations do"
-        )
+        found = f"no label of the evaluated videos, but {told}"
+        raise BadInput(path, found, expected, "use the labels of the annotations")
     count = sum(counts[label] for label in unknown)
-    log.warning("%s: left out %s, as no evaluated video has their labels: %s", path, _predictions(count), told)
+    log.warning("%s: left out %s whose labels no evaluated video has: %s", path, _predictions(count), told)
 
 
 def _check_times(path: Path, rows: pd.DataFrame, truth: Annotations, videos: Sequence[Video]) -> None:
-    """Compare with durations or, if unknown, with the last instance, which may end long before the video."""
+    """Compare times with durations or, if unknown, with the last instance, which may end long before the video."""
     length = {video.id: max(video.duration or 0.0, video.last) for video in videos}
     stated = all(video.duration is not None for video in videos)
     length_R = rows["video"].map(length)
@@ -123,30 +122,30 @@ def _check_times(path: Path, rows: pd.DataFrame, truth: Annotations, videos: Seq
     what = "durations of their videos" if stated else "ends of the last instances"
     found = f"times {ratio:.3g} times the {what} (median)"
     if (rows["start"] > length_R + SLACK).all() and (stated or ratio >= much):
-        raise BadInput(path, f"{found}; no prediction begins before the end of its video", "seconds", UNITS)
+        raise BadInput(path, f"{found}; all predictions start after the end of their video", "seconds", UNITS)
     if ratio >= much and fractions(*_ends(rows, videos)):
-        found = f"{found}, where no time of any instance is beyond 1: fractions of the video"
+        found = f"{found}, but no instance ends after 1: fractions of the video"
         raise BadInput(path, found, f"seconds, here and in {truth.path}", UNITS)
     if ratio >= much:
-        log.warning("%s: %s: are they seconds? %s", path, found, UNITS)
+        log.warning("%s: %s; are they seconds? %s", path, found, UNITS)
     elif rows["end"].max() <= FRACTION and length_R.median() >= NOT_SECONDS:
         if len(rows) >= FEW:
-            raise BadInput(path, f"{found}; no time beyond 1: fractions of the video", "seconds", UNITS)
-        log.warning("%s: no time beyond 1: seconds are expected, not fractions of the video", path)
+            raise BadInput(path, f"{found}; no time above 1: fractions of the video", "seconds", UNITS)
+        log.warning("%s: no time above 1: expected seconds, not fractions of the video", path)
     elif len(rows) >= FEW and ratio <= 1 / NOT_SECONDS and _apart(rows, videos):
         hint = f"give both in seconds: {UNITS}"
         raise BadInput(path, f"{found}; no prediction overlaps any instance", f"seconds, as in {truth.path}", hint)
 
 
 def _ends(rows: pd.DataFrame, videos: Sequence[Video]) -> tuple[list[float], list[float]]:
-    """The end of every instance of the predicted videos, and of the last prediction for its video."""
+    """The end of every instance of the predicted videos, and of its video's last prediction."""
     last = {str(name): float(end) for name, end in rows.groupby("video")["end"].max().items()}
     pairs = [(i.end, last[video.id]) for video in videos if video.id in last for i in video.instances]
     return [end for end, _ in pairs], [end for _, end in pairs]
 
 
 def _apart(rows: pd.DataFrame, videos: Sequence[Video]) -> bool:
-    """Whether no prediction of any label overlaps an instance of its video, given `FEW` instances or more."""
+    """Whether no prediction, of any label, overlaps an instance of its video; needs at least `FEW` instances."""
     groups = {str(name): group for name, group in rows.groupby("video")}
     pairs = [(groups[video.id], i) for video in videos if video.id in groups for i in video.instances]
     met = (((rows["start"] <= i.end) & (rows["end"] >= i.start)).any() for rows, i in pairs)

@@ -1,11 +1,11 @@
-"""Which predictions find an instance, under two protocols; resampling videos does not change it.
+"""Matching of predictions and instances under two protocols; resampling videos does not change it.
 
-Both are greedy over pairs of a prediction and an instance of one video and class: a pair is a hit, and takes both, if
-both are free. They differ in the order of the pairs, the overlap they ask for and the predictions they ignore.
+Both are greedy over pairs of a prediction and an instance of one video and class: a pair is a hit if both are still
+free. They differ in the order of the pairs, the overlap required and the predictions ignored.
 
-- `activitynet` (ANETdetection): each prediction, best score first, chooses the instance that it overlaps most. A hit
-  needs IoU >= threshold.
-- `thumos14` (TH14eventdetpr): each instance, in the order of the annotations, chooses the prediction that overlaps it
+- `activitynet` (ANETdetection): each prediction, best score first, takes the instance it overlaps most. A hit needs
+  IoU >= threshold.
+- `thumos14` (TH14eventdetpr): each instance, in the order of the annotations, takes the prediction that overlaps it
   most. A hit needs IoU > threshold. A prediction that misses but touches an ambiguous segment is ignored.
 """
 
@@ -26,8 +26,8 @@ class Ranking(NamedTuple):
     """The predictions of one class, best first: R of them, in V videos, at H thresholds.
 
     Attributes:
-        video_R: index of each prediction's video; V for a video that is not evaluated.
-        hit_HR: whether it finds an instance.
+        video_R: index of each prediction's video; V for other videos.
+        hit_HR: whether it hits an instance.
         ignored_R: whether a miss is ignored instead of counted as wrong.
         instances_V: instances of the class in each video.
     """
@@ -39,7 +39,7 @@ class Ranking(NamedTuple):
 
 
 def tiou(some_P2: Floats, others_P2: Floats) -> Floats:
-    """Temporal intersection over union (P,) of rows of [start, end]; 0 where both are empty."""
+    """Temporal intersection over union (P,) of rows of [start, end]; 0 if both are empty."""
     shared_P = _shared(some_P2, others_P2)
     union_P = (some_P2[:, 1] - some_P2[:, 0]) + (others_P2[:, 1] - others_P2[:, 0]) - shared_P
     overlap_P: Floats = np.divide(shared_P, union_P, out=np.zeros_like(shared_P), where=union_P > 0)
@@ -56,18 +56,18 @@ def match(
 ) -> dict[str, Ranking]:
     """Match the predictions of every class of the ground truth at every threshold.
 
-    Equal scores keep the order of the rows under `activitynet`, and are sorted by video name first under `thumos14`, as
-    in the kit. Predictions for other videos are wrong, as in both evaluators; those for other classes are left out.
+    Tied scores keep the order of the rows under `activitynet`; under `thumos14` they are first sorted by video name, as
+    in the kit. Predictions for other videos are wrong, as in both evaluators; those of other classes are left out.
 
     Args:
         videos: ids of the V videos.
         truth: columns video, label, start, end (seconds).
         predictions: the same columns and score.
         tiou_H: thresholds.
-        ambiguous: columns video, start, end; given, the protocol is `thumos14`, else `activitynet`.
+        ambiguous: columns video, start, end; selects `thumos14` if given, else `activitynet`.
 
     Returns:
-        class → its ranking, classes sorted.
+        class → its ranking, sorted by class.
     """
     labels, kit = sorted(map(str, truth["label"].unique())), ambiguous is not None
     instances = _segments(truth, videos, labels)
@@ -92,7 +92,7 @@ def match(
 
 
 class _Segments(NamedTuple):
-    """N segments: the positions of their videos and labels, their starts and ends."""
+    """N segments: indices of videos and labels, starts and ends."""
 
     video_N: Ints
     label_N: Ints
@@ -105,7 +105,7 @@ def _segments(rows: pd.DataFrame, videos: list[str], labels: list[str]) -> _Segm
 
 
 def _ranked(predictions: pd.DataFrame, videos: list[str], labels: list[str], *, kit: bool) -> _Segments:
-    """The predictions of known classes, class by class, best first; other videos have the position V."""
+    """The predictions of known classes, by class, best first; other videos have index V."""
     found = _segments(predictions, videos, labels)
     known_R = np.flatnonzero(found.label_N >= 0)
     keys = [-predictions["score"].to_numpy(np.float64)[known_R], found.label_N[known_R]]
@@ -117,7 +117,7 @@ def _ranked(predictions: pd.DataFrame, videos: list[str], labels: list[str], *, 
 
 
 def _hits(ranked: _Segments, instances: _Segments, num_videos: int, tiou_H: Floats, *, kit: bool) -> Bools:
-    """Which of R ranked predictions find an instance at each of H thresholds: (H, R)."""
+    """Which of R ranked predictions hit an instance at each of H thresholds: (H, R)."""
     group_R, group_G = (rows.label_N * (num_videos + 1) + rows.video_N for rows in (ranked, instances))
     pair_P2, overlap_P = _pairs(group_R, ranked.segment_N2, group_G, instances.segment_N2, tiou_H.min(), kit=kit)
     hit_HR = np.zeros((len(tiou_H), len(group_R)), dtype=bool)
@@ -128,7 +128,7 @@ def _hits(ranked: _Segments, instances: _Segments, num_videos: int, tiou_H: Floa
 
 
 def _codes(names: "pd.Series[str]", known: list[str]) -> Ints:
-    """Position of every name among the known ones; -1 if unknown."""
+    """Index of every name among the known ones; -1 if unknown."""
     return np.asarray(pd.Index(known, dtype=object).get_indexer(pd.Index(names, dtype=object)), dtype=np.int64)
 
 
@@ -139,7 +139,7 @@ def _shared(some_P2: Floats, others_P2: Floats) -> Floats:
 
 
 def _hull_tiou(some_P2: Floats, others_P2: Floats) -> Floats:
-    """The kit's IoU: the same quotient for overlapping segments, with the kit's rounding."""
+    """The kit's IoU: equal to `tiou` for overlapping segments, except for rounding."""
     shared_P = _shared(some_P2, others_P2)
     hull_P = np.maximum(some_P2[:, 1], others_P2[:, 1]) - np.minimum(some_P2[:, 0], others_P2[:, 0])
     overlap_P: Floats = np.divide(shared_P, hull_P, out=np.zeros_like(shared_P), where=shared_P > 0)
@@ -149,7 +149,7 @@ def _hull_tiou(some_P2: Floats, others_P2: Floats) -> Floats:
 def _pairs(
     group_R: Ints, segment_R2: Floats, group_G: Ints, segment_G2: Floats, least: float, *, kit: bool
 ) -> tuple[NDArray[np.int64], Floats]:
-    """Pairs (P, 2) of rows of equal group, in the protocol's order, and their overlaps (P,), none below `least`."""
+    """Pairs (P, 2) of rows of the same group, in the protocol's order, and their overlaps (P,), at least `least`."""
     order_G = np.argsort(group_G, kind="stable")
     low_R, high_R = (np.searchsorted(group_G[order_G], group_R, side) for side in ("left", "right"))
     pairs, overlaps = [np.empty((0, 2), np.int64)], [np.empty(0)]
@@ -169,10 +169,10 @@ def _pairs(
 
 
 def _greedy(pair_P2: NDArray[np.int64], ranks: int, instances: int) -> Ints:
-    """The ranks of the pairs taken, if each pair in turn is taken when both of its sides are free.
+    """The ranks of the pairs taken by a greedy pass, which takes each pair whose two sides are still free.
 
-    A pair that comes first for both of its sides is certain to be taken. Each round takes all such pairs at once and
-    drops the pairs that they block.
+    A pair that is first for both of its sides is always taken. Each round takes all such pairs at once and drops the
+    pairs they block.
     """
     taken = [np.empty(0, np.int64)]
     rank_P, instance_P = pair_P2.T

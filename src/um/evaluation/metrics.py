@@ -14,12 +14,12 @@ from um.evaluation.average_precision import average_precision
 from um.evaluation.matching import Floats, Ints, Ranking, match
 from um.params import Evaluate, threshold_range
 
-BEGINNING = '{\n "protocol": "'  # of the files that we write
+BEGINNING = '{\n "protocol": "'  # of files we write
 
 
 @dataclass(frozen=True)
 class Matched:
-    """Predictions matched with the annotated videos of one subset, from which every score follows.
+    """Predictions matched with the annotated videos of one subset; all scores derive from it.
 
     Attributes:
         videos: ground truth, V videos.
@@ -47,15 +47,15 @@ class Matched:
 
     @property
     def num_instances(self) -> int:
-        """Instances to find."""
+        """Number of instances."""
         return sum(int(ranking.instances_V.sum()) for ranking in self.rankings.values())
 
 
 def match_predictions(videos: Sequence[Video], predictions: pd.DataFrame, settings: Evaluate) -> Matched:
     """Match predictions with the annotated videos of one subset.
 
-    `thumos14` ignores the videos' ambiguous segments and the instances labelled Ambiguous. `activitynet` does not use
-    ambiguous segments and treats Ambiguous as any other label.
+    `thumos14` excuses predictions that touch ambiguous segments or instances labelled Ambiguous. `activitynet` does not
+    use ambiguous segments, and treats Ambiguous like any other label.
 
     Args:
         videos: ground truth; predictions for other videos are wrong, as in both evaluators.
@@ -68,7 +68,7 @@ def match_predictions(videos: Sequence[Video], predictions: pd.DataFrame, settin
         ambiguous = pd.concat([annotations.ambiguous_frame(videos), truth[doubtful]])
         truth = truth[~doubtful]
     if truth.empty:
-        hint = "an evaluation needs annotated instances"
+        hint = "annotate instances to evaluate on"
         raise BadInput(videos[0].subset, f"no instance in {len(videos)} videos", "at least one", hint)
     ids = [video.id for video in videos]
     rankings = match(ids, truth, predictions, np.array(threshold_range(settings.tiou)), ambiguous=ambiguous)
@@ -113,9 +113,9 @@ def metrics_of(matched: Matched) -> dict[str, Any]:
 
 
 def featureless(videos: Sequence[Video], policy: str) -> dict[str, Any]:
-    """What the metrics file says of annotated videos without features or without predictions.
+    """The metrics file's entries about annotated videos without features or predictions.
 
-    `num_videos` includes them, as videos without a prediction, except under the policy `drop`.
+    `num_videos` counts them, as videos without a prediction, unless the policy is `drop`.
     """
     return {
         "num_missing": len(videos),
@@ -125,20 +125,20 @@ def featureless(videos: Sequence[Video], policy: str) -> dict[str, Any]:
 
 
 def name_of(threshold: float) -> str:
-    """A threshold in two decimals, `0.10`, or more if it needs them."""
+    """A threshold with two decimals, `0.10`, or more if needed."""
     text = f"{threshold:.2f}"
     return text if float(text) == threshold else str(threshold)
 
 
 def accuracy(videos: Sequence[Video], labels: dict[str, list[str]]) -> float:
-    """Share of videos whose predicted set of labels, perhaps empty, is exactly the annotated one."""
+    """Share of videos whose predicted set of labels (possibly empty) is exactly the annotated one."""
     return float(np.mean([sorted(labels.get(video.id, [])) == video.labels for video in videos]))
 
 
 def whole_video(videos: Sequence[Video]) -> pd.DataFrame:
-    """The trivial detector: every video's true classes, each over its full length, all with score 1.
+    """The trivial detector: every video's true classes over its full length, all with score 1.
 
-    A video of unknown duration ends with its last instance.
+    A video of unknown duration is taken to end with its last instance.
     """
     rows = [
         (video.id, label, 1.0, 0.0, video.duration or max(instance.end for instance in video.instances))

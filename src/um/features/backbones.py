@@ -1,4 +1,4 @@
-"""Recognisers with pretrained weights, built through mmengine configs and mmaction2's registry."""
+"""Recognisers with pretrained weights, built from mmengine configs and mmaction2's registry."""
 
 import warnings
 from pathlib import Path
@@ -8,29 +8,29 @@ from um.errors import BadInput
 from um.forms import check_file, check_fits
 
 CONFIGS = Path(__file__).with_name("configs")
-PUBLIC_HEAD = "logits.conv3d."  # of the public PyTorch port's rgb_imagenet.pt and flow_imagenet.pt
+PUBLIC_HEAD = "logits.conv3d."  # in the public PyTorch port's rgb_imagenet.pt and flow_imagenet.pt
 
 
 class Clip(NamedTuple):
-    """The frames that a network sees of a snippet: its own, or every `stride`-th of those around its middle."""
+    """A network's input frames for a snippet: its own, or every `stride`-th around its middle."""
 
     frames: int
     stride: int
 
     def around(self, window: int) -> tuple[int, int]:
-        """Frames that are needed before and after a snippet of `window` frames."""
+        """Frames needed before and after a snippet of `window` frames."""
         more = max(0, self.frames * self.stride - window)
         return more // 2, more - more // 2
 
 
 def clip_of(backbone: str, stream: str, window: int) -> Clip:
-    """What a backbone's config says of its `clip`; the snippet as it is, if nothing."""
+    """The `clip` in a backbone's config; default: the snippet itself."""
     clip = _config(config_file(backbone, stream)).get("clip")
     return Clip(clip["frames"], clip["stride"]) if clip else Clip(window, 1)
 
 
 def width(backbone: str, stream: str) -> int:
-    """Columns of the features that a backbone gives."""
+    """Columns of a backbone's features."""
     return int(_config(config_file(backbone, stream)).model.cls_head.in_channels)
 
 
@@ -47,23 +47,23 @@ def build(backbone: str, weights: Path | None, stream: str = "rgb") -> Any:
     """An mmaction2 `Recognizer3D` in evaluation mode on the CPU.
 
     Args:
-        backbone: a config of `configs/`, without its stream.
+        backbone: name of a config in `configs/`, without the stream.
         weights: safetensors, an mmengine checkpoint (`{"state_dict": …}`), or a file of the public
             PyTorch port of I3D; None leaves the random initialisation.
         stream: `rgb` (3 channels) or `flow` (2 channels).
 
     Raises:
-        BadInput: no such config, or the weights are not this network's.
+        BadInput: no such config, or weights that do not fit the network.
     """
     path = config_file(backbone, stream)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Fail to import")  # compiled operators that no backbone here uses
-        from mmaction.registry import MODELS  # seconds; only those who build a network pay
+        warnings.filterwarnings("ignore", "Fail to import")  # compiled operators, unused here
+        from mmaction.registry import MODELS  # imported late: takes seconds
         from mmengine.registry import DefaultScope
 
         import um.features.inception  # noqa: F401  registers InceptionI3D
 
-        with DefaultScope.overwrite_default_scope("mmaction"):  # where the parts of a recogniser are looked up
+        with DefaultScope.overwrite_default_scope("mmaction"):  # the registry of the recogniser's parts
             recognizer = MODELS.build(_config(path).model)
     if weights is not None:
         _load(recognizer, weights)
@@ -71,10 +71,10 @@ def build(backbone: str, weights: Path | None, stream: str = "rgb") -> Any:
 
 
 def _config(path: Path) -> Any:
-    """Read a config; `mmaction::` means the configs that are installed with mmaction2.
+    """Read a config; `mmaction::` refers to the configs installed with mmaction2.
 
-    mmengine 0.10.7 cannot resolve it itself: it needs pkg_resources, which is gone from setuptools, and
-    stumbles over the list of configs in mmaction2 1.1.0's metafile of BSN (open-mmlab/mmaction2#2590).
+    mmengine 0.10.7 cannot resolve it: it needs pkg_resources, which setuptools has removed, and fails on the list of
+    configs in mmaction2 1.1.0's metafile of BSN (open-mmlab/mmaction2#2590).
     """
     import mmaction
     from mmengine.config import Config
@@ -93,15 +93,15 @@ def _load(recognizer: Any, path: Path) -> None:
     needed = {key: value.shape for key, value in recognizer.state_dict().items()}
     given = {key: value.shape for key, value in state.items()}
     wrong = sorted(key for key in needed.keys() | given.keys() if needed.get(key) != given.get(key))
-    # batch norm's counters are absent from older files, and unused
+    # batch norm's counters are unused, and missing from older files
     wrong = [key for key in wrong if not key.endswith("num_batches_tracked")]
     if wrong:
-        found = f"{len(wrong)} weights missing, unknown or of another shape, {wrong[0]} among them"
-        raise BadInput(path, found, f"weights of {type(recognizer.backbone).__name__}", "choose the backbone they fit")
+        found = f"{len(wrong)} weights missing, unknown or of another shape, such as {wrong[0]}"
+        raise BadInput(path, found, f"weights of {type(recognizer.backbone).__name__}", "choose the matching backbone")
     used = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     tensors.check(path, used, "pretrained weights", "choose another file")
     if wrong := [key for key, value in used.items() if key.endswith("running_var") and (value < 0).any()]:
-        raise BadInput(path, f"{wrong[0]} below 0", "variances", "choose another file")
+        raise BadInput(path, f"{wrong[0]} below 0", "non-negative variances", "choose another file")
     recognizer.load_state_dict(state, strict=False)
 
 
@@ -111,14 +111,14 @@ def _read(path: Path) -> dict[str, Any]:
 
     from um import tensors
 
-    expected, hint = "safetensors or a PyTorch checkpoint of tensors", "is the file whole?"
+    expected, hint = "safetensors or a PyTorch checkpoint of tensors", "is the file complete?"
     check_file(path, "pretrained weights", "`um weights` fetches the default ones")
     if path.suffix == ".safetensors":
         check_fits(path, path.stat().st_size, "weights", hint)
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise BadInput(path, f"no weights ({error})", expected, hint) from None
+            raise BadInput(path, f"unreadable weights ({error})", expected, hint) from None
     state = tensors.unwrapped(tensors.read(path, expected, hint))
     if not state or not all(map(_is_weight, state.items())):
         raise BadInput(path, "no state_dict of tensors", "an mmengine checkpoint", "choose another file")

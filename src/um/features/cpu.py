@@ -1,10 +1,10 @@
-"""Faster layers for inference on a CPU, in place of a network's own; values agree to rounding.
+"""Faster layers for inference on a CPU; outputs agree with the original layers to rounding.
 
-Gains are of the whole network's CPU time (i3d-inception, one thread, AMD EPYC without AVX-512): without the kernel over
-with it. oneDNN's matrix products in place of MKL's gained nothing (0.9 to 1.0).
+Gains are ratios of the whole network's CPU time without and with a kernel (i3d-inception, one thread, AMD EPYC without
+AVX-512). Replacing MKL's matrix products by oneDNN's gained nothing (0.9 to 1.0).
 """
 
-# N clips, C channels in, K channels out, T frames, H × W pixels; 36 = 6 × 6 inputs of a tile of 4 × 4 outputs
+# N clips, C input and K output channels, T frames, H × W pixels; 36 = 6 × 6 inputs of a tile of 4 × 4 outputs
 
 import ctypes
 import sys
@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SIDE, ENOUGH = 14, 2_000_000  # H and W, and H x W x C x K, from which Winograd's convolution is faster than oneDNN's
-TILES = 1024  # at a time: matrices large enough for full speed, and small enough for the cache
+SIDE, ENOUGH = 14, 2_000_000  # smallest H and W, and H x W x C x K, where Winograd's convolution beats oneDNN's
+TILES = 1024  # per step: matrices large enough for full speed, small enough for the cache
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -32,7 +32,7 @@ _OUT = torch.tensor(
 
 
 def accelerate(network: nn.Module) -> None:
-    """Replace every layer that a faster one can stand for, in place; the weights must not change afterwards."""
+    """Replace layers by faster ones, in place; the weights must not change afterwards."""
     keep_freed_memory()
     for module in [module for module in network.modules() if not isinstance(module, (PointwiseConv3d, WinogradConv3d))]:
         for name, child in module.named_children():
@@ -51,7 +51,7 @@ def _is_plain(convolution: nn.Conv3d) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep the memory that this process frees: gain 0.9 to 1.4 (page faults), on Linux with glibc only."""
+    """Make glibc keep freed memory: gain 0.9 to 1.4 (fewer page faults), on Linux with glibc only."""
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -61,7 +61,7 @@ def keep_freed_memory() -> None:
 
 
 class PointwiseConv3d(nn.Module):
-    """A 1 × 1 × 1 convolution as a matrix product, which stays channels-last: gain 1.2 to 1.4, for any input."""
+    """A channels-last 1 × 1 × 1 convolution as a matrix product: gain 1.2 to 1.4, for any input."""
 
     def __init__(self, convolution: nn.Conv3d) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class SeparableMaxPool3d(nn.Module):
     """Max-pooling over 3 × 3 × 3 with stride 1, axis by axis: gain 1.2 at crop 224, for any input."""
 
     def forward(self, x_NCTHW: Tensor) -> Tensor:
-        """(N, C, T, H, W) → the same shape; the same bits as F.max_pool3d."""
+        """(N, C, T, H, W) → the same shape; bit-identical to F.max_pool3d."""
         for axis in (4, 3, 2):
             last, largest = x_NCTHW.shape[axis] - 1, x_NCTHW.clone()
             for here, there in ((0, 1), (1, 0)):
@@ -89,11 +89,11 @@ class SeparableMaxPool3d(nn.Module):
 
 
 class WinogradConv3d(nn.Module):
-    """A 3 × 3 × 3 convolution by a quarter of the products: gain 1.3 at crop 224, for float32 of SIDE and ENOUGH on.
+    """A 3 × 3 × 3 convolution with a quarter of the products: gain 1.3 at crop 224, for float32 above SIDE and ENOUGH.
 
-    Winograd's F(4, 3) over the picture: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016,
-    section 4 and its transforms for 4 × 4 outputs. Time is summed directly. Equal to about 1e-5 of the largest output;
-    a clip's output does not depend on the others in its batch.
+    Winograd's F(4, 3) over space: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016, section
+    4, with the transforms for 4 × 4 outputs. Time is summed directly. Equal up to 1e-5 of the largest output; a clip's
+    output does not depend on the others in its batch.
     """
 
     def __init__(self, convolution: nn.Conv3d) -> None:
@@ -105,7 +105,7 @@ class WinogradConv3d(nn.Module):
 
     @cached_property
     def kernels(self) -> Tensor:
-        """The transformed kernels (3, 36, C, K), by frame; made on first use, because they take 4 times the memory."""
+        """The transformed kernels (3, 36, C, K), by frame; computed on first use, as they take 4 times the memory."""
         weight_KC333 = self.convolution.weight.detach()
         transformed = torch.einsum("ai,bj,kctij->tabkc", _KERNEL, _KERNEL, weight_KC333.double())
         return transformed.flatten(1, 2).to(weight_KC333.dtype).transpose(2, 3)
@@ -134,7 +134,7 @@ class WinogradConv3d(nn.Module):
         return cropped_NTHWK.permute(0, 4, 1, 2, 3).contiguous(memory_format=torch.channels_last_3d)
 
     def _over_time(self, input_TMC: Tensor, i: int, T: int) -> Tensor:
-        """(T + 2, M, C) → (T · M, K), of one of the 36 places of a tile."""
+        """(T + 2, M, C) → (T · M, K), for one of a tile's 36 positions."""
         made = input_TMC[:T].flatten(0, 1) @ self.kernels[0, i]
         for t in (1, 2):
             made.addmm_(input_TMC[t : T + t].flatten(0, 1), self.kernels[t, i])

@@ -1,9 +1,9 @@
-"""Videos in, one feature file per video and stream out; resumable, and stamped with what made it.
+"""Feature extraction: one feature file per video and stream; resumable, with a record of how it was made.
 
-Beside the features lie `spec.json` (everything their values depend on), `index.json` (sha256 of every file and of its
-video; written last), `missing.tsv` (videos that could not be read, with the reason; absent if none) and `journal.jsonl`
-(the index so far). Several processes may share the work: each is a shard. When all shards have ended, one run without
-a shard writes the files that describe the whole folder.
+Beside the features: `spec.json` (everything their values depend on), `index.json` (sha256 of every file and of its
+video; written last), `missing.tsv` (unreadable videos and reasons; absent if none) and `journal.jsonl` (the index so
+far). Several processes (shards) can share the work. After all shards, one run without a shard writes the files that
+describe the whole folder.
 """
 
 # N snippets of a batch, T snippets of a video, D features
@@ -37,27 +37,28 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 QUEUED_BATCHES = 2
-"""Decoded batches that wait for the network: enough to keep it busy, few enough to keep memory flat."""
+"""Decoded batches waiting for the network: enough to keep it busy, few enough to limit memory."""
 
 Frames = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.float32]
-Snippet = dict[str, Frames]  # stream → (T, H, W, channels), what its network sees
+Snippet = dict[str, Frames]  # stream → (T, H, W, channels), its network's input
 Networks = Mapping[str, "Network"]  # by stream
-Decoded = tuple[str, Snippet | BadInput | None]  # video's key and a snippet, its error, or its end
-Forwarded = tuple[str, dict[str, Rows] | BadInput | None]  # the same with the networks' rows (D,) by stream
+Decoded = tuple[str, Snippet | BadInput | None]  # a video's key and a snippet, its error, or None at its end
+Forwarded = tuple[str, dict[str, Rows] | BadInput | None]  # likewise, with the networks' rows (D,) by stream
 
 
 class Machine(NamedTuple):
-    """How one process runs an extraction; nothing here is a setting of the features.
+    """How one process runs an extraction, without effect on the features.
 
     Attributes:
         device: `cpu`, `cuda`, `cuda:1`, or `auto` (a GPU if available).
-        decoders: videos decoded at the same time; 0 means one on a CPU, because the network needs the cores, and up to
-            eight for a GPU.
-        strict: a video that cannot be decoded is an error, not a line of `missing.tsv`; None: not even if all fail.
-        shard: the share of the videos to do, beside other shards at the same time. `index.json` is written by a run
-            without a shard, after all shards have ended.
-        missing: `<subset>/<id>` → reason, of videos that could not be downloaded; `missing.tsv` lists them too.
+        decoders: videos decoded in parallel; 0: one on a CPU, because the network needs the cores, up to eight with a
+            GPU.
+        strict: fail on a video that cannot be decoded, instead of listing it in `missing.tsv`; None: do not even fail
+            if all fail.
+        shard: the share of the videos to process, in parallel with other shards. After all shards, a run without one
+            writes `index.json`.
+        missing: `<subset>/<id>` → reason, for videos that could not be downloaded; also listed in `missing.tsv`.
     """
 
     device: str = "auto"
@@ -79,18 +80,18 @@ def extract(
     Args:
         videos: `<subset>/<id>` or `<id>` → video file. Writes `out/<subset>/<stream>/<id>.npy` or
             `out/<stream>/<id>.npy` as float32 (T, D): the last feature map averaged over each snippet.
-        out: folder of the features; files of videos that are no longer listed are deleted.
+        out: folder of the features; files of unlisted videos are deleted.
         settings: the `features` section of params.yaml.
         weights: stream → the backbone's pretrained weights.
         machine: device, decoders, strictness, shard and missing videos.
 
     Returns:
-        The videos that cannot be decoded, and why.
+        The videos that cannot be decoded, with their errors.
 
     Raises:
-        BadInput: unusable settings, weights or names; no video that can be decoded; with `strict`, any video that
-            cannot be decoded (raised after all others are done, without index.json; the next run resumes); another
-            command at work in the folder; or files of somebody else where the features go.
+        BadInput: unusable settings, weights or names; no decodable video; with `strict`, any video that cannot be
+            decoded (raised after all others, without index.json; the next run resumes); another command using the
+            folder; or files of other origin in the way.
     """
     streams, shard = settings.streams.split(","), machine.shard
     paths = {key: [relative_path(key, stream) for stream in streams] for key in sorted(videos)}
@@ -100,7 +101,7 @@ def extract(
     networks = cache(lambda: _networks(settings, weights, machine.device))
     with held(out, f"{VERB} --shard {shard}" if shard else VERB, shared=shard is not None):
         made = os.path.lexists(out / "spec.json")
-        # features of other settings are deleted only if the networks that replace them load
+        # load the networks before features of other settings are deleted
         if not says(out / "spec.json", spec) if made else not os.path.lexists(out / "shards"):
             networks()
         if made and videos and not any(video.is_file() for video in videos.values()):
@@ -117,7 +118,7 @@ def extract(
 def _plan(
     ledger: Ledger, videos: Mapping[str, Path], paths: Mapping[str, list[str]]
 ) -> tuple[dict[str, tuple[Path, str]], dict[str, BadInput]]:
-    """What is left to do (key → video and its sha256), and what has failed before; outdated files are deleted."""
+    """The videos left to do (key → path and sha256), and earlier failures; delete outdated files."""
     todo: dict[str, tuple[Path, str]] = {}
     failures: dict[str, BadInput] = {}
     for key, files in paths.items():
@@ -134,7 +135,7 @@ def _plan(
             todo[key] = videos[key], source
     replaced = [path for key in todo for path in paths[key]]
     ledger.drop([*replaced, *(path for key in failures for path in paths[key])], replaced)
-    log.info("%d of %d videos are to be extracted", len(todo), len(paths))
+    log.info("extracting %d of %d videos", len(todo), len(paths))
     return todo, failures
 
 
@@ -158,14 +159,14 @@ def _fill(
 
 
 def _conclude(ledger: Ledger, failures: Mapping[str, BadInput], machine: Machine, nothing: bool) -> None:
-    """Report the failures; write the index unless they are fatal or this is a shard."""
+    """Report failures; write the index, unless they are fatal or this is a shard."""
     fatal = failures and (machine.strict or (machine.strict is not None and nothing and not machine.shard))
     first, *others = sorted(failures) or [""]
-    for key in others if fatal else sorted(failures):  # the error itself reports the first
+    for key in others if fatal else sorted(failures):  # the error reports the first
         log.warning("%s left out: %s", key, failures[key])
     if fatal:
         error = failures[first]
-        more = f" (and {len(others)} more like it)" if others else ""
+        more = f" (and {len(others)} more failures)" if others else ""
         raise BadInput(error.where, error.found + more, error.expected, error.hint)
     if not machine.shard:
         unread = {key: error.found for key, error in failures.items()}
@@ -182,14 +183,14 @@ def relative_path(key: str, stream: str = "rgb") -> str:
     """`<subset>/<id>` → `<subset>/rgb/<id>.npy`; `<id>` → `rgb/<id>.npy`."""
     *subset, name = key.split("/")
     if len(subset) > 1:
-        raise BadInput("videos", repr(key), "<subset>/<id> or <id>", "ids may not hold slashes")
+        raise BadInput("videos", repr(key), "<subset>/<id> or <id>", "ids must not contain slashes")
     for part in (*subset, name, f"{name}.npy"):
         check_name("videos", part)
     return "/".join([*subset, stream, f"{name}.npy"])
 
 
 def specification(settings: Features, weights: Mapping[str, Path]) -> dict[str, Any]:
-    """Everything the features' values depend on, except the videos, the device and the number of threads."""
+    """Everything that determines the features, except videos, device and number of threads."""
     from importlib.metadata import version
 
     from um.features.backbones import clip_of
@@ -197,9 +198,9 @@ def specification(settings: Features, weights: Mapping[str, Path]) -> dict[str, 
     streams = settings.streams.split(",")
     for stream in streams:
         if stream not in weights:
-            raise BadInput("weights", f"none for {stream}", "a file per stream", f"--{stream}-weights names it")
+            raise BadInput("weights", f"none for {stream}", "a file per stream", f"give --{stream}-weights")
         if not weights[stream].is_file():
-            expected, hint = "pretrained weights", "`um weights` fetches those of i3d-inception, rgb"
+            expected, hint = "pretrained weights", "`um weights` fetches those of i3d-inception for rgb"
             raise BadInput(weights[stream], "no such file", expected, hint)
     clips = {stream: clip_of(settings.backbone, stream, settings.window) for stream in streams}
     spec: dict[str, Any] = {
@@ -232,7 +233,7 @@ def _source_sha256(video: Path) -> str:
 
 
 def _decoded(key: str, video: Path, settings: Features, device: str) -> Iterator[Decoded]:
-    """(key, snippet) for every snippet of a video, then (key, None), or (key, error) if it cannot be decoded."""
+    """Yield (key, snippet) for every snippet of a video, then (key, None); or (key, error) if decoding fails."""
     from um.features.backbones import clip_of
     from um.video.decode import centre, snippets
 
@@ -240,7 +241,7 @@ def _decoded(key: str, video: Path, settings: Features, device: str) -> Iterator
     clips = {stream: clip_of(settings.backbone, stream, settings.window) for stream in streams}
     around = {stream: clip.around(settings.window) for stream, clip in clips.items()}
     before, after = (max(sizes) for sizes in zip(*around.values(), strict=True))
-    after = max(after, int("flow" in streams))  # flow of a snippet's last frame needs the next one
+    after = max(after, int("flow" in streams))  # the flow of the last frame needs the next one
     try:
         for frames in snippets(video, settings.fps, settings.window, settings.short_side, before, after):
             snippet = {}
@@ -272,7 +273,7 @@ def _motion(frames_THW3: Frames, settings: Features, device: str) -> Frames:
 def _run(
     todo: Mapping[str, tuple[Path, str]], settings: Features, networks: Networks, decoders: int
 ) -> Iterator[tuple[str, dict[str, Rows] | BadInput]]:
-    """(key, features (T, D) by stream) or (key, error) per video, while threads decode ahead of the networks."""
+    """Yield (key, features (T, D) by stream) or (key, error) per video; threads decode ahead of the networks."""
     device = next(iter(networks.values())).device
     threads = decoders or (1 if device.type == "cpu" else min(8, os.cpu_count() or 1))
     sources = (_decoded(key, video, settings, str(device)) for key, (video, _) in todo.items())
@@ -292,9 +293,9 @@ def _run(
 
 
 def _forwarded(items: Iterator[Decoded], networks: Networks, clips: int) -> Iterator[Forwarded]:
-    """The same items in the same order, snippets replaced by the networks' rows.
+    """The items in order, snippets replaced by the networks' rows.
 
-    The queue has two slots: while the device works on one batch, the next one is put together and launched.
+    The queue has two slots: while the device works on one batch, the next is assembled and launched.
     """
     launched: deque[tuple[list[Decoded], dict[str, Tensor]]] = deque()
     for batch in _batches(items, clips):
@@ -306,7 +307,7 @@ def _forwarded(items: Iterator[Decoded], networks: Networks, clips: int) -> Iter
 
 
 def _batches(items: Iterator[Decoded], clips: int) -> Iterator[list[Decoded]]:
-    """The items in lists of `clips` snippets of any videos; the last list may hold fewer, or none."""
+    """The items in lists with `clips` snippets each; the last list may have fewer, or none."""
     batch: list[Decoded] = []
     size = 0
     for key, item in items:
@@ -319,9 +320,9 @@ def _batches(items: Iterator[Decoded], clips: int) -> Iterator[list[Decoded]]:
 
 
 def _launch(batch: list[Decoded], networks: Networks, clips: int) -> "dict[str, Tensor]":
-    """Features (clips, D) by stream, which the device may still be computing.
+    """Features (clips, D) by stream, possibly still being computed.
 
-    A short batch is filled up: rows depend on their batch's size in the last digits, but not on what else is in it.
+    A short batch is padded, because the last digits of a row depend on the batch size (but not on the other rows).
     """
     snippets = [item for _, item in batch if isinstance(item, dict)]
     if not snippets:
@@ -334,7 +335,7 @@ def _launch(batch: list[Decoded], networks: Networks, clips: int) -> "dict[str, 
 
 
 def _collect(batch: list[Decoded], features: "Mapping[str, Tensor]") -> Iterator[Forwarded]:
-    """A launched batch's items; waits for the device."""
+    """The items of a launched batch; waits for the device."""
     rows = iter(zip(*(features_ND.cpu().numpy() for features_ND in features.values()), strict=True))
     for key, item in batch:
         yield key, dict(zip(features, next(rows), strict=True)) if isinstance(item, dict) else item

@@ -1,4 +1,4 @@
-"""Copies features made elsewhere from any public layout to ours, values unchanged."""
+"""Import of features from any public layout, with unchanged values."""
 
 import logging
 from collections.abc import Callable
@@ -29,20 +29,18 @@ def bring(
     """Copy the features of the train and test videos; keep files that are still valid.
 
     Args:
-        source: folder in a public layout, or one of `um simulate`.
-        out: folder of the features: `<subset>/{rgb,flow}/<id>.npy`, in half precision where they were.
-        report: called with every video's id when it is done.
-        annotated: the videos that count; those of the folder's own annotations by default.
+        source: folder in a public layout, or written by `um simulate`.
+        out: folder of the features: `<subset>/{rgb,flow}/<id>.npy`, in half precision if they were.
+        report: called with the id of every finished video.
+        annotated: the videos to import; default: the folder's own annotations.
 
     Raises:
-        BadInput: no such layout, or features that do not fit the annotations (`um features inspect` tells more).
+        BadInput: no such layout, or features that do not fit the annotations (see `um features inspect`).
     """
-    folder = Folder(
-        source, missing="drop", annotated=annotated
-    )  # what it means that videos are missing is said by the evaluation
+    folder = Folder(source, missing="drop", annotated=annotated)  # the evaluation decides about missing videos
     videos = [video for role in ("train", "test") for video in folder.check(role)[0]]
     if missing := [video.id for role in ("train", "test") for video in folder.without_features(role)]:
-        log.warning("%s: no features of %s that are annotated; the others are brought", folder.features, some(missing))
+        log.warning("%s: no features of %s; importing the others", folder.features, some(missing))
     paths = {
         (video.id, stream): f"{SUBSETS.get(video.subset, video.subset)}/{stream}/{video.id}.npy"
         for video in videos
@@ -56,7 +54,7 @@ def bring(
         todo = {path for path, origin in origins.items() if not ledger.holds(path, origin)}
         ledger.drop(todo, todo)
         for video in videos:
-            arrays: dict[str, store.Features] = {}  # a file that holds both streams is read once
+            arrays: dict[str, store.Features] = {}  # so that a file with both streams is read once
             for stream in folder.streams:
                 path, stored = paths[video.id, stream], folder.files[stream][video.id]
                 if path not in todo:
@@ -71,7 +69,7 @@ def bring(
 
 
 def specification(folder: Folder) -> dict[str, Any]:
-    """What is known of the features: their layout, and what their own spec.json says."""
+    """The known facts about the features: their layout, and the content of their spec.json."""
     made: dict[str, Any] = {"fps": float(PUBLIC.fps), "window": PUBLIC.window}
     for spec in folder.specs:  # beside all features, or beside each subset's
         made |= store.made(spec.parent)

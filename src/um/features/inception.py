@@ -1,6 +1,6 @@
-"""Inception-v1 inflated to three dimensions, as a backbone of mmaction2.
+"""Inception-v1 inflated to three dimensions, as an mmaction2 backbone.
 
-Carreira & Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017; layers and names after
+Carreira & Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017; layers and names from
 github.com/deepmind/kinetics-i3d. Importing this module registers the backbone.
 """
 
@@ -18,7 +18,7 @@ Triple = tuple[int, int, int]
 
 
 def same_padding(size: Sequence[int], kernel: Triple, stride: Triple) -> list[int]:
-    """TensorFlow's "SAME" for the last three axes, in the order of `F.pad`: an odd pixel goes after."""
+    """TensorFlow's "SAME" padding of the last three axes, in the order of `F.pad`; an odd pixel is added at the end."""
     padding: list[int] = []
     for n, k, s in zip(reversed(size), reversed(kernel), reversed(stride), strict=True):
         total = max((-(-n // s) - 1) * s + k - n, 0)
@@ -45,7 +45,7 @@ class Unit3D(nn.Module):
 
 
 class MaxPool(nn.Module):
-    """Max-pooling with "SAME" padding that never wins."""
+    """Max-pooling with "SAME" padding by -inf."""
 
     def __init__(self, kernel: Triple, stride: Triple) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class MaxPool(nn.Module):
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """(B, C, T, H, W) → (B, C, ⌈T/stride⌉, ⌈H/stride⌉, ⌈W/stride⌉)."""
-        # the padding before goes to both sides and `ceil_mode` adds the odd pixel after: no copy by F.pad
+        # pad both sides equally and let `ceil_mode` add the odd pixel: avoids a copy by F.pad
         before = same_padding(x_BCTHW.shape[2:], self.kernel, self.stride)[-2::-2]
         return F.max_pool3d(x_BCTHW, self.kernel, self.stride, before, ceil_mode=True)
 
@@ -102,9 +102,9 @@ POOLS: dict[str, tuple[Triple, Triple]] = {  # before the named module: kernel, 
 
 @MODELS.register_module()
 class InceptionI3D(BaseModule):  # type: ignore[misc]
-    """Two-stream I3D's network up to the last feature map.
+    """Two-stream I3D up to the last feature map.
 
-    Submodules are named as in the public PyTorch port (`Mixed_3b.b1a.conv3d`), so that its files load.
+    Submodules have the names of the public PyTorch port (`Mixed_3b.b1a.conv3d`), so that its files load.
 
     Args:
         in_channels: 3 for RGB in [-1, 1], 2 for optical flow in [-1, 1].

@@ -1,12 +1,11 @@
-"""What a folder of features holds and what made it: spec.json, index.json and journal.jsonl.
+"""The records of a features folder: spec.json, index.json and journal.jsonl.
 
-The journal has a line per file, appended before the file gets its name. It stays when the index is written:
-Snakemake deletes a rule's outputs, the index among them, before it runs the rule again.
+The journal has a line per file, appended before the file gets its name. It is kept when the index is written, because
+Snakemake deletes a rule's outputs, including the index, before it runs the rule again.
 
-Shards are processes that work on the folder at the same time. Each writes the features of its own videos and a
-journal of its own, `shards/3-of-40.jsonl`, and nothing that belongs to all. The next process that has the folder to
-itself takes over what these journals tell. A shard's journal is only ever appended to: what another number of shards
-or an earlier list of videos left there stays known.
+Shards are processes that work on the folder at the same time. Each writes only the features of its own videos and its
+own journal, `shards/3-of-40.jsonl`. The next process with the folder to itself merges these journals. Shards only
+append to their journals, so entries from another number of shards or an earlier list of videos are kept.
 """
 
 import contextlib
@@ -32,20 +31,19 @@ from um.shard import NAME, Shard
 log = logging.getLogger(__name__)
 
 OWN_FILE = re.compile(r"([^/.][^/]*/)?(rgb|flow)/[^/.][^/]*\.npy")
-SHARD_FILE = re.compile(rf"{NAME.pattern}(\.jsonl)?")  # a journal, or the workflow's mark that a shard is done
+SHARD_FILE = re.compile(rf"{NAME.pattern}(\.jsonl)?")  # a journal, or the workflow's marker of a finished shard
 SPEC, INDEX, MISSING = STATE = ("spec.json", "index.json", "missing.tsv")
 VERB = "um extract"
 
 
 class Ledger:
-    """The files of one features folder, which one process at a time may open, or all shards.
+    """The files of one features folder, opened by one process at a time or by all shards.
 
-    Opening it empties a folder of another specification and prunes files that are not `wanted`. Only files that the
-    folder's own journals name, and whose bytes are still those, are ever deleted or replaced. A shard does neither: it
-    leaves that to the process after it.
+    Opening it deletes files of another specification and files that are not `wanted`. Only files that are listed in the
+    folder's journals and unchanged since are ever deleted or replaced. Shards delete nothing; the next process does.
 
     Raises:
-        BadInput: files of somebody else's are in the way, or links are.
+        BadInput: files of other origin, or links, are in the way.
     """
 
     def __init__(self, folder: Path, spec: dict[str, Any], wanted: set[str], shard: Shard | None = None) -> None:
@@ -64,7 +62,9 @@ class Ledger:
         self.journal.refuse([INDEX, MISSING] if same else STATE)
         if shard:
             told = self.journal.lines_of(self.journal.known) if os.path.lexists(self.index) else []
-            self.journal.append(*told, {"spec": self.stamp}, before="\n")  # a kill may have torn the last line
+            self.journal.append(
+                *told, {"spec": self.stamp}, before="\n"
+            )  # the last line may be incomplete after a kill
             self.journal.delete([INDEX])
             return
         files = set(self.journal.known) - set(STATE)
@@ -73,10 +73,9 @@ class Ledger:
         if others := [path for path in left if path in wanted]:
             self.journal.refuse(others)
         if left:
-            log.warning("%s: %s changed since `um extract` wrote them, and stay", folder, some(left, "file", "files"))
+            log.warning("%s: kept %s changed since `um extract` wrote them", folder, some(left, "file", "files"))
         if not same:
-            # first, as the journal may take over what shards made: the old stamp must never stand over that. The new
-            # one comes last: a kill before it leaves none, and the next run empties the folder again
+            # first: the old spec must not describe files merged from shards; the new one is written last
             self.journal.delete([SPEC])
         self.journal.entries = dict(self.entries) | {
             name: entry for name, entry in self.journal.entries.items() if name in STATE
@@ -88,29 +87,29 @@ class Ledger:
                 write_json(temporary, spec)
 
     def holds(self, path: str, source_sha256: str) -> bool:
-        """Whether `path` is the product of that video, unchanged since."""
+        """Whether `path` was made from that video and is unchanged."""
         entry, file = self.entries.get(path), self.folder / path
         if entry is None or entry.source_sha256 != source_sha256 or not file.is_file():
             return False
         return sha256(file) == entry.sha256
 
     def failure(self, key: str, source_sha256: str) -> BadInput | None:
-        """Why a shard could not decode that video: nobody has to try it again after the shards."""
+        """The error of a shard that could not decode that video, so that it is not tried again."""
         return self._failed.get((key, source_sha256))
 
     def save(
         self, path: str, features_TD: store.Features, source_sha256: str, dtype: npt.DTypeLike = np.float32
     ) -> None:
-        """Enter a feature file and write it; from here on a kill does not lose it."""
+        """Record and write a feature file."""
         with self.journal.write(path, snippets=len(features_TD), source_sha256=source_sha256) as temporary:
             store.write(temporary, features_TD, dtype)
         self.entries[path] = self.journal.entries[path]
 
     def drop(self, paths: Iterable[str], replaced: Iterable[str] = ()) -> None:
-        """Delete outdated files, if this folder's journals list them.
+        """Delete outdated files listed in this folder's journals.
 
         Raises:
-            BadInput: some of those that are to be `replaced` are not.
+            BadInput: a file to be `replaced` is not listed.
         """
         for path in paths:
             self.entries.pop(path, None)
@@ -118,16 +117,13 @@ class Ledger:
         self.journal.refuse(replaced)
 
     def fail(self, key: str, source_sha256: str, error: BadInput) -> None:
-        """Record that a video cannot be decoded, in a shard's journal; other processes list it in `missing.tsv`."""
+        """Record in a shard's journal that a video cannot be decoded, for `missing.tsv`."""
         if self.shard:
             told = [error.where, error.found, error.expected, error.hint]
             self.journal.append({"failed": key, "source_sha256": source_sha256, "error": told})
 
     def close(self, missing: Mapping[str, str] | None = None) -> None:
-        """Everything is done: write the index, and `missing.tsv` of the unavailable videos with the reasons.
-
-        The journal stays: a workflow engine may delete the index, its output, before it runs the extraction again.
-        """
+        """Write the index, and `missing.tsv` with the unavailable videos and the reasons."""
         if missing:
             rows = [f"{key}\t{' '.join(reason.split())}\n" for key, reason in missing.items()]
             with self.journal.write(MISSING) as temporary:
@@ -137,7 +133,7 @@ class Ledger:
         for file in [path for path in self.shards.glob("*") if SHARD_FILE.fullmatch(path.name)]:
             if file.suffix or not file.stat().st_size:
                 file.unlink()
-        with contextlib.suppress(OSError):  # not there, or a user's file in it
+        with contextlib.suppress(OSError):  # absent, or not empty
             self.shards.rmdir()
         files = {path: self.entries[path].model_dump(exclude_none=True) for path in sorted(self.entries)}
         value = {"spec": sha256(self.spec), "files": files}
@@ -146,17 +142,15 @@ class Ledger:
         self.journal.settle([*self.entries, *STATE])
 
     def _read(self, same: bool) -> dict[str, Listed]:
-        """Own files of this specification → entry; the journal learns of all others as well."""
+        """Our files of this specification → entry; the journal learns all others as well."""
         told: list[tuple[list[Any], bool]] = []  # path, entry, …; whether of this specification
         main = self.folder / "journal.jsonl"
         known = lines(main)
-        earlier = not any(
-            line[0] == SPEC for line in known if isinstance(line, list)
-        )  # of a version that had no line of it
+        earlier = not any(line[0] == SPEC for line in known if isinstance(line, list))  # written by an earlier version
         if earlier and (known or not os.path.lexists(main)):
             told += [([path, entry], same) for path, entry in self._listed().items()]
         journals = [path for path in self.shards.glob("*.jsonl") if SHARD_FILE.fullmatch(path.name)]
-        # of what two journals tell of a file the newer one counts; were that wrong, `holds` would find out
+        # if two journals list a file, the newer one counts; `holds` checks the bytes
         for journal in sorted([main] * main.is_file() + journals, key=lambda path: path.stat().st_mtime_ns):
             true = same and journal == main
             for line in known if journal == main else lines(journal):
@@ -179,7 +173,7 @@ class Ledger:
         return {path: entry for path, entry in entries.items() if entry and entry.snippets and entry.source_sha256}
 
     def _listed(self) -> Mapping[str, Listed]:
-        """What the index of an earlier version lists; a shard may find that another one has just deleted it."""
+        """The files listed in an earlier version's index, which another shard may just have deleted."""
         try:
             return load(Index, self.index).files if os.path.lexists(self.index) else {}
         except BadInput as error:
@@ -189,7 +183,7 @@ class Ledger:
 
 
 def says(path: Path, spec: dict[str, Any]) -> bool:
-    """Whether a spec.json is that specification."""
+    """Whether a spec.json equals the specification."""
     try:
         return bool(read_json(path) == spec)
     except BadInput:
@@ -198,46 +192,46 @@ def says(path: Path, spec: dict[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def at_work(ledger: Ledger) -> Iterator[None]:
-    """Keep a shard's journal locked while it runs.
+    """Lock a shard's journal while it runs.
 
     Raises:
-        BadInput: the same shard, or one that makes other features, is running.
+        BadInput: the same shard, or one with other settings, is running.
     """
     with contextlib.ExitStack() as stack:
         if ledger.shard:
             own = stack.enter_context(ledger.journal.file.open("ab"))
             if not flock(own, shared=False):
-                raise BadInput(ledger.folder, f"shard {ledger.shard} at work", "it once", "wait until it has ended")
+                raise BadInput(ledger.folder, f"shard {ledger.shard} running", "no second one", "wait until it ends")
             for other in sorted(set(ledger.shards.glob("*.jsonl")) - {ledger.journal.file}):
                 specs = [line["spec"] for line in lines(other) if isinstance(line, dict) and "spec" in line]
                 if specs and specs[-1] != ledger.stamp:
                     with other.open("ab") as file:
                         if not flock(file, shared=False):
-                            found = f"shard {other.stem} at work with other settings"
+                            found = f"shard {other.stem} running with other settings"
                             raise BadInput(ledger.folder, found, "one specification", "wait, or choose another folder")
         yield
 
 
 def _check(path: str) -> None:
-    """Refuse a name that no feature file can have."""
+    """Refuse an invalid name of a feature file."""
     for part in path.split("/"):
         check_name("features", part)
     if not OWN_FILE.fullmatch(path):
-        raise BadInput("features", repr(path), "<subset>/<stream>/<id>.npy", "ids may not hold slashes")
+        raise BadInput("features", repr(path), "<subset>/<stream>/<id>.npy", "ids must not contain slashes")
 
 
 def _check_links(folder: Path, below: Iterable[str]) -> None:
-    """Refuse links among the folders of features: what they lead to may be another dataset's."""
+    """Refuse links among the feature folders: they may lead to another dataset."""
     for path in sorted(below):
         here = folder
         for part in path.split("/"):
             here = here / part
             if here.is_symlink():
-                raise BadInput(here, "a link", "a folder of its own", f"link {folder} as a whole, or choose another")
+                raise BadInput(here, "a link", "a real folder", f"link {folder} as a whole, or choose another")
 
 
 def _sweep(folder: Path, files: Iterable[str]) -> None:
-    """Delete what a kill left unnamed in the folders of features."""
+    """Delete temporary files of killed runs in the feature folders."""
     for path in {(folder / file).parent for file in files}:
         if path.is_dir() and not path.is_symlink():
             sweep(list(path.glob(".um-*")))

@@ -19,7 +19,7 @@ from um.params import Features
 class Network:
     """A recogniser's backbone for one stream, ready for inference on one device.
 
-    Batch norm is folded into the convolutions and arrays are channels-last, on any device.
+    Batch norm is folded into the convolutions, and arrays are channels-last.
     """
 
     def __init__(self, settings: Features, weights: Path, device: str = "auto", stream: str = "rgb") -> None:
@@ -38,7 +38,7 @@ class Network:
         return features_ND
 
     def launch(self, frames_NTHWC: npt.NDArray[np.uint8]) -> torch.Tensor:
-        """The same as a tensor on the device, which may still be computing it."""
+        """Like calling it, but returns a tensor on the device, possibly still being computed."""
         return self.forward(self.inputs(frames_NTHWC))
 
     @torch.inference_mode()
@@ -54,7 +54,7 @@ class Network:
     def forward(self, inputs_NCTHW: torch.Tensor) -> torch.Tensor:
         """(N, C, T, H, W) → (N, D), on the device."""
         inputs = inputs_NCTHW.contiguous(memory_format=torch.channels_last_3d).unsqueeze(1)  # one crop per clip
-        # TF32 would change the fourth digit of what is called fp32
+        # TF32 would change the fourth digit
         with (
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
@@ -65,7 +65,7 @@ class Network:
 
 
 def fold_batch_norm(network: nn.Module) -> None:
-    """Fold every batch norm that follows a convolution in the same module into it, in place."""
+    """Fold every batch norm into the convolution before it in the same module, in place."""
     for module in network.modules():
         convolution, norm = None, None
         for name, child in module.named_children():

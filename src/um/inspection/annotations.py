@@ -1,7 +1,7 @@
-"""All flaws of a file of annotations, not only the first: `um data check`.
+"""All flaws of an annotation file, not only the first: `um data check`.
 
-Errors are the flaws for which `um.datasets.annotations` refuses a file in every other verb, labels that training cannot
-learn, and labels that differ only in case or blanks. Notes are flaws that public files are known to have.
+Errors are flaws for which `um.datasets.annotations` refuses a file, labels that training cannot learn, and labels that
+differ only in case or blanks. Notes are flaws known from public files.
 """
 
 from collections import Counter
@@ -37,7 +37,7 @@ THUMOS14 = frozenset((
 
 
 class Finding(NamedTuple):
-    """A flaw, and the videos (or labels) that have it, once per occurrence."""
+    """A flaw, and the affected videos (or labels), once per occurrence."""
 
     error: bool
     what: str
@@ -52,14 +52,14 @@ class Finding(NamedTuple):
 
 
 def report(given: str | Path, echo: Callable[[str], None]) -> bool:
-    """Describe annotations and list what is wrong with them; return whether there are errors.
+    """Describe annotations and list their problems; return whether there are errors.
 
     Args:
         given: an ActivityNet-style JSON, a folder with one or with THUMOS'14's text files, or a dataset in `data/`.
-        echo: gets every line.
+        echo: called with every line.
 
     Raises:
-        BadInput: no annotations there, or an unreadable file.
+        BadInput: no annotations, or an unreadable file.
     """
     path = find(given)
     listed, classes = read(path)
@@ -79,7 +79,7 @@ def report(given: str | Path, echo: Callable[[str], None]) -> bool:
 
 
 def find(given: str | Path) -> Path:
-    """The file, or the folder of text files, of a path or a dataset's name."""
+    """The annotation file, or folder of text files, for a path or dataset name."""
     path = Path(given) if Path(given).exists() else DATA / given
     if not path.is_dir():
         if path.exists():
@@ -88,13 +88,13 @@ def find(given: str | Path) -> Path:
         raise BadInput(given, "no such file or dataset", "annotations", hint)
     files = layouts.annotation_files(path)
     if not files and not text_files(path):
-        hint = "name the JSON file, or the folder of THUMOS'14's per-class files"
+        hint = "give the JSON file, or the folder of THUMOS'14's per-class files"
         raise BadInput(path, "neither annotations.json nor <class>_<subset>.txt", "annotations", hint)
     return files[0] if files else path
 
 
 def read(path: Path) -> tuple[list[Entry], frozenset[str]]:
-    """The videos in the file's order, and the classes that the file or THUMOS'14 defines; none if neither does.
+    """The videos in file order, and the classes defined by the file or THUMOS'14, if any.
 
     Raises:
         BadInput: not a JSON file with a `database` of videos.
@@ -112,7 +112,7 @@ def read(path: Path) -> tuple[list[Entry], frozenset[str]]:
 
 
 def examine(listed: list[Entry], classes: Iterable[str] = ()) -> list[Finding]:
-    """All flaws; without `classes`, the known classes are those of the training videos."""
+    """All flaws; default `classes`: those of the training videos."""
     flaws = [(flaw.kind, entry.name) for entry in listed for flaw in entry.flaws]
     videos = [entry.video for entry in listed if entry.video]
     train = "train" if any(SUBSETS[video.subset] == "train" for video in videos) else "val"
@@ -136,8 +136,8 @@ def examine(listed: list[Entry], classes: Iterable[str] = ()) -> list[Finding]:
         Finding(True, f"without a label in {train}", [name for name in bare if name in trained]),
         Finding(False, f"past the end by more than {SLACK:g} s", [name for name, by in past.items() if by > SLACK]),
         Finding(False, f"past the end by {SLACK:g} s or less", [name for name, by in past.items() if 0 < by <= SLACK]),
-        Finding(False, "without length", [v.id for v in videos for i in _segments(v) if i.start == i.end]),
-        Finding(False, "the same instance again", [v.id for v in videos for _ in range(copies(v))]),
+        Finding(False, "of zero length", [v.id for v in videos for i in _segments(v) if i.start == i.end]),
+        Finding(False, "duplicate instances", [v.id for v in videos for _ in range(copies(v))]),
         Finding(False, "without a label elsewhere", [name for name in bare if name not in trained]),
         Finding(False, "without a duration", [video.id for video in videos if video.duration is None]),
     ]
@@ -153,7 +153,7 @@ def _instances(video: Video) -> list[Instance]:
 
 
 def _table(videos: list[Video], subsets: list[str]) -> Iterator[str]:
-    """Instances of every class by subset."""
+    """A table of instances by class and subset."""
     counts = {subset: Counter[str]() for subset in subsets}
     for video in videos:
         counts[SUBSETS[video.subset]].update(segment.label for segment in _segments(video))

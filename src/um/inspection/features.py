@@ -1,4 +1,4 @@
-"""A description of a folder of features, read in full: `um features inspect`."""
+"""A description of a folder of features, from reading all of it: `um features inspect`."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -20,17 +20,17 @@ from um.progress import progress
 
 @dataclass
 class Findings:
-    """What the arrays hold.
+    """The content of the arrays.
 
     Attributes:
         lengths: stream → video id → snippets.
         widths: stream → columns → number of videos.
-        dtypes: the same for number types.
-        nan: video ids with NaN; `infinite` with infinite values.
+        dtypes: stream → number type → number of videos.
+        nan, infinite: video id → number of such values.
         blank: video ids with an array of zeros.
-        twice: video ids with a repeated stream.
+        twice: video ids with a duplicate stream.
         content: sha256 → video ids.
-        problems: video ids, each with the error of an array.
+        problems: video id and error of each bad array.
     """
 
     lengths: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
@@ -49,18 +49,18 @@ def inspect(root: Path, missing: str = "error", show: Callable[[str], None] = pr
 
     Args:
         root: the folder.
-        missing: how annotated videos without features count, as for `Folder`.
-        show: gets every line of the description.
+        missing: policy for annotated videos without features, as for `Folder`.
+        show: called with every line of the description.
         clock: of the features, if given by options.
 
     Raises:
-        BadInput: the first reason why `um train` would refuse it; without annotations, the first bad array.
+        BadInput: the first error that `um train` would raise; without annotations, the first bad array.
     """
     layout = layouts.recognise(root)
     found = _read(layout)
     show(f"layout        {layout.name} in {layout.features}")
     if store.made(layout.features).get("simulated") is True:
-        show("made          SIMULATED, as features/spec.json says")
+        show("made          SIMULATED, according to features/spec.json")
     specs = layouts.holders(layout.features, (array.file for array in layout.arrays), "spec.json")
     show(f"clock         {clocks.read(specs, clock)}")
     described = layout.annotated() if layout.annotations else None
@@ -73,7 +73,7 @@ def inspect(root: Path, missing: str = "error", show: Callable[[str], None] = pr
         _ids(show, "unannotated", sorted(ids - described.videos.keys()))
     for title, counts in (("NaN", found.nan), ("infinite", found.infinite)):
         _ids(show, title, sorted(counts), f"{sum(counts.values())} values in ")
-    _ids(show, "zeros alone", sorted(set(found.blank)))
+    _ids(show, "only zeros", sorted(set(found.blank)))
     _ids(show, "twice", sorted(found.twice))
     same = [names for names in found.content.values() if len(names) > 1]
     _ids(show, "same content", sorted(set().union(*same)))
@@ -88,7 +88,7 @@ def inspect(root: Path, missing: str = "error", show: Callable[[str], None] = pr
     for problem in (problem for name, problem in found.problems if name in ids):
         raise problem
     if uneven and not described:
-        named = f"rgb and flow of other lengths in {some(uneven)}"
+        named = f"rgb and flow of different lengths in {some(uneven)}"
         raise BadInput(layout.features, named, "equal lengths", "extract both streams again")
 
 
@@ -147,7 +147,7 @@ def _streams(found: Findings, show: Callable[[str], None]) -> None:
 
 
 def _subsets(found: Findings, videos: dict[str, list[Video]], show: Callable[[str], None]) -> None:
-    """How many videos have all streams, which do not, and which classes nothing can learn."""
+    """Count videos with all streams, and list those without, and classes that cannot be learnt."""
     there = {
         role: [video for video in chosen if all(video.id in lengths for lengths in found.lengths.values())]
         for role, chosen in videos.items()

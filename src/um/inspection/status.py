@@ -1,4 +1,4 @@
-"""Which parts of a dataset are present, of those that its table lists: `um data status`."""
+"""The parts of a dataset that are present, compared with its table: `um data status`."""
 
 import os
 from collections import Counter
@@ -28,21 +28,20 @@ class Counts(NamedTuple):
 
 
 def status(dataset: str | None, folder: Path, table: Table | None, lock: Lock | None, echo: Echo) -> None:
-    """Describe a folder of data: annotations, videos, features, and the sources in the dataset's table.
+    """Describe a data folder: annotations, videos, features, and the sources in the dataset's table.
 
     Args:
-        dataset: its name, for `datasets/<name>/missing.tsv`.
+        dataset: name, for `datasets/<name>/missing.tsv`.
         folder: `data/<dataset>`, or any folder in a public layout.
         table: the dataset's sources.yaml, if any; numbers of videos are compared with its `splits`.
         lock: the dataset's sources.lock.json.
-        echo: gets every line.
+        echo: called with every line.
 
     Raises:
         BadInput: no such folder, or an unreadable file in it.
     """
     if not folder.is_dir() and table is None:
-        expected = "a folder of data"
-        raise BadInput(folder, "no such folder", expected, "um download makes one")
+        raise BadInput(folder, "no such folder", "a data folder", "um download creates one")
     splits = table.splits if table else []
     layout = _layout(folder)
     annotated = layout.annotations if layout else next(iter(layouts.annotation_files(folder)), None)
@@ -63,13 +62,13 @@ def matching(counts: Counts, splits: Iterable[Split]) -> str:
     if not known:
         return ""
     near = min(known, key=lambda split: abs(split.train - counts.train) + abs(split.test - counts.test))
-    return f": none of the named ones; nearest is {near.name}, {near.train:,} / {near.test:,}"
+    return f": no published split; the nearest is {near.name}, {near.train:,} / {near.test:,}"
 
 
 def _layout(folder: Path) -> layouts.Layout | None:
     try:
         return layouts.recognise(folder)
-    except BadInput:  # no features, or two layouts; the rest is described all the same
+    except BadInput:  # no features, or two layouts; still describe the rest
         return None
 
 
@@ -108,13 +107,13 @@ def _videos(folder: Path, described: dict[str, list[Video]], splits: list[Split]
     files, absent = index.files, index.missing
     if not files and not absent:
         begun = sum(file.suffix.lower() in VIDEO_SUFFIXES for file in folder.glob("videos/*/*"))
-        unfinished = f"{begun:,} of a download that is not finished" if begun else "none"
+        unfinished = f"{begun:,} of an unfinished download" if begun else "none"
         echo(f"videos       {unfinished}")
         if index.features:
-            echo(f"             features of {index.features} have been downloaded: um extract brings them here")
+            echo(f"             features of {index.features} are downloaded: um extract imports them")
         return
     size = sum(entry.bytes or 0 for entry in files.values()) / 1e9
-    echo(f"videos       {len(files):,} of {len(files) + len(absent):,} there, {len(absent):,} missing, {size:.1f} GB")
+    echo(f"videos       {len(files):,} of {len(files) + len(absent):,}, {len(absent):,} missing, {size:.1f} GB")
     for reason, count in Counter(absent.values()).most_common():
         echo(f"             {count:,} missing: {reason}")
     if described:
@@ -149,7 +148,7 @@ def _among(ids: set[str], described: dict[str, list[Video]]) -> Counts:
 def _unavailable(path: Path, echo: Echo) -> None:
     rows = missing.read(path)
     tried = sum(row.date != "-" for row in rows.values())
-    echo(f"missing.tsv  {len(rows):,} videos, {tried:,} of them looked for here")
+    echo(f"missing.tsv  {len(rows):,} videos, {tried:,} of them tried here")
 
 
 def _sources(table: Table, lock: Lock | None, echo: Echo) -> None:

@@ -1,4 +1,4 @@
-"""Model files: our safetensors with a JSON header that holds all that rebuilds the model, and published checkpoints."""
+"""Model files: our safetensors, whose JSON header describes the model completely, and published checkpoints."""
 
 import hashlib
 import json
@@ -19,13 +19,13 @@ from um.forms import Form, Index, Sha256, check_file, load, parse_json, validate
 from um.method.model import UM
 from um.params import OURS, Features, Name, Seed, Train
 
-FOLDER = "checkpoints"  # of a training's evaluations, in the folder of its models
-INDEX = f"{FOLDER}/index.json"  # file name → sha256, written when all are there
+FOLDER = "checkpoints"  # one per evaluation, in the model folder
+INDEX = f"{FOLDER}/index.json"  # file name → sha256, written last
 BEGINNING = '{\n "files"'
 EXPECTED = "a UM model"
-HINT = "um train writes one; the official and the seed's checkpoints load too"
+HINT = "um train writes one; checkpoints of the official and the seed code work, too"
 
-# Published key names (the official code's, then the seed's) → ours.
+# Published key names (official code, then seed code) → ours.
 PUBLISHED = {
     "cas_module.conv.0.weight": "embed.weight",
     "cas_module.conv.0.bias": "embed.bias",
@@ -34,7 +34,7 @@ PUBLISHED = {
 }
 
 
-Selection = Literal["last", "selected", "checkpoint", "best_on_test"]  # the last: of earlier versions
+Selection = Literal["last", "selected", "checkpoint", "best_on_test"]  # best_on_test: earlier versions
 
 
 class Header(Form):
@@ -43,17 +43,17 @@ class Header(Form):
     Attributes:
         classes: names, in the order of the network's outputs.
         streams: feature streams, in the order they are concatenated.
-        snippet_seconds: from one row of the features to the next.
-        selection: `last`, `selected` (by held-out training videos), or a `checkpoint` of an evaluation.
-        iteration: optimiser steps done.
+        snippet_seconds: time between feature rows.
+        selection: `last`, `selected` (by held-out training videos), or `checkpoint` (of an evaluation).
+        iteration: number of optimiser steps.
         seed: of the training run.
         data: sha256 of the training subset.
-        dataset: of params.yaml, whose settings it was trained with, if any.
+        dataset: name in params.yaml whose settings were used, if any.
         variant: of params.yaml.
         features: settings.
         train: settings.
         simulated: whether it was trained on simulated features.
-        weights: sha256 of the tensors and of the rest of the header; models of earlier versions have none.
+        weights: sha256 of the tensors and of the rest of the header; None in models of earlier versions.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -76,24 +76,24 @@ class Header(Form):
     @model_validator(mode="before")
     @classmethod
     def _without_localize(cls, values: Any) -> Any:
-        """Models of earlier versions hold the settings of localisation too."""
+        """Drop the localisation settings that earlier versions stored."""
         return {key: values[key] for key in values if key != "localize"} if isinstance(values, dict) else values
 
     @field_validator("classes", "streams")
     @classmethod
     def _check_distinct(cls, names: list[str]) -> list[str]:
         if len(set(names)) < len(names):
-            raise ValueError("expected every name once")
+            raise ValueError("expected no duplicate names")
         return names
 
     @property
     def model(self) -> dict[str, Any]:
-        """How results name the model."""
+        """The model's description in result files."""
         return {"selection": self.selection, "iteration": self.iteration, "seed": self.seed}
 
 
 def file(folder: Path, iteration: int) -> Path:
-    """Where a training's checkpoint goes."""
+    """Path of a training's checkpoint."""
     return folder / FOLDER / f"{iteration:06d}.safetensors"
 
 
@@ -103,26 +103,26 @@ def files(folder: Path) -> list[Path]:
 
 
 def index_of(path: Path) -> Path | None:
-    """The index of checkpoints that a path names, itself or by its folder; None for a model."""
+    """The index of checkpoints at a path or in that folder; None for a model file."""
     name = Path(INDEX).name
     return path / name if path.is_dir() else path if path.name == name else None
 
 
 def listed(index: Path) -> list[Path]:
-    """The checkpoints that `models/<run>/seed<k>/checkpoints/index.json` lists, by iteration.
+    """The checkpoints listed in `models/<run>/seed<k>/checkpoints/index.json`, by iteration.
 
     Raises:
-        BadInput: no index, as before a training has ended, or a file that is missing or has changed.
+        BadInput: no index (the training has not finished), or a missing or changed file.
     """
     folder = index.parent
-    check_file(index, "the index of a training's checkpoints", "um train writes it when it ends")
+    check_file(index, "the index of a training's checkpoints", "um train writes it at the end")
     entries, hint = load(Index, index).files, "run um train again"
     for name, entry in entries.items():
-        check_file(folder / name, f"what {index} lists", hint)
+        check_file(folder / name, f"a file listed in {index}", hint)
         if sha256(folder / name) != entry.sha256:
-            raise BadInput(folder / name, "other bytes", f"those that {index} lists", hint)
+            raise BadInput(folder / name, "other bytes", f"the sha256 in {index}", hint)
     if not entries:
-        raise BadInput(index, "no files", "one checkpoint at least", hint)
+        raise BadInput(index, "no files", "at least one checkpoint", hint)
     return sorted(folder / name for name in entries)
 
 
@@ -147,7 +147,7 @@ def _digest(state: Mapping[str, Tensor], head: Mapping[str, Any]) -> str:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether `um train` wrote the file, and it is whole."""
+    """Whether the file is an intact model written by `um train`."""
     try:
         return _ours(path) is not None
     except BadInput:
@@ -158,8 +158,8 @@ def read(path: Path, settings: Train) -> tuple[UM, Header | None]:
     """Read a model in evaluation mode, on the CPU, with its header (None for published checkpoints).
 
     Args:
-        path: a file of ours, or a PyTorch state dict with the official code's or the seed's key names.
-        settings: `r_act` and `r_bkg` of a published checkpoint, which does not hold them.
+        path: a file of ours, or a PyTorch state dict with the key names of the official or the seed code.
+        settings: for published checkpoints, which do not contain `r_act` and `r_bkg`.
 
     Raises:
         BadInput: missing, damaged, or not a UM model.
@@ -186,10 +186,10 @@ def read(path: Path, settings: Train) -> tuple[UM, Header | None]:
 
 
 def _ours(path: Path) -> tuple[dict[str, Tensor], Header] | None:
-    """Tensors and header of a file of ours; None for what is not safetensors.
+    """Tensors and header of a file of ours; None if it is not a safetensors file.
 
     Raises:
-        BadInput: safetensors of others, or damaged.
+        BadInput: another or a damaged safetensors file.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -203,8 +203,8 @@ def _ours(path: Path) -> tuple[dict[str, Tensor], Header] | None:
         raise BadInput(path, "safetensors without UM's header", EXPECTED, HINT) from None
     header = validate(Header, values, path)
     if header.weights not in (None, _digest(state, values)):
-        found, hint = "other content than its sha256 says", "the file is damaged: copy it again, or train again"
-        raise BadInput(path, found, "what um train wrote", hint)
+        found, hint = "content that does not match its sha256", "the file is damaged: copy it again, or train again"
+        raise BadInput(path, found, "a file as written by um train", hint)
     return state, header
 
 
@@ -218,16 +218,16 @@ def _published(path: Path) -> dict[str, Tensor]:
         raise BadInput(path, f"keys {', '.join(names[:3])}", EXPECTED, HINT)
     for name, value in state.items():
         if not isinstance(value, Tensor):
-            raise BadInput(path, f"{name} that is no tensor", EXPECTED, HINT)
+            raise BadInput(path, f"{name} that is not a tensor", EXPECTED, HINT)
     return {PUBLISHED[name]: value for name, value in state.items()}
 
 
 def check_width(where: Path | str, width: int, model: UM, model_file: Path) -> None:
-    """Refuse features of another width than a model was trained on.
+    """Check that features have the width that a model was trained on.
 
     Raises:
-        BadInput: they are.
+        BadInput: another width.
     """
     if width != model.embed.in_channels:
         expected = f"{model.embed.in_channels}, as {model_file} was trained on"
-        raise BadInput(where, f"features of width {width}", expected, "choose --streams or the features")
+        raise BadInput(where, f"features of width {width}", expected, "use other --streams or features")

@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
 WIDE = 2**19
-"""F x D from which Winograd's algorithm is used for inference."""
+"""Smallest F x D for which inference uses Winograd's algorithm."""
 
 
 class Convolution:
     """A `Conv1d` with kernel 3 and padding 1, applied to (B, T, F) instead of (B, F, T).
 
-    One matrix product over three neighbours: gain 1.5 over PyTorch's convolution in the demo (F 1024, D 256).
-    `winograd`: gain 1.1 to 1.3 over that product at 60 to 750 snippets, for inference from F x D = WIDE on.
+    As one matrix product over three neighbours: 1.5 times as fast as PyTorch's convolution in the demo (F 1024,
+    D 256). Inference with F x D >= WIDE uses `winograd`: 1.1 to 1.3 times as fast again at 60 to 750 snippets.
     """
 
     def __init__(self, layer: nn.Conv1d) -> None:
@@ -50,6 +50,6 @@ def winograd(values_BTF: Tensor, kernels_4FD: Tensor) -> Tensor:
     B, T, _ = values_BTF.shape
     padded_BTF = pad(values_BTF, (0, 0, 1, 1 + T % 2))
     even, odd = padded_BTF[:, 0::2], padded_BTF[:, 1::2]
-    x0, x1, x2, x3 = even[:, :-1], odd[:, :-1], even[:, 1:], odd[:, 1:]  # of every other window of four neighbours
+    x0, x1, x2, x3 = even[:, :-1], odd[:, :-1], even[:, 1:], odd[:, 1:]  # windows of four neighbours, stride two
     a, b, c, d = torch.stack([x0 - x2, x1 + x2, x2 - x1, x1 - x3]).flatten(1, 2).bmm(kernels_4FD)
     return torch.stack([a + b + c, b - c - d], dim=1).view(B, T + T % 2, -1)[:, :T]

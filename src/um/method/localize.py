@@ -1,4 +1,4 @@
-"""From the network's output for one video to scored segments (paper section 3.4; the official code's details).
+"""From the network's output for one video to scored segments (paper section 3.4; details from the official code).
 
 Shape legend: T snippets, P points after interpolation, C classes, K predicted classes, R runs.
 """
@@ -16,11 +16,11 @@ from um.params import Localize, threshold_range
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-BLOCK = 64  # segments that are compared with all others at a time
+BLOCK = 64  # segments compared with all others at a time
 
 
 class Curves(NamedTuple):
-    """What localisation needs of a forward pass; all in [0, 1]."""
+    """The outputs that localisation uses; all in [0, 1]."""
 
     score_C: Floats  # video-level class scores
     fused_TC: Floats  # CAS x magnitude (or the CAS alone), min-max normalised over time per class
@@ -28,7 +28,7 @@ class Curves(NamedTuple):
 
 
 class Segments(NamedTuple):
-    """Scored segments of one video, by class and then by falling score."""
+    """Scored segments of one video, by class, then by descending score."""
 
     label: Ints
     score: Floats
@@ -38,12 +38,12 @@ class Segments(NamedTuple):
 
 @torch.inference_mode()
 def curves(model: UM, features_TF: Tensor, settings: Localize) -> Curves:
-    """Forward one video in evaluation mode and normalise its curves.
+    """Run the network on one video and normalise its curves.
 
     Args:
         model: in evaluation mode.
         features_TF: all snippets of one video, on the model's device.
-        settings: `max_segments` (longer videos are sampled evenly to this many snippets), `foreground`, `fusion`.
+        settings: `max_segments`, `foreground` and `fusion` are used.
     """
     sampled_BTF = features_TF[evenly(len(features_TF), settings.max_segments).to(features_TF.device)][None]
     output = model(sampled_BTF)
@@ -64,7 +64,7 @@ def _normalise(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def predicted_classes(score_C: Floats, threshold: float) -> Ints:
-    """Classes whose score reaches the threshold, or the best one when none does."""
+    """Classes whose score reaches the threshold, or else the best one."""
     classes = np.flatnonzero(score_C >= threshold)
     return classes if len(classes) else np.array([score_C.argmax()])
 
@@ -74,7 +74,7 @@ def localize(video: Curves, duration: float, settings: Localize) -> Segments:
 
     Args:
         video: curves over the T sampled snippets.
-        duration: seconds that the T curve values span, which sets the time scale.
+        duration: seconds spanned by the T curve values.
         settings: thresholds, interpolation, scoring and suppression.
     """
     T = len(video.magnitude_T)
@@ -84,13 +84,13 @@ def localize(video: Curves, duration: float, settings: Localize) -> Segments:
 
     cas_H = np.array(threshold_range(settings.cas_thresholds))
     magnitude_H = np.array(threshold_range(settings.magnitude_thresholds) if settings.fusion else [])
-    # The CAS family is scored on the thresholded curve, so that below the threshold is nothing.
+    # Runs of the CAS are scored on the thresholded curve: values below the threshold count as 0.
     above_KHP = (fused_KP[:, None] >= cas_H[:, None]) & (fused_KP[:, None] > 0)
     cut_KHP = fused_KP[:, None] * above_KHP
     K, H, P = above_KHP.shape
     row_R, first_R, last_R = _runs(above_KHP.reshape(K * H, P))
     contrast_R = _contrast(cut_KHP.reshape(K * H, P), row_R, first_R, last_R, settings.outer_ratio)
-    # Runs of the magnitude family are the same for every class.
+    # Runs of the magnitude are the same for every class.
     _, first_S, last_S = _runs((magnitude_P >= magnitude_H[:, None]) & (magnitude_P > 0))
     k_S = np.repeat(np.arange(K), len(first_S))
     first_S, last_S = np.tile(first_S, K), np.tile(last_S, K)
@@ -160,17 +160,17 @@ def _contrast(curve_XP: Floats, row: Ints, first: Ints, last: Ints, outer_ratio:
 
 
 def nms(start: Floats, end: Floats, score: Floats, iou: float, plus: float) -> Ints:
-    """Greedy suppression: keep the best, drop what overlaps it by `iou` or more, repeat.
+    """Greedy suppression: keep the best, drop those that overlap it by `iou` or more, repeat.
 
     Args:
         start: (R,) seconds.
         end: (R,) seconds.
         score: (R,).
-        iou: overlap that suppresses.
+        iou: smallest overlap that suppresses.
         plus: seconds added to every length and intersection (the official code adds 1).
 
     Returns:
-        Indices that are kept, best first; the first of equal scores comes first.
+        Kept indices, best first; ties in input order.
     """
     left = np.argsort(-score, kind="stable")
     kept = [left[:0]]
@@ -192,17 +192,17 @@ def soft_nms(start: Floats, end: Floats, score: Floats, sigma: float, plus: floa
     Args:
         start: (R,) seconds.
         end: (R,) seconds.
-        score: (R,); falls towards 0 where overlaps are large, scores of 0 or less stay.
+        score: (R,); scores of 0 or less stay unchanged.
         sigma: width of the Gaussian.
         plus: seconds added to every length and intersection.
 
     Returns:
-        All R indices, best first, and their new scores, falling.
+        All R indices, best first, and their new scores, in descending order.
     """
     decay_RR = np.exp(-(_overlap(start, end, start, end, plus) ** 2) / sigma)
     left, order, scores = score.copy(), [], []
     for _ in range(len(score)):
-        best = int(left.argmax())  # the first of equals
+        best = int(left.argmax())  # the first, if tied
         order.append(best)
         scores.append(left[best])
         left[best] = -np.inf

@@ -1,4 +1,4 @@
-"""UM's losses, in the official code's form and in the paper's."""
+"""UM's losses, as in the official code and as in the paper."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from um.params import Train
 
 
 class Losses(NamedTuple):
-    """Scalars: the sum that is minimised and its parts, unweighted."""
+    """Scalars: the minimised total, and its unweighted parts."""
 
     total: Tensor
     classification: Tensor
@@ -25,17 +25,17 @@ class Losses(NamedTuple):
 def um_loss(output: Output, label_BC: Tensor, settings: Train) -> Losses:
     """L = s (L_cls + beta * L_be) + alpha * L_um (paper eq. 9; s is `loss_scale`, 1 in the paper).
 
-    L_cls and L_be compare the video-level scores with the normalised labels, and the background's with 1 / C
-    (eq. 5 and 8). `summed_ce` is the paper's form: -sum_C y log p, and its mean over classes for L_be. `mean_bce` is
-    the official code's: binary cross-entropy averaged over the classes, whose gradient falls as 1 / C.
+    L_cls compares the video-level scores with the normalised labels, L_be the background scores with 1 / C (eq. 5 and
+    8). `summed_ce`, as in the paper: -sum_C y log p for L_cls, the mean over classes for L_be. `mean_bce`, as in the
+    official code: binary cross-entropy averaged over classes, whose gradient decreases as 1 / C.
 
     L_um = mean_B (max(0, m - |f_act|) + |f_bkg|)^2 with f the mean embedding over the selected snippets (eq. 7); with
-    `uncertainty: channels` f is the mean over the channels of every selected snippet, as the seed has it.
+    `uncertainty: channels`, as in the seed code, f is the mean over the channels of every selected snippet.
 
     Args:
         output: of the network, in training mode.
         label_BC: multi-hot video-level labels, float, at least one class per video.
-        settings: the form and the weights.
+        settings: form and weights of the losses.
     """
     target_BC = label_BC / label_BC.sum(dim=1, keepdim=True)
     uniform_BC = torch.full_like(label_BC, 1 / label_BC.shape[1])
@@ -54,28 +54,28 @@ def um_loss(output: Output, label_BC: Tensor, settings: Train) -> Losses:
 
 
 def imbalance(settings: Train, C: int) -> str:
-    """What to say of a `loss_scale` that is more than 20 % off C / 20; empty where it is not, and for summed losses.
+    """A warning if `loss_scale` is more than 20 % off max(C, 20) / 20; empty if not, and for summed losses.
 
-    Below 20 classes 1 is right too, the official code's, with which the demo trains: what fails is many classes.
+    With fewer than 20 classes the official code's scale of 1 works, as the demo shows; it fails with many.
     """
     balanced = max(C, 20) / 20
     if settings.loss == "summed_ce" or abs(settings.loss_scale - balanced) <= 0.2 * balanced:
         return ""
     return (
-        f"loss_scale is {settings.loss_scale:g}, but {C} classes ask for {balanced:g} (C / 20, at least 1): far from "
-        "it the classes or the magnitudes are not learnt; --dataset NAME takes a preset's"
+        f"loss_scale is {settings.loss_scale:g}, but {C} classes need about {balanced:g} (C / 20, at least 1) to learn "
+        "both classes and magnitudes; --dataset NAME uses a preset's"
     )
 
 
 def check_classes(where: Path, classes: Sequence[str]) -> None:
-    """Refuse a training with one class: the softmax over it is 1 whatever the features, and both losses on it are 0.
+    """Refuse to train with one class: its softmax is always 1, and both losses on it are always 0.
 
     Raises:
         BadInput: fewer than two classes.
     """
     if len(classes) < 2:
-        found = f"{some(classes, 'class', 'classes')}: UM compares classes, so its losses would be 0 and nothing learnt"
-        hint = "annotate a second one, such as videos without the action as a class 'other'"
+        found = f"{some(classes, 'class', 'classes')}: UM compares classes, so its losses would always be 0"
+        hint = "annotate a second one, such as 'other' for videos without the action"
         raise BadInput(where, found, "at least 2 classes", hint)
 
 

@@ -1,4 +1,4 @@
-"""UM's network (Lee et al., AAAI 2021, section 3), in the forms that docs/method.md tells apart.
+"""UM's network (Lee et al., AAAI 2021, section 3), in the variants of docs/method.md.
 
 Shape legend of this package: B videos, T snippets, F input features, D embedding, C classes, K selected snippets.
 """
@@ -14,7 +14,7 @@ from um.params import Train
 
 
 class Output(NamedTuple):
-    """What one forward pass gives."""
+    """The outputs of a forward pass."""
 
     action_score: Tensor  # (B, C) video-level softmax of the top-k pooled CAS
     background_score: Tensor  # (B, C) softmax of the CAS pooled over pseudo-background snippets
@@ -28,7 +28,7 @@ class Output(NamedTuple):
 
 
 class UM(nn.Module):
-    """Embedding, classifier and the selection of pseudo-action and pseudo-background snippets.
+    """Embedding, classifier, and selection of pseudo-action and pseudo-background snippets.
 
     Args:
         feature_dim: F.
@@ -51,7 +51,7 @@ class UM(nn.Module):
 
         Args:
             features_BTF: rgb and flow features, concatenated.
-            mask_BT: weights of the random snippet mask; drawn by dropout of ones when not given (1 in evaluation).
+            mask_BT: weights of the random snippet mask; default: dropout of ones (1 in evaluation).
         """
         T = features_BTF.shape[1]
         embedding_BTD = self._convolve(self.input_dropout(features_BTF)).relu().float()
@@ -64,7 +64,7 @@ class UM(nn.Module):
         K_act, K_bkg = (max(1, int(T // ratio)) for ratio in (self.settings.r_act, self.settings.r_bkg))
         action_BK = _largest(magnitude_BT * mask_BT, K_act)
         if self.settings.background == "reversed":
-            # Reversed before the mask: the mask then removes snippets from both selections.
+            # Reverse before masking, so that the mask removes snippets from both selections.
             reversed_BT = magnitude_BT.amax(dim=1, keepdim=True) - magnitude_BT
             background_BK = _largest(reversed_BT * mask_BT, K_bkg)
         else:
@@ -84,7 +84,7 @@ class UM(nn.Module):
         )
 
     def _smooth(self, curve: Tensor) -> Tensor:
-        """Average pooling over time, the last dimension, to the same length."""
+        """Moving average over time, the last dimension."""
         width = self.settings.smoothing
         return curve if width == 1 else avg_pool1d(curve, width, 1, width // 2, count_include_pad=False)
 
@@ -92,8 +92,8 @@ class UM(nn.Module):
 def _largest(values_BT: Tensor, K: int) -> Tensor:
     """Indices (B, K) of the K largest values, largest first.
 
-    Among equals (masked snippets, all 0, when fewer than K survive) the choice is that of PyTorch's unstable sort,
-    as in the official code: `stable=True` or `topk` would pick other snippets than it does.
+    Ties (masked snippets, all 0, if fewer than K survive) follow PyTorch's unstable sort, as in the official code;
+    `stable=True` or `topk` would pick other snippets.
     """
     return values_BT.sort(dim=1, descending=True).indices[:, :K]
 

@@ -29,18 +29,18 @@ def predict(
         classes: names of the network's outputs.
         settings: of the localisation.
         snippet_seconds: length of a snippet.
-        look: is called with the id and the curves of every video.
+        look: called with the id and the curves of every video.
 
     Returns:
-        Rows of video, label, score, start, end; and by video the labels whose score reaches the class threshold.
+        Rows of video, label, score, start, end; and video → labels whose score reaches the class threshold.
     """
     names = np.array(classes)
     rows, labels = [], {}
     for name, features_TF in videos:
         video = curves(model, features_TF, settings)
         if not all(np.isfinite(curve).all() for curve in video):
-            hint = "look at the range of its features: um features inspect"
-            raise BadInput(name, "scores that are NaN or infinite", "finite ones", hint)
+            hint = "check the range of its features with `um features inspect`"
+            raise BadInput(name, "scores that are NaN or infinite", "finite scores", hint)
         if look:
             look(name, video)
         found = localize(video, len(features_TF) * snippet_seconds, settings)

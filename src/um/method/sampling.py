@@ -1,4 +1,4 @@
-"""Which snippets of a video the network sees (STPN's sampling, as the official code does it)."""
+"""Sampling of snippets (STPN's, as in the official code)."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def random_per_bin(length_B: Tensor, T: int, generator: torch.Generator) -> Tensor:
-    """One random snippet of each of T equal bins of every video.
+    """One random snippet from each of T equal bins of every video.
 
-    A bin reaches up to and including the next bin's first snippet, the last one up to the video's last snippet;
-    videos shorter than T repeat snippets; a video of exactly T snippets is taken as it is.
+    A bin ends with the next bin's first snippet, the last bin with the video's last snippet. Videos shorter than T
+    repeat snippets; a video of exactly T snippets is used unchanged.
 
     Args:
         length_B: snippets per video, int64, at least 1.
@@ -18,7 +18,7 @@ def random_per_bin(length_B: Tensor, T: int, generator: torch.Generator) -> Tens
         generator: source of randomness, on the CPU.
 
     Returns:
-        (B, T) snippet indices, non-decreasing but for neighbours that swap at bin edges.
+        (B, T) snippet indices, non-decreasing except for neighbours swapped at bin edges.
     """
     edges_BT = torch.arange(T + 1) * length_B[:, None] // T
     first_BT, last_BT = edges_BT[:, :-1], edges_BT[:, 1:].clone()
@@ -29,12 +29,12 @@ def random_per_bin(length_B: Tensor, T: int, generator: torch.Generator) -> Tens
 
 
 def evenly(length: int, T: int) -> Tensor:
-    """Snippet indices at test time: all of them, or T evenly spaced ones of a longer video."""
+    """Snippet indices at test time: all, or T evenly spaced ones of a longer video."""
     return torch.arange(length) if length <= T else torch.arange(T) * length // T
 
 
 class Batches:
-    """An endless, resumable stream of (video, snippet) indices: shuffled passes, the last batch of a pass short."""
+    """An endless, resumable stream of (video, snippet) indices, in shuffled passes; their last batch may be short."""
 
     def __init__(self, length_V: Tensor, batch_size: int, T: int, seed: int) -> None:
         self.length_V, self.batch_size, self.T = length_V, batch_size, T
@@ -49,10 +49,10 @@ class Batches:
         return video_B, random_per_bin(self.length_V[video_B], self.T, self.generator)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that decides the batches still to come."""
+        """The state that determines all further batches."""
         return {"generator": self.generator.get_state(), "order": self.order_V.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state_dict` was taken."""
+        """Restore the state of `state_dict`."""
         self.generator.set_state(state["generator"])
         self.order_V = state["order"]

@@ -1,4 +1,4 @@
-"""The benchmark table and the paper's ablation: results of runs beside published scores."""
+"""The benchmark table and the paper's ablation: our results beside published scores."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from um.report.table import AVERAGE, INTERVAL, SIMULATED, Figure, Group
 LAST, BEST, SELECTED, WHOLE = "Ours (last)", "Ours (best on test)", "Ours (selected)", "Whole video"
 METHODS = (LAST, SELECTED, BEST, WHOLE, PAPER, OFFICIAL, SEED)
 CHOSEN = {LAST: "last", SELECTED: "selected", BEST: "best_on_test"}
-POPULATION = ("protocol", "subset", "num_videos", "num_instances", "tiou")  # the same in all rows of a dataset
+POPULATION = ("protocol", "subset", "num_videos", "num_instances", "tiou")  # equal in all rows of a dataset
 MISSING = {"error": "left out", "drop": "left out", "miss": "counted as misses"}
 SCORES = "Mean average precision in % at temporal IoU thresholds and its average over them."
 BOOTSTRAP = (
@@ -40,9 +40,9 @@ CAPTION = (
     f"Published rows are quoted from their sources, which used their own features. {BOOTSTRAP}"
 )
 ABLATION_CAPTION = (
-    f"{SCORES} Rows as in the paper's ablation: softmax localises by the CAS alone; fusion weights it with embedding "
-    "magnitudes that no loss shapes; then L_um and L_be are added to the training. Our rows are models after their "
-    f"last iteration. The paper's rows are on THUMOS14. {BOOTSTRAP}"
+    f"{SCORES} Rows as in the paper's ablation: softmax localises by the CAS alone; fusion weights it by embedding "
+    "magnitudes, without a loss on them; the other rows train with L_um, then also with L_be. Our rows are models "
+    f"after their last iteration. The paper's rows are on THUMOS14. {BOOTSTRAP}"
 )
 
 
@@ -87,8 +87,8 @@ def write(results: Path, datasets: Sequence[str], values: Params, out: Path | No
             `selected/` there; a run is a dataset, or `<dataset>-<variant>`.
         datasets: names, in the order of the column groups.
         values: params.yaml.
-        out: `results` when not given.
-        variant: form of the method.
+        out: default: `results`.
+        variant: of the method.
 
     Raises:
         BadInput: metrics or predictions are missing, or contradict params.yaml.
@@ -98,15 +98,14 @@ def write(results: Path, datasets: Sequence[str], values: Params, out: Path | No
 
 
 def ablation(results: Path, dataset: str, variants: Sequence[str], values: Params, out: Path) -> None:
-    """Write `ablation.{csv,md,html,tex}` to `out`, and print it: every variant followed by the paper's row.
+    """Write `ablation.{csv,md,html,tex}` to `out`, and print it: each variant followed by the paper's row.
 
     Raises:
         BadInput: a variant that is not in the paper's table, or results as for `write`.
     """
     if unknown := [variant for variant in variants if variant not in ABLATION]:
-        raise BadInput(
-            "command line", f"--variant {unknown[0]}", f"some of {', '.join(ABLATION)}", "a row of the paper"
-        )
+        found, expected = f"--variant {unknown[0]}", f"some of {', '.join(ABLATION)}"
+        raise BadInput("command line", found, expected, "choose rows of the paper's table")
     whole, absent = _whole(dataset, values)
     figures = []
     for variant in variants:
@@ -146,7 +145,7 @@ def _benchmark(results: Path, dataset: str, values: Params, variant: str) -> Gro
 
 
 def _whole(dataset: str, values: Params) -> tuple[Matched, list[str]]:
-    """The whole-video detector on the test subset, which defines the population of all rows.
+    """The whole-video detector on the test subset, which sets the population of all rows.
 
     Also returns the ids of annotated test videos without features.
     """
@@ -243,7 +242,7 @@ class _Run(NamedTuple):
 
 
 def _metrics(run: _Run, population: dict[str, Any]) -> dict[str, Any]:
-    """One metrics file, checked to be of this model and this evaluation."""
+    """One metrics file, checked against this model and this evaluation."""
     path, again = run.file("metrics.json"), f"run again: {run.command}"
     metrics = read_json(path)
     if not isinstance(metrics, dict):
@@ -279,13 +278,13 @@ def _matched(run: _Run, metrics: dict[str, Any], whole: Matched, absent: list[st
     expected |= {"num_unlisted": matched.num_unlisted} if "num_unlisted" in metrics else {}
     for key, given in expected.items():
         for name, ours, theirs in _differences(key, given, metrics.get(key)):
-            raise BadInput(path, f"{name} = {ours}", f"{theirs}, as metrics.json beside it", again)
+            raise BadInput(path, f"{name} = {ours}", f"{theirs}, as in metrics.json beside it", again)
     _check_accuracy(path, submitted, metrics["accuracy"], whole, again)
     return matched
 
 
 def _differences(key: str, ours: Any, theirs: Any) -> Iterator[tuple[str, str, str]]:
-    """Differences of two values, for numbers beyond rounding: key, and both values as text."""
+    """Differences of two values beyond rounding: key, and both values as text."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for name in sorted({*ours, *theirs}):
             yield from _differences(f"{key}.{name}", ours.get(name), theirs.get(name))
@@ -300,9 +299,9 @@ def _differences(key: str, ours: Any, theirs: Any) -> Iterator[tuple[str, str, s
 
 
 def _check_accuracy(path: Path, submitted: Submission, stated: float, whole: Matched, again: str) -> None:
-    """Check the accuracy exactly if the predictions list every video's labels; otherwise check its upper bound.
+    """Check the accuracy exactly if the predictions list every video's labels, else check its upper bound.
 
-    A video with a segment of a class that is not its own cannot have been labelled correctly.
+    A video with a segment of a wrong class cannot have been labelled correctly.
     """
     if submitted.labels is not None:
         ours, told = accuracy(whole.videos, submitted.labels), "accuracy"
@@ -314,13 +313,13 @@ def _check_accuracy(path: Path, submitted: Submission, stated: float, whole: Mat
         ours, told = 1 - possible.count(False) / len(whole.videos), "accuracy of at most"
         if stated <= ours + 1e-9:
             return
-    raise BadInput(path, f"{told} = {ours:.10g}", f"{stated:.10g}, as metrics.json beside it", again)
+    raise BadInput(path, f"{told} = {ours:.10g}", f"{stated:.10g}, as in metrics.json beside it", again)
 
 
 def _figures(
     dataset: str, method: str, runs: list[dict[str, Any]], origin: str, bounds: bootstrap.Interval | None = None
 ) -> list[Figure]:
-    """Mean and spread of every metric of the runs; `bounds` is the interval of the average."""
+    """Mean and spread of every metric over the runs; `bounds` is the interval of the average."""
 
     def figure(metric: str, tiou: float | None, numbers: list[float]) -> Figure:
         sd = stdev(numbers) if len(numbers) > 1 else None
@@ -335,7 +334,7 @@ def _figures(
 
 
 def _made(dataset: str) -> dict[str, Any]:
-    """The features' spec.json, which says how they were made."""
+    """The features' spec.json, which describes how they were made."""
     return store.made(root(dataset) / "features")
 
 

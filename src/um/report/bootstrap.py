@@ -1,7 +1,7 @@
-"""How much a score varies with test videos and seeds: the bootstrap (Efron and Tibshirani, 1993).
+"""Variation of scores over test videos and seeds: the bootstrap (Efron and Tibshirani, 1993).
 
-Videos are drawn with replacement. Matching happens within a video, so resampling does not change it: every score
-follows exactly from the rankings of `um.evaluation.matching` and the number of times each video is drawn.
+Videos are drawn with replacement. Matching is done within each video, so resampling does not change it: scores follow
+exactly from the rankings of `um.evaluation.matching` and the number of times each video is drawn.
 """
 
 from collections.abc import Sequence
@@ -30,8 +30,8 @@ class Difference(NamedTuple):
         a, b: their scores.
         difference: a − b.
         interval: of the difference.
-        p_value: two-sided: twice the smaller share of resamples whose difference is at most, or at least, zero, and
-            at most 1. The data count as one more resample in either share, so it is never zero.
+        p_value: two-sided: twice the smaller of the shares of resamples with a difference <= 0 and >= 0, at most 1.
+            The data count as one more resample in both shares, so it is never zero.
     """
 
     a: float
@@ -47,16 +47,15 @@ class Difference(NamedTuple):
 
 
 def draws(num_videos: int, resamples: int = RESAMPLES, seed: int = 0) -> Ints:
-    """How often each of V videos is in each of B resamples of V draws with replacement: (B, V)."""
+    """Count of each of V videos in each of B resamples of V draws with replacement: (B, V)."""
     counts_BV = np.random.default_rng([seed, 0]).multinomial(num_videos, [1 / num_videos] * num_videos, resamples)
     return np.asarray(counts_BV, dtype=np.int64)
 
 
 def scores(matched: Matched, weight_BV: Ints) -> Floats:
-    """mAP (B, H) of every resample at every threshold: the mean over the classes that occur in the resample.
+    """mAP (B, H) of every resample at every threshold: the mean over the classes with instances in the resample.
 
-    A class without instances in a resample has no AP and is left out of its mean; a resample without instances scores
-    NaN.
+    A resample without instances scores NaN.
     """
     ap_CBH = np.stack(list(matched.ap(weight_BV).values()))
     occurring_BH = np.sum(~np.isnan(ap_CBH), axis=0)
@@ -69,8 +68,8 @@ def scores(matched: Matched, weight_BV: Ints) -> Floats:
 def interval(values_B: Floats, score: float) -> Interval:
     """The middle `LEVEL` of resampled values, shifted so that their mean is the score of the original data.
 
-    A video that is drawn twice confirms its own hits, which average precision rewards. Resamples therefore score too
-    high, by about as much as the data score above the population. NaN are left out.
+    A video drawn twice confirms its own hits, which average precision rewards. Resamples therefore score too high, by
+    about as much as the data score above the population. NaN are ignored.
     """
     tail = (1 - LEVEL) / 2
     low, high = np.nanquantile(values_B - np.nanmean(values_B) + score, [tail, 1 - tail])
@@ -78,7 +77,7 @@ def interval(values_B: Floats, score: float) -> Interval:
 
 
 def resample_runs(runs: Sequence[Matched], resamples: int = RESAMPLES, seed: int = 0, stream: int = 1) -> Floats:
-    """mAP (B, H) of resamples of one method's runs, over test videos and over seeds.
+    """mAP (B, H) of resamples of one method's runs, over test videos and seeds.
 
     Each resample draws videos, the same for all runs, and as many runs as given; its value is the mean over the drawn
     runs. A single run varies only with the videos.
@@ -86,8 +85,8 @@ def resample_runs(runs: Sequence[Matched], resamples: int = RESAMPLES, seed: int
     Args:
         runs: of several training seeds, matched with the same videos.
         resamples: B.
-        seed: of the draws. Equal seeds draw equal videos, so that comparisons of two methods are paired.
-        stream: random stream for runs; methods under comparison use different ones.
+        seed: of the draws. Equal seeds draw equal videos, which makes comparisons of two methods paired.
+        stream: random stream for runs; compared methods use different ones.
     """
     weight_BV = draws(len(runs[0].videos), resamples, seed)
     score_SBH = np.stack([scores(run, weight_BV) for run in runs])
@@ -103,7 +102,7 @@ def average_map(runs: Sequence[Matched]) -> float:
 
 
 def average_map_interval(runs: Sequence[Matched]) -> Interval:
-    """Interval of a row of the benchmark table: its average mAP, over test videos and seeds."""
+    """Interval of the average mAP in a row of the benchmark table, over test videos and seeds."""
     low, high = interval(resample_runs(runs).mean(axis=1), average_map(runs))
     return Interval(max(0.0, low), min(1.0, high))
 

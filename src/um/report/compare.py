@@ -1,4 +1,4 @@
-"""Whether two systems differ: their predictions for the same videos, scored on the same resamples of them."""
+"""Comparison of two systems: predictions for the same videos, scored on the same resamples."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,15 +13,15 @@ from um.params import SELECTIONS, Evaluate, threshold_range
 from um.report import bootstrap
 from um.report.table import SIMULATED, print_table
 
-BEGINNING = '{\n "a": {'  # of the files that we write
+BEGINNING = '{\n "a": {'  # of files we write
 
 
 class Options(NamedTuple):
-    """What a comparison compares, and how.
+    """Options of a comparison.
 
     Attributes:
-        subset: of the annotated videos; by default the one that the layout tests on.
-        selection: which models of the folders, of `SELECTIONS`; by default what lies in seed*/ itself.
+        subset: of the annotated videos; default: the layout's test subset.
+        selection: one of `SELECTIONS`, for folders; default: the predictions in seed*/ itself.
         unlisted: whether predictions for other videos count, as in `um evaluate`.
         resamples: of the bootstrap.
     """
@@ -39,18 +39,18 @@ def compare(a: Path, b: Path, truth: Annotations, settings: Evaluate, options: O
     """Compare two systems by average mAP.
 
     Args:
-        a: predictions.json, or a folder that holds it or seed*/predictions.json.
-        b: the same of the other system.
+        a: predictions.json, or a folder with it or with seed*/predictions.json.
+        b: the same for the other system.
         truth: annotations.
         settings: protocol and thresholds.
         options: subset, selection, unlisted videos, resamples.
 
     Returns:
-        What `um compare --out` writes; scores are fractions in [0, 1], `difference` is a − b, `low` and `high` bound
-        it, and `p_value` is that of `um.report.bootstrap.Difference`.
+        The content of `um compare --out`: scores are fractions in [0, 1], `difference` is a − b with bounds `low` and
+        `high`; `p_value` as in `um.report.bootstrap.Difference`.
 
     Raises:
-        BadInput: no predictions, predictions for different videos, or of another selection than asked for.
+        BadInput: no predictions, predictions for different videos, or another selection than requested.
     """
     files_a, files_b = ({file: read_submission(file) for file in _files(path, options.selection)} for path in (a, b))
     files = files_a | files_b
@@ -101,7 +101,7 @@ def show(found: dict[str, Any]) -> None:
     rows.append(["A − B", f"{100 * found['difference']:+.1f}", bounds, f"{found['p_value']:.3g}", "", ""])
     heads = ["average mAP", "%", f"{100 * found['level']:.0f} % interval", "p", "runs", "model selection"]
     print_table(title, heads, rows)
-    verdict = "differ" if found["differ"] else "are not shown to differ"
+    verdict = "differ significantly" if found["differ"] else "do not differ significantly"
     print(f"A and B {verdict} (p {'<' if found['differ'] else '>='} {1 - found['level']:.2g}).")
 
 
@@ -124,12 +124,12 @@ def _check_selection(files: dict[Path, Submission], selection: str) -> None:
     for file, submission in files.items():
         stated = submission.model["selection"] if submission.model else selection
         if stated != selection:
-            hint = "name another file or --selection, or run um test again"
+            hint = "use another file or --selection, or run um test again"
             raise BadInput(file, f"predictions of the model {stated!r}", repr(selection), hint)
 
 
 def _about(path: Path, files: dict[Path, Submission], selection: str | None) -> dict[str, Any]:
-    """Facts about a system; a file without a stated selection has that of its folder."""
+    """Facts about a system; a file that does not state its selection gets that of its folder."""
     by_place = (selection if path.is_dir() else None) or "unknown"
     stated = {found.model["selection"] if found.model else by_place for found in files.values()}
     return {
@@ -145,11 +145,11 @@ def _scored(runs: Sequence[Matched], score: float) -> dict[str, Any]:
 
 
 def _check_same(files: dict[Path, Submission], evaluated: set[str]) -> None:
-    """Refuse files that do not have entries for the same evaluated videos."""
+    """Check that all files have entries for the same evaluated videos."""
     covered = {file: evaluated.intersection(submission.videos) for file, submission in files.items()}
     first = next(iter(covered))
     for file, ids in covered.items():
         for lacking, other, absent in ((file, first, covered[first] - ids), (first, file, ids - covered[first])):
             if absent:
                 found, expected = f"no entry for {some(sorted(absent))}", f"the same videos as {other}"
-                raise BadInput(lacking, found, expected, 'a video without predictions has the entry "[]"')
+                raise BadInput(lacking, found, expected, 'give a video without predictions the entry "[]"')

@@ -7,11 +7,11 @@ class Published(NamedTuple):
     """One published row.
 
     Attributes:
-        method: name of its row in the table.
+        method: row name in the table.
         tiou: thresholds of the average.
         mAP: tIoU → percent, for the thresholds in the source.
         average: percent.
-        source: where it is printed.
+        source: publication or web page.
     """
 
     method: str

@@ -1,4 +1,4 @@
-"""Tables of figures: groups of columns with notes, written in every form from the same cells."""
+"""Tables of results: groups of columns with notes, written in several formats from the same cells."""
 
 import html
 import platform
@@ -21,7 +21,7 @@ from um.files import atomic, check_ours, held
 from um.report import bootstrap
 
 FORMS = ("md", "html", "tex")
-BEGINNINGS = {  # of the files that we write
+BEGINNINGS = {  # of files we write
     "md": "<table>\n<thead>\n",
     "html": '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Benchmark</title>\n',
     "tex": "% needs \\usepackage{booktabs,graphicx}\n\\begin{table*}\n",
@@ -33,7 +33,7 @@ LIBRARIES = ("torch", "mmaction2", "numpy")
 
 
 class Figure(NamedTuple):
-    """One number, a fraction; a line of the csv."""
+    """One result, a fraction; a line of the csv."""
 
     dataset: str
     method: str
@@ -48,7 +48,7 @@ class Figure(NamedTuple):
 
     @property
     def column(self) -> str:
-        """The head of its column."""
+        """The column header."""
         return self.metric.removesuffix("_mAP") if self.tiou is None else name_of(self.tiou)
 
     def __str__(self) -> str:
@@ -82,14 +82,14 @@ class Group:
 def write(out: Path, stem: str, groups: Sequence[Group], methods: Sequence[str], caption: str) -> None:
     """Write `<stem>.{csv,md,html,tex}` to `out`, and print the table.
 
-    The md form embeds the HTML table, because Markdown has no two-row headers.
+    The md file embeds the HTML table, because Markdown has no two-row headers.
 
     Args:
         out: folder.
-        stem: of the files' names.
-        groups: of columns, one after the other.
-        methods: rows, in this order; rows without a figure are left out.
-        caption: below the table, followed by the versions of the libraries.
+        stem: of the file names.
+        groups: of columns, from left to right.
+        methods: rows, in this order; empty rows are left out.
+        caption: below the table, followed by library versions.
     """
     figures = [figure for group in groups for figure in group.figures]
     with held(out, "um table"):
@@ -160,7 +160,7 @@ def show(metrics: dict[str, Any]) -> None:
 
 
 def selection_of(model: dict[str, Any] | None) -> str:
-    """How a model was chosen, as far as its results say: `last (iteration 300, seed 0)`."""
+    """The selection stated in a result file: `last (iteration 300, seed 0)`."""
     if model is None:
         return "selection unknown"
     if model.get("iteration") is None or model.get("seed") is None:

@@ -1,8 +1,8 @@
-"""A picture of the segments found in one video: a lane per class, and the curves that they were cut from.
+"""A picture of the segments predicted in one video: a lane per class, and the curves they were cut from.
 
-Many thresholds give more segments than a picture can show. A lane shows those that score at least `CUT` of the best of
-its class, best first, as many as fit `ROWS` rows without overlap; a picture has at most `LANES` lanes. It states how
-many of how many it shows; the predictions file has them all.
+Many thresholds give more segments than a picture can show. A lane shows segments with at least `CUT` times the best
+score of its class, best first, as many as fit into `ROWS` rows without overlap; a picture has at most `LANES` lanes.
+Counts such as `5 of 23` tell how many are shown; the predictions file lists all.
 """
 
 # T sampled snippets, C classes
@@ -28,14 +28,14 @@ from um.method.localize import Curves, Floats
 CUT = 0.5
 ROWS = 3
 LANES = 10
-SCORES = 8  # printed in a lane, of its best segments
+SCORES = 8  # best segments per lane whose scores are printed
 TEXT = 0.03  # width of a printed score, as a share of the picture
-GAP = 0.002  # between neighbours in a row, likewise
+GAP = 0.002  # between bars of a row, as a share of the picture
 
-# Okabe and Ito's palette, for all kinds of colour vision.
+# Okabe and Ito's colour-blind safe palette.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 TRUTH = "#222222"
-LEGEND = "bars: predicted, the darker the higher their score;  areas: curve of the class, 0 to 1"
+LEGEND = "bars: predicted (darker: higher score);  areas: curve of the class, 0 to 1"
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)  # seconds between ticks
 # Overrides the user's matplotlibrc, so that equal predictions give equal bytes.
 STYLE: list[str | Path | dict[str, Any]] = [
@@ -51,11 +51,11 @@ class Bar(NamedTuple):
     end: float
     score: float
     row: int  # from the top
-    text: float | None  # seconds at which its printed score is centred; None: not printed
+    text: float | None  # centre of the printed score in seconds; None: not printed
 
 
 class Lane(NamedTuple):
-    """A class that is predicted, annotated, or both."""
+    """A class that is predicted or annotated."""
 
     label: str
     bars: list[Bar]  # best first
@@ -67,9 +67,9 @@ def lanes(found: pd.DataFrame, truth: Sequence[Instance], duration: float) -> li
     """Lay out the segments of one video, the class with the best segment first.
 
     Args:
-        found: label, score, start and end of its segments.
-        truth: its annotated instances, if any.
-        duration: seconds that the picture spans.
+        found: columns label, score, start and end.
+        truth: annotated instances, if any.
+        duration: seconds spanned by the picture.
     """
     ordered = found.sort_values("score", ascending=False, kind="stable")
     annotated = sorted({instance.label for instance in truth})
@@ -84,7 +84,7 @@ def lanes(found: pd.DataFrame, truth: Sequence[Instance], duration: float) -> li
 
 
 def _packed(segments: pd.DataFrame, duration: float) -> list[Bar]:
-    """The bars of segments sorted by score; the best ones get room for their printed score."""
+    """The bars of segments sorted by score; the best ones get space for a printed score."""
     if segments.empty:
         return []
     best = segments["score"].iloc[0]
@@ -123,14 +123,14 @@ def _with_text(start: float, end: float, duration: float) -> tuple[float, float,
 
 
 class Found(NamedTuple):
-    """What a picture shows of one video.
+    """The content of one video's picture.
 
     Attributes:
-        name: of the video, its title.
-        segments: label, score, start and end.
-        curves: that the segments were cut from.
+        name: of the video, used as the title.
+        segments: columns label, score, start and end.
+        curves: from which the segments were cut.
         classes: C names of the curves.
-        duration: seconds that the curves span.
+        duration: seconds spanned by the curves.
         truth: annotated instances, drawn above the segments of their class.
     """
 
@@ -194,7 +194,7 @@ def picture(video: Found) -> Figure:
 
 
 def _draw_row(axes: Axes, bars: Sequence[Bar], y: float, colour: str, top: float) -> None:
-    """Bars whose alpha grows with the score, up to `top`; so do edges, which are most of a short bar."""
+    """Bars whose alpha grows with the score, up to `top`; edges too, since a short bar is mostly edge."""
     alphas = [0.25 + 0.75 * min(max(bar.score / top, 0.0), 1.0) if top > 0 else 1.0 for bar in bars]
     colours = [(colour, alpha) for alpha in alphas]
     spans = [(bar.start, bar.end - bar.start) for bar in bars]
@@ -207,7 +207,7 @@ def _draw_row(axes: Axes, bars: Sequence[Bar], y: float, colour: str, top: float
 
 
 def _draw_curve(axes: Axes, curve_T: Floats, duration: float, y: float, height: float, colour: str) -> None:
-    """A curve from 0, at y + height, up to 1, at y; each value is drawn at the start of its snippet."""
+    """A curve from 0 (at y + height) to 1 (at y); each value is drawn at the start of its snippet."""
     time_T = np.arange(len(curve_T) + 1) * (duration / len(curve_T))
     level_T = y + height * (1 - np.append(curve_T, curve_T[-1]))
     axes.fill_between(time_T, level_T, y + height, facecolor=(colour, 0.3), edgecolor=colour, linewidth=0.6)
@@ -223,11 +223,13 @@ def _caption(listed: Sequence[Lane], found: pd.DataFrame) -> str:
         return f"{bars} segments"
     more = found["label"].nunique() - sum(lane.found > 0 for lane in listed)
     classes = f"; {more} more classes" if more else ""
-    return f"{bars} of {len(found)} segments: the best that fit, from {CUT:g} × the best of their class{classes}"
+    return (
+        f"{bars} of {len(found)} segments: the best that fit, at least {CUT:g} × the best score of their class{classes}"
+    )
 
 
 def clock(second: float, duration: float) -> str:
-    """A time in the form that suits a video of that length: `7 s`, `1:07`, `1:02:07`."""
+    """A time in the format for a video of this duration: `7 s`, `1:07`, `1:02:07`."""
     if duration < 120:
         return f"{second:g} s"
     minutes, seconds = divmod(round(second), 60)

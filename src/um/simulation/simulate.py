@@ -5,8 +5,8 @@ For snippet t and dimension d, with h in units of the square root of a feature (
     x = max(0, h)²
     h = location + video + scale · (noise + Σ_i weight_i(t) · direction_i)
 
-The sum runs over the instances of the video, the context of its classes, and bouts of action-like background. Location,
-scale and noise are fitted to real features; the rest is the task, set by `Model`.
+The sum runs over the video's instances, the context of its classes, and bouts of action-like background. Location,
+scale and noise are fitted to real features; `Model` sets the rest.
 
 Shape legend: T snippets, D dimensions of both streams, K noise components, J signals of a video.
 """
@@ -33,7 +33,7 @@ from um.simulation import truth
 
 Floats = NDArray[np.float32]
 
-GENERATOR = 1  # raise it when equal arguments give other features
+GENERATOR = 1  # increase it if equal arguments give other features
 WINDOW, FPS = 16, 25  # frames per snippet, frames per second
 SNIPPETS = FPS / WINDOW  # per second
 COMPONENTS = 128  # K, correlated directions of the noise
@@ -41,11 +41,11 @@ PARTS, PARTS_PER_DIRECTION = 64, 4
 DISTRACTORS = 40
 ACTIVE = 1.28  # standard deviations: 10 % of a part's dimensions exceed it
 HALO = 5.0  # seconds; decay of context with the distance from an instance
-VIDEO_SHARE, SIGNAL_SHARE = 0.1, 0.4  # of the variance of location over dimensions: own to a video; left to signals
+VIDEO_SHARE, SIGNAL_SHARE = 0.1, 0.4  # of the variance of location over dimensions: per video; from signals
 
 
 class Stream(NamedTuple):
-    """Fitted to the real features of one stream; h is the square root of a feature."""
+    """Parameters fitted to real features of one stream; h is the square root of a feature."""
 
     location: float  # mean over dimensions of the median of h
     location_sd: float
@@ -53,9 +53,9 @@ class Stream(NamedTuple):
     scale_sd: float
     slow: float  # share of the noise that persists …
     decay: float  # … and its autocorrelation at one snippet
-    spectrum: float  # p: the k-th eigenvalue of the noise's covariance falls as k^-p
+    spectrum: float  # p: the k-th eigenvalue of the noise covariance decays as k^-p
     coupling: float  # correlation of location and scale over dimensions
-    grain: float  # share of the noise beyond the first K eigenvalues, independent in every value
+    grain: float  # share of the noise beyond the first K eigenvalues, independent for every value
 
 
 STREAMS = {
@@ -65,11 +65,11 @@ STREAMS = {
 
 
 class Model(Section):
-    """How hard the task is: the same for every dataset. Strengths are root mean squares in units of the noise's."""
+    """The difficulty of the task, equal for all datasets. Strengths are root mean squares relative to the noise."""
 
-    strength: float = Field(0.5, ge=0, description="of an instance's signal")
+    strength: float = Field(0.5, ge=0, description="strength of an instance's signal")
     spread: float = Field(0.3, ge=0, description="standard deviation of the logarithm of a signal's strength")
-    variation: float = Field(0.8, ge=0, description="of an instance's own direction, relative to that of its class")
+    variation: float = Field(0.8, ge=0, description="deviation of an instance's direction, relative to its class's")
     context: float = Field(0.8, ge=0, description="strength of class context at an instance, relative to the instance")
     context_floor: float = Field(0.7, ge=0, le=1, description="class context far from instances, relative to near them")
     confusion: float = Field(0.2, ge=0, description="expected share of the background with action-like bouts")
@@ -77,10 +77,10 @@ class Model(Section):
 
 
 def fit(features_TD: NDArray[np.floating]) -> Stream:
-    """The numbers of one stream from the real features (T, D) of a video."""
+    """Fit the parameters of one stream to the real features (T, D) of a video."""
     h = np.sqrt(features_TD.astype(np.float64))
     location = np.median(h, axis=0)
-    scale = np.quantile(h, 0.8413, axis=0) - location  # from above: what is cut off at 0 does not count
+    scale = np.quantile(h, 0.8413, axis=0) - location  # the upper side only: the lower one is clipped at 0
     z = (h - h.mean(axis=0)) / np.maximum(h.std(axis=0), 1e-6)
 
     def correlation(lag: int) -> float:
@@ -98,16 +98,16 @@ def fit(features_TD: NDArray[np.floating]) -> Stream:
 
 
 def random(seed: int, *purpose: str) -> np.random.Generator:
-    """A generator of its own for every purpose, so that nothing depends on the order of the work."""
+    """A separate generator per purpose, so that results do not depend on the order of the work."""
     digest = hashlib.sha256("\0".join(purpose).encode()).digest()
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, *np.frombuffer(digest, np.uint32)])))
 
 
 class World:
-    """What all videos of a simulation share: dimensions and the directions of the classes.
+    """The parts shared by all videos of a simulation: dimensions and class directions.
 
     Args:
-        seed: of everything.
+        seed: random seed.
         dims: D, half of them rgb and half flow.
         model: the task.
         labels: classes of the dataset.
@@ -126,7 +126,7 @@ class World:
         self.distractors = [self.direction(random(seed, "distractor", str(i))) for i in range(DISTRACTORS)]
 
     def direction(self, rng: np.random.Generator) -> Floats:
-        """A sparse, non-negative (D,) of root mean square 1: a mixture of a few of the parts."""
+        """A sparse, non-negative direction (D,) of root mean square 1, mixed from a few parts."""
         chosen = rng.choice(PARTS, PARTS_PER_DIRECTION, replace=False)
         return _unit(rng.uniform(0.5, 1.5, PARTS_PER_DIRECTION).astype(np.float32) @ self.part_PD[chosen])
 
@@ -137,7 +137,7 @@ class World:
         weight_JT, direction_JD = self._signals(rng, T, entry["annotations"])
         h = np.concatenate([self._noise(rng, T, stream) for stream in STREAMS.values()], axis=1)
         signal_TD = weight_JT.T @ direction_JD
-        h += signal_TD - signal_TD.mean()  # the fitted location is that of a whole video, signals included
+        h += signal_TD - signal_TD.mean()  # the fitted location includes signals
         h *= self.scale_D
         deviation = [
             np.sqrt(VIDEO_SHARE) * s.location_sd * rng.standard_normal(self.width, np.float32) for s in STREAMS.values()
@@ -148,7 +148,7 @@ class World:
         return h
 
     def _noise(self, rng: np.random.Generator, T: int, stream: Stream) -> Floats:
-        """(T, D/2) of variance 1 with the stream's autocorrelation and spectrum, along directions of its own."""
+        """Noise (T, D/2) of variance 1 with the stream's autocorrelation and spectrum, in random directions."""
         eigenvalue_K = np.arange(1, COMPONENTS + 1) ** -stream.spectrum
         loading_KD = rng.standard_normal((COMPONENTS, self.width), np.float32)
         loading_KD *= np.sqrt((1 - stream.grain) * eigenvalue_K / eigenvalue_K.sum()).astype(np.float32)[:, None]
@@ -170,7 +170,7 @@ class World:
         labels = sorted({item["label"] for item in annotations})
         bounds = np.array([item["segment"] for item in annotations]) * SNIPPETS
         cover_IT = coverage(bounds, T)
-        at_once_T = np.maximum(1, cover_IT.sum(axis=0))  # two labels on one segment share its strength
+        at_once_T = np.maximum(1, cover_IT.sum(axis=0))  # labels on the same segment share its strength
         action_T = cover_IT.max(axis=0)
 
         def strength(count: int) -> Floats:
@@ -205,7 +205,7 @@ class World:
 
 
 def _dimensions(rng: np.random.Generator, stream: Stream, width: int) -> tuple[Floats, Floats]:
-    """Location, normal, and scale, lognormal, of the dimensions of a stream: (D/2,) each."""
+    """Normal locations and lognormal scales of a stream's dimensions: (D/2,) each."""
     z, other = rng.standard_normal((2, width))
     location = stream.location + np.sqrt(1 - VIDEO_SHARE - SIGNAL_SHARE) * stream.location_sd * z
     variance = np.log1p((stream.scale_sd / stream.scale) ** 2)
@@ -220,7 +220,7 @@ def _unit(direction_D: Floats) -> Floats:
 
 
 def coverage(bounds_I2: NDArray[np.floating], T: int) -> Floats:
-    """Share of snippet t, which lasts from t to t + 1, that lies within each pair of bounds: (I, T)."""
+    """Share of each snippet, from t to t + 1, within each pair of bounds: (I, T)."""
     t = np.arange(T)
     shared = np.minimum(bounds_I2[:, 1:], t + 1) - np.maximum(bounds_I2[:, :1], t)
     share: Floats = np.clip(shared, 0, 1).astype(np.float32)
@@ -234,14 +234,14 @@ def snippets(entry: dict[str, Any]) -> int:
 
 @dataclass(frozen=True)
 class Choice:
-    """What is simulated of a dataset.
+    """Options of a simulation.
 
     Attributes:
-        seed: of all random choices.
+        seed: random seed.
         dims: D, both streams together.
-        count: of videos; all by default.
-        half: store float16 instead of float32; the default is the dataset's.
-        model: the task; by default the one that all published figures are for.
+        count: number of videos; default: all.
+        half: store float16 instead of float32; default: the dataset's.
+        model: the task; default: that of all published figures.
     """
 
     seed: int = 0
@@ -261,21 +261,21 @@ def simulate(
     choice: Choice = DEFAULT,
     report: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Write a dataset folder with real annotations and simulated features; resumes a killed run.
+    """Write a dataset folder with real annotations and simulated features; resume a killed run.
 
     Args:
         dataset: a name of `BENCHMARKS`.
         source: its public annotation file.
         out: the folder, new or of the same simulation.
         choice: seed, width, number of videos, precision and task.
-        report: called with every video's id when it is done.
+        report: called with the id of every finished video.
 
     Raises:
-        BadInput: an unknown dataset, another annotation file, or a folder that holds anything else, or is in use.
+        BadInput: an unknown dataset, another annotation file, or a folder with other content or in use.
     """
     about, dims = truth.benchmark(dataset), choice.dims
     if dims < 2 or dims % 2:
-        raise BadInput("command line", f"--dims {dims}", "an even number above 0", "half of them are rgb, half flow")
+        raise BadInput("command line", f"--dims {dims}", "an even number above 0", "rgb and flow get half each")
     database = truth.read(dataset, source)
     labels = truth.classes(database)
     if choice.count is not None:
@@ -298,7 +298,7 @@ def simulate(
 
 
 def _stamp(title: str, database: truth.Database, choice: Choice, dtype: np.dtype[Any]) -> dict[str, Any]:
-    """`spec.json`: all that the features follow from."""
+    """`spec.json`: everything that determines the features."""
     return {
         "simulated": True,
         "title": f"{title} (simulated)",
@@ -320,7 +320,7 @@ def _open(out: Path, spec: dict[str, Any]) -> None:
     if stamp.is_file() and read_json(stamp) != spec:
         raise BadInput(out, "another simulation, or other features", "an empty folder", "delete it, or choose another")
     if not stamp.is_file() and any(not path.name.startswith(".um") for path in out.iterdir()):
-        raise BadInput(out, "something else", "an empty folder or one of the same simulation", "choose another --out")
+        raise BadInput(out, "other files", "an empty folder or one of the same simulation", "choose another --out")
     for folder in (out / "features", *out.glob("features/*/*")):
         if folder.is_dir() and not folder.is_symlink():
             sweep(list(folder.glob(".um-*")))
@@ -330,8 +330,8 @@ def _open(out: Path, spec: dict[str, Any]) -> None:
 
 @contextmanager
 def _new(path: Path) -> Iterator[Path]:
-    """Yield a temporary name for a file. A simulation replaces nothing: an existing file must be equal."""
+    """Yield a temporary name for a file. Nothing is replaced: an existing file must be equal."""
     with atomic(path) as temporary:
         yield temporary
         if os.path.lexists(path) and not (path.is_file() and cmp(temporary, path, shallow=False)):
-            raise NotOurs(path, "a file that `um simulate` did not write, or that changed since", "none", AWAY)
+            raise NotOurs(path, "a file that `um simulate` did not write, or that changed since", "no file", AWAY)

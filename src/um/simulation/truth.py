@@ -1,8 +1,8 @@
-"""The public annotation files of THUMOS14 and ActivityNet, converted to our form.
+"""The public annotation files of THUMOS14 and ActivityNet, converted to our format.
 
 thumos14         gt.json of the official code: no durations
 activitynet1.2   ActivityNet's own JSON
-activitynet1.3   ActivityNet's own JSON, or a JSON of durations with a csv of subsets beside it
+activitynet1.3   ActivityNet's own JSON, or a JSON of durations beside a csv of subsets
 """
 
 import csv
@@ -27,7 +27,7 @@ Database = dict[str, dict[str, Any]]
 
 
 class Benchmark(NamedTuple):
-    """A dataset whose annotations are public."""
+    """A dataset with public annotations."""
 
     title: str
     classes: int
@@ -52,21 +52,21 @@ def benchmark(dataset: str) -> Benchmark:
 
 
 def annotation_file(dataset: str, given: Path | None) -> Path:
-    """The annotation file: `given`, the dataset's usual file in the folder `given`, or that of UM_REFERENCE_DATA."""
+    """The annotation file: `given`, or the dataset's usual file in the folder `given` or in UM_REFERENCE_DATA."""
     usual = Path(benchmark(dataset).file)
     if given is not None:
         return given / usual.name if given.is_dir() else given
     if not (reference := os.environ.get("UM_REFERENCE_DATA")):
-        hint = f"--annotations names {usual.name} of {BENCHMARKS[dataset].title}"
+        hint = f"use --annotations with {usual.name} of {BENCHMARKS[dataset].title}"
         raise BadInput("command line", "no --annotations, and UM_REFERENCE_DATA is not set", "one of the two", hint)
     return Path(reference) / usual
 
 
 def read(dataset: str, path: Path) -> Database:
-    """Labelled videos of a public annotation file in our form: id → subset, duration, annotations.
+    """Labelled videos of a public annotation file in our format: id → subset, duration, annotations.
 
-    Labels and segments are as published. Videos without labels (the testing subset of ActivityNet) and the label
-    `Ambiguous` are left out. A duration that the annotations exceed by more than `SLACK` is raised to their end.
+    Labels and segments are as published. Videos without labels (ActivityNet's testing subset) and the label `Ambiguous`
+    are left out. If annotations exceed a duration by more than `SLACK`, it is increased to their end.
 
     Raises:
         BadInput: another file, or more classes than the dataset has.
@@ -98,9 +98,9 @@ def classes(database: Database) -> list[str]:
 
 
 def choose(database: Database, count: int) -> Database:
-    """`count` of the videos, in the proportions of the subsets and as evenly over the classes as they allow.
+    """`count` of the videos, in proportion to the subsets and as evenly over classes as possible.
 
-    Within a subset every class gets its first video before any gets a second; a video counts for its rarest class.
+    Within a subset, every class gets its first video before any gets a second; a video counts for its rarest class.
     """
     frequency = Counter(item["label"] for entry in database.values() for item in entry["annotations"])
     ranked: dict[str, list[tuple[int, int, str]]] = {}
@@ -116,12 +116,12 @@ def choose(database: Database, count: int) -> Database:
 
 
 def _drawn_duration(name: str, end: float) -> float:
-    """End of the last instance and an exponential tail that depends on the id alone, in seconds."""
+    """End of the last instance plus an exponential tail that depends only on the id, in seconds."""
     return round(end + np.random.default_rng(zlib.crc32(name.encode())).exponential(TAIL), 2)
 
 
 def _described(entry: Any, subset: str | None) -> Any:
-    """An entry of the file of durations in ActivityNet's own form."""
+    """An entry of the file of durations, converted to ActivityNet's format."""
     if not isinstance(entry, dict):
         return entry
     return {"subset": subset, "duration": entry.get("duration_second")} | entry
@@ -129,7 +129,7 @@ def _described(entry: Any, subset: str | None) -> Any:
 
 def _subsets(path: Path) -> dict[str, str]:
     expected = "columns video and subset"
-    text = read_text(path, expected, "it belongs beside the durations")
+    text = read_text(path, expected, "put it beside the durations")
     try:
         return {row["video"]: row["subset"] for row in csv.DictReader(io.StringIO(text))}
     except (KeyError, csv.Error) as error:

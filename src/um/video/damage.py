@@ -1,6 +1,6 @@
-"""What tells a damaged video from a whole one; FFmpeg itself reads on and shows what it has.
+"""Detection of damaged videos, which FFmpeg itself decodes as far as possible.
 
-Damage that leaves a valid stream behind is not seen: most codecs carry no checksum.
+Damage that leaves a valid stream is not detected: most codecs have no checksum.
 """
 
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ from um.video.container import LONGEST_STILL, REFETCH, packets, reading
 TOLERANCE = Fraction(1)
 """Seconds that a container may declare beyond its last frame (sound that ends later, dropped frames).
 
-A file that lost less than this at its end may pass, where its container has no other sign of the loss.
+A file that lost less than this at its end may pass, if nothing else in the container shows the loss.
 """
 
 JITTER = Fraction(1, 4)
-"""Seconds that time stamps may run back, or that B-frames put off what is shown."""
+"""Seconds by which time stamps may run backwards, or B-frames delay pictures."""
 
 HEADER_BYTES, HOLE_BYTES = 64, 256
-"""What Matroska has before a packet; what lies between two packets and is more than padding."""
+"""Matroska's header of a packet; a gap between packets that is larger than padding."""
 
 
 @dataclass
@@ -36,9 +36,9 @@ class Reached:
     any_time: Fraction = Fraction(0)  # of all streams
     time: Fraction | None = None  # of the pictures
     delay: Fraction | None = None  # from the decoding of the first picture to its presentation
-    block: int | None = None  # of bytes, where the last packet was
-    position: int = 0  # in bytes, its end
-    skipped: int = 0  # bytes in no packet since the last one of pictures
+    block: int | None = None  # offset of the last packet, in bytes
+    position: int = 0  # its end
+    skipped: int = 0  # bytes outside packets since the last packet of pictures
 
     def add(self, packet: Any, pictures: bool) -> None:
         """Count a packet of any stream."""
@@ -52,7 +52,7 @@ class Reached:
                     self.delay = Fraction(0 if packet.dts is None else (packet.pts - packet.dts) * base)
         if packet.pos is None or not packet.size:
             return
-        if packet.pos == self.block:  # several pieces of sound share one
+        if packet.pos == self.block:  # several sound packets share one
             self.position += packet.size
             return
         if self.block is not None:
@@ -61,19 +61,19 @@ class Reached:
 
 
 class Awaited:
-    """Time stamps of packets whose pictures have not been shown yet: a decoder drops what it cannot mend."""
+    """Time stamps of packets whose pictures have not been shown yet: decoders drop pictures they cannot repair."""
 
     def __init__(self) -> None:
         self.stamps: list[int] = []  # a heap
 
     def expect(self, stamp: int) -> None:
-        """A packet has gone to the decoder."""
+        """Add the time stamp of a packet sent to the decoder."""
         heappush(self.stamps, stamp)
 
     def show(self, frame: Any) -> list[int]:
-        """A frame has come from it: the time stamps of those that should have come before."""
+        """Remove a decoded frame; return the time stamps of frames that should have come before it."""
         lost: list[int] = []
-        if frame.pts is None or frame.interlaced_frame:  # whose packets may be half pictures
+        if frame.pts is None or frame.interlaced_frame:  # packets may be half pictures
             self.stamps.clear()
         while self.stamps and self.stamps[0] <= frame.pts:
             lost.append(heappop(self.stamps))
@@ -81,9 +81,9 @@ class Awaited:
 
 
 def whole_frames(container: Any, stream: Any, path: Path, reached: Reached) -> Iterator[Any]:
-    """Decoded frames from the first whole one on: what is before it is the end of a group that begins elsewhere."""
+    """Decoded frames from the first intact one: earlier ones end a group of pictures that begins elsewhere."""
     begun, awaited = False, Awaited()
-    # there a packet is a picture, and elsewhere some show nothing; AVI does not say when they are shown
+    # in these codecs every packet is a picture; AVI has no presentation times
     told = stream.codec_context.name in ("h264", "hevc") and container.format.name != "avi"
     for packet in chain(packets(container, path), [None]):
         before = reached.time
@@ -92,8 +92,8 @@ def whole_frames(container: Any, stream: Any, path: Path, reached: Reached) -> I
             if packet.stream is not stream:
                 continue
             if packet.is_corrupt:
-                raise BadInput(path, "a packet that is cut off", "a whole video", "fetch it again")
-            if not packet.size:  # a picture that was left out; the decoder would take it for the end
+                raise BadInput(path, "a truncated packet", "an intact video", "fetch it again")
+            if not packet.size:  # a skipped picture; for the decoder, an empty packet is the end
                 continue
             if packet.pts is not None and before is not None and "matroska" in container.format.name:
                 _check_hole(packet.pts * packet.time_base, before, reached.skipped, path)
@@ -101,51 +101,51 @@ def whole_frames(container: Any, stream: Any, path: Path, reached: Reached) -> I
             if told and packet.pts is not None and not packet.is_discard:
                 awaited.expect(packet.pts)
         with reading(path):
-            frames = stream.decode(packet)  # at the end, those it has held back
+            frames = stream.decode(packet)  # at the end, the delayed ones
         for frame in frames:
             if frame.is_corrupt and begun:
                 at = "" if frame.pts is None else f" at {float(frame.pts * stream.time_base):.2f} s"
-                raise BadInput(path, f"a damaged picture{at}", "a whole video", REFETCH)
+                raise BadInput(path, f"a damaged picture{at}", "an intact video", REFETCH)
             if frame.is_corrupt:
                 continue
             lost = awaited.show(frame)
             if lost and begun:
                 time = float(lost[0] * stream.time_base)
-                raise BadInput(path, f"{len(lost)} pictures missing at {time:.2f} s", "a whole video", REFETCH)
+                raise BadInput(path, f"{len(lost)} pictures missing at {time:.2f} s", "an intact video", REFETCH)
             begun = True
             yield frame
 
 
 def _check_hole(time: Fraction, before: Fraction, skipped: int, path: Path) -> None:
-    """Refuse a Matroska file of which FFmpeg has skipped damaged bytes, and pictures with them."""
+    """Refuse a Matroska file in which FFmpeg skipped damaged bytes with pictures."""
     if skipped > HOLE_BYTES and time - before > JITTER:
         found = f"{skipped} damaged bytes instead of pictures from {float(before):.2f} to {float(time):.2f} s"
-        raise BadInput(path, found, "a whole video", "fetch it again")
+        raise BadInput(path, found, "an intact video", "fetch it again")
 
 
 def check_step(time: Fraction, following: Fraction, path: Path) -> None:
-    """Refuse time stamps that would leave out pictures or show one for ever."""
+    """Refuse time stamps that would skip pictures or show one for hours."""
     if not -JITTER <= following - time <= LONGEST_STILL:
         found = f"time stamps that jump from {float(time):.2f} to {float(following):.2f} s"
-        raise BadInput(path, found, "pictures in the order of their time", "split it there, or write it anew")
+        raise BadInput(path, found, "pictures in the order of their time", "split it there, or re-encode it")
 
 
 def check_length(container: Any, stream: Any, path: Path, first: Fraction, end: Fraction, reached: Reached) -> None:
-    """Refuse a file that holds less than its header promises; a live recording promises nothing.
+    """Refuse a file shorter than its header declares; live recordings declare nothing.
 
-    What FFmpeg estimates from the bytes that are there (AVI, MPEG-TS) shrinks with a file that is cut
-    off, so the header's frame count is asked as well; not that of MP4, which counts what its edit list hides.
+    FFmpeg's estimates from the file size (AVI, MPEG-TS) shrink with a truncated file, so the header's frame count is
+    checked as well; except in MP4, where it includes pictures hidden by the edit list.
     """
-    # the promise may count from before the first picture: of AVI, and where FFmpeg took the file's for the stream's
+    # durations may count from before the first picture: in AVI, and if FFmpeg uses the file's for the stream
     start = first if stream.start_time is None else min(first, Fraction(stream.start_time * stream.time_base))
     promises = []
     if stream.duration is not None:
         promises.append((end - start, Fraction(stream.duration * stream.time_base)))
-    elif container.duration is not None:  # of all streams, and Matroska and Flash count from zero
+    elif container.duration is not None:  # of all streams; Matroska and Flash count from zero
         promises.append((reached.any_time, Fraction(container.duration, av.time_base)))
     if stream.frames and stream.average_rate and "mp4" not in container.format.name:
         promises.append((end - start, stream.frames / Fraction(stream.average_rate)))
     for held, declared in promises:
         if held < declared - TOLERANCE:
-            found = f"pictures for {float(held):.2f} s of the {float(declared):.2f} s that the file declares"
-            raise BadInput(path, found, "a whole video", "the file is cut off: fetch it again")
+            found = f"pictures for {float(held):.2f} s of the declared {float(declared):.2f} s"
+            raise BadInput(path, found, "an intact video", "the file is truncated: fetch it again")

@@ -1,9 +1,9 @@
-"""Windowed decoding: a video as 16-frame snippets, resampled by time stamps, one snippet in memory.
+"""Windowed decoding: a video as 16-frame snippets, resampled by time stamps, with one snippet in memory.
 
-Resampling: source frame i, at p_i seconds after the file's start, is shown from output frame
-⌊p_i · fps + ½⌋ up to that of the next source frame; the last one lasts its duration. The first one is shown
-from the start, also where sound begins earlier (um.video.container.head_start). Any constant or variable rate
-gives round(duration · fps) frames, and a constant source at `fps` passes unchanged.
+Resampling: source frame i, at p_i seconds after the file's start, is shown from output frame ⌊p_i · fps + ½⌋ up to that
+of the next source frame; the last one lasts its duration. The first one is shown from the start, even if sound begins
+earlier (um.video.container.head_start). Any constant or variable rate gives round(duration · fps) frames, and a
+constant source at `fps` is unchanged.
 """
 
 import logging
@@ -29,7 +29,7 @@ Frames = npt.NDArray[np.uint8]
 
 
 class Turn(NamedTuple):
-    """What is done to a picture, in this order."""
+    """Operations on a picture, in this order."""
 
     transpose: bool = False
     upside_down: bool = False
@@ -37,38 +37,38 @@ class Turn(NamedTuple):
 
 
 SLIMMEST = 16
-"""The longer side over the shorter one: beyond it a resized picture may need gigabytes."""
+"""Largest ratio of sides: above it a resized picture may need gigabytes."""
 
 HALF = Fraction(1, 2)
 
-# the same bits on every processor, and no slower
+# identical bits on every CPU, at the same speed
 EXACT_BILINEAR = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 
 
 def snippets(
     path: Path, fps: float = 25.0, window: int = 16, short_side: int = 256, before: int = 0, after: int = 0
 ) -> Iterator[Frames]:
-    """Yield (before + window + after, H, W, 3) uint8 RGB: snippets that do not overlap, with their surroundings.
+    """Yield (before + window + after, H, W, 3) uint8 RGB: non-overlapping snippets with their surroundings.
 
-    An incomplete snippet at the end is dropped; around the video its first and last frame are repeated.
+    An incomplete snippet at the end is dropped. The first and last frame are repeated beyond the ends of the video.
 
     Args:
         path: any container and codec that FFmpeg reads.
         fps: frames per second after resampling.
         window: frames per snippet.
-        short_side: pixels of the shorter side after bilinear resizing; the longer one is rounded to the
-            nearest pixel (half to even), aspect kept in stored pixels.
+        short_side: pixels of the shorter side after bilinear resizing; the longer one is rounded to the nearest pixel
+            (half to even), keeping the aspect ratio of stored pixels.
         before: frames before the snippet.
         after: frames after the snippet.
 
     Raises:
-        BadInput: not a video, damaged, cut off, or shorter than one snippet; what is damaged or cut off
-            raises after the snippets before, so use nothing until the iterator ends.
+        BadInput: not a video, damaged, truncated, or shorter than one snippet. Damage is raised only after the snippets
+            before it, so use none until the iterator ends.
     """
     rate = Fraction(str(fps))
-    shown: list[Frames] = []  # from `before` frames before the next snippet on
+    shown: list[Frames] = []  # starts `before` frames before the next snippet
     count = 0
-    turns: dict[int, Turn] = {}  # by angle, as a frame whose side data was read stays until garbage is collected
+    turns: dict[int, Turn] = {}  # by angle: reading a frame's side data keeps it alive until garbage collection
     for frame, repeats in _shown(path, rate):
         if repeats:
             if frame.rotation not in turns:
@@ -76,8 +76,8 @@ def snippets(
             picture = _turned(_picture(frame, short_side, path), turns[frame.rotation])
             if shown and picture.shape != shown[-1].shape:
                 (height, width), (old_height, old_width) = picture.shape[:2], shown[-1].shape[:2]
-                found = f"a shape that changes, resized from {old_width}x{old_height} to {width}x{height}"
-                raise BadInput(path, found, "pictures of one shape", "split it where the picture changes")
+                found = f"a change of shape, resized from {old_width}x{old_height} to {width}x{height}"
+                raise BadInput(path, found, "pictures of one shape", "split it where the shape changes")
         for _ in range(repeats):
             shown += [picture] * (1 if shown else before + 1)
             count += 1
@@ -93,7 +93,7 @@ def snippets(
 
 
 def centre(frames_THWX: Frames, crop: int) -> Frames:
-    """The central `crop` x `crop` pixels (the odd pixel is left at the bottom and right)."""
+    """The central `crop` x `crop` pixels (an odd pixel is dropped at the bottom and right)."""
     height, width = frames_THWX.shape[1:3]
     top, left = (height - crop) // 2, (width - crop) // 2
     return frames_THWX[:, top : top + crop, left : left + crop]
@@ -107,16 +107,16 @@ def _shown(path: Path, rate: Fraction) -> Iterator[tuple[Any, int]]:
 
 def _resampled(container: Any, path: Path, rate: Fraction) -> Iterator[tuple[Any, int]]:
     stream = pictures(container, path)
-    # one thread: frame threads may drop different frames of a damaged file from run to run
+    # one thread: several may drop different frames of a damaged file in each run
     stream.thread_type, stream.codec_context.thread_count = "NONE", 1
-    stream.codec_context.flags |= Flags.output_corrupt  # to be told of them: otherwise they are left out
+    stream.codec_context.flags |= Flags.output_corrupt  # otherwise they are dropped silently
     stream.codec_context.options = {"max_pixels": str(PIXELS)}
-    if stream.codec_context.name == "mjpeg":  # which does not mark what it conceals
+    if stream.codec_context.name == "mjpeg":  # does not mark concealed damage
         stream.codec_context.options |= {"err_detect": "explode"}
     frame, shown = None, 0
     first = start = last = end = Fraction(0)
     reached = Reached()
-    in_order = container.format.name == "avi"  # which says when to decode, and FFmpeg's guess when to show is wrong
+    in_order = container.format.name == "avi"  # has decoding times only, and FFmpeg guesses the others wrong
     for upcoming in whole_frames(container, stream, path, reached):
         stamp = upcoming.dts if in_order else upcoming.pts
         time = end if stamp is None else stamp * stream.time_base
@@ -143,7 +143,7 @@ def _duration(frame: Any, stream: Any) -> Fraction:
 
 
 def _picture(frame: Any, short_side: int, path: Path) -> Frames:
-    """The frame with its shorter side resized to `short_side`: (H, W, 3) uint8 RGB."""
+    """The frame resized to a shorter side of `short_side`: (H, W, 3) uint8 RGB."""
     check_size(frame, path)
     short, long = sorted((frame.width, frame.height))
     if not short or long > SLIMMEST * short:
@@ -157,10 +157,10 @@ def _picture(frame: Any, short_side: int, path: Path) -> Frames:
 
 
 def _turn(frame: Any, path: Path) -> Turn:
-    """What the file asks for: a telephone's display matrix takes (x, y) to (ax + cy, bx + dy)."""
+    """The rotation stored in the file: a phone's display matrix maps (x, y) to (ax + cy, bx + dy)."""
     try:
         matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
-    except ValueError:  # PyAV fails where a kind is beside it that it does not know (Exif), but knows the angle
+    except ValueError:  # PyAV fails on side data of unknown kinds (Exif), but knows the angle
         angle = radians(frame.rotation)
         a, b, c, d = (round(65536 * x) for x in (cos(angle), -sin(angle), sin(angle), cos(angle)))
     else:
@@ -168,13 +168,13 @@ def _turn(frame: Any, path: Path) -> Turn:
             return Turn()
         a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
     if min(max(abs(a), abs(d)), max(abs(b), abs(c))) * 100 > max(map(abs, (a, b, c, d))):
-        found = f"pictures turned by {frame.rotation} degrees"
-        raise BadInput(path, found, "quarter turns", "turn it and write it anew: ffmpeg -i IN OUT")
+        found = f"pictures rotated by {frame.rotation} degrees"
+        raise BadInput(path, found, "quarter turns", "rotate and re-encode it: ffmpeg -i IN OUT")
     return Turn(True, b < 0, c < 0) if abs(b) > abs(a) else Turn(False, d < 0, a < 0)
 
 
 def _turned(image: Frames, turn: Turn) -> Frames:
-    """The picture as it is to be shown."""
+    """The picture in its display orientation."""
     if turn.transpose:
         image = image.swapaxes(0, 1)
     return image[:: -1 if turn.upside_down else 1, :: -1 if turn.mirror else 1]

@@ -1,9 +1,9 @@
-"""Optical flow as two-stream networks take it: TV-L1, in PyTorch for many pairs at once, or by OpenCV.
+"""Optical flow for two-stream networks: TV-L1, in PyTorch for many pairs at once, or by OpenCV.
 
 Duality-based TV-L1 (Zach, Pock and Bischof, DAGM 2007) in the multi-scale warping scheme of Sánchez Pérez,
 Meinhardt-Llopis and Facciolo (IPOL 2013), with the defaults, borders and stopping rule of OpenCV's DualTVL1.
-The two backends differ by rounding, which later warps and the stopping rule magnify: about as far as OpenCV's own flow
-moves when its pictures change by 2e-5 grey levels. Where almost nothing moves, that is the better part of the flow.
+The two backends differ by rounding, magnified by later warps and the stopping rule: about as much as OpenCV's own flow
+changes if its pictures change by 2e-5 grey levels. Where almost nothing moves, this is most of the flow.
 """
 
 from typing import Literal
@@ -16,26 +16,26 @@ from torch.nn.functional import grid_sample, interpolate, pad
 
 from um.errors import BadInput
 
-# N pairs, H × W pixels, 2 components of the flow (x, y); M = N·H·W: the pixels of all pairs end to end
+# N pairs, H × W pixels, 2 components of the flow (x, y); M = N·H·W: the pixels of all pairs, concatenated
 
 TAU, LAMBDA, THETA = 0.25, 0.15, 0.3
 SCALES, SCALE_STEP, SMALLEST = 5, 0.8, 16
 WARPS, MEDIANS, ITERATIONS = 5, 10, 30
-"""Per scale WARPS linearisations, each with at most MEDIANS median filters, each before ITERATIONS steps."""
+"""WARPS linearisations per scale, each with at most MEDIANS median filters, each followed by ITERATIONS steps."""
 EPSILON = 0.01
-"""Pixels: a pair has settled when the root mean square change of its flow in one step is not more."""
+"""A pair has converged when the root mean square change of its flow in one step is at most this, in pixels."""
 
 BOUND = 20.0
-"""Pixels of motion that the bytes 0 and 255 stand for; what is faster is clipped."""
+"""Motion in pixels represented by the bytes 0 and 255; faster motion is clipped."""
 
 FIXED = 2.0**24
-"""Steps per squared pixel in sums of integers, which are the same in any order, so for any batch."""
+"""Fixed-point steps per squared pixel: integer sums do not depend on their order, hence not on the batch."""
 
 Backend = Literal["torch", "opencv"]
 
 
 def grey(frames_NHW3: Tensor) -> Tensor:
-    """Luma as OpenCV's RGB2GRAY has it: (N, H, W) uint8 from (N, H, W, 3) uint8 RGB, on the frames' device."""
+    """Luma as in OpenCV's RGB2GRAY: (N, H, W) uint8 from (N, H, W, 3) uint8 RGB, on the frames' device."""
     red, green, blue = frames_NHW3.to(torch.int32).unbind(-1)
     # BT.601 in fifteen bits, rounded
     return ((9798 * red + 19235 * green + 3735 * blue + (1 << 14)) >> 15).to(torch.uint8)
@@ -44,14 +44,14 @@ def grey(frames_NHW3: Tensor) -> Tensor:
 def flow(first_NHW: Tensor, second_NHW: Tensor, backend: Backend = "torch", at_once: int | None = None) -> Tensor:
     """Motion from each first picture to its second: (N, 2, H, W) float32 in pixels, x then y, on their device.
 
-    A pair's result does not depend on the others, nor on how many are worked on together.
+    A pair's result does not depend on the others, nor on the batch size.
 
     Args:
-        first_NHW: (N, H, W) uint8 grey; `flow(g[:-1], g[1:])` is that between consecutive frames.
+        first_NHW: (N, H, W) uint8 grey; `flow(g[:-1], g[1:])` gives the motion between consecutive frames.
         second_NHW: of the same shape.
-        backend: `torch` runs where the pictures are; `opencv` on the CPU, pair after pair.
-        at_once: pairs that `torch` works on together, about 40 float32 pictures of memory each. One on the CPU
-            if not given, because its caches hold no more, else 64.
+        backend: `torch` runs on the pictures' device; `opencv` on the CPU, pair by pair.
+        at_once: batch size of `torch`; a pair takes the memory of about 40 float32 pictures. Default: 1 on a CPU, whose
+            caches hold no more, else 64.
 
     Raises:
         BadInput: pictures of another type or shape, or smaller than 16 pixels; an unknown backend.
@@ -60,7 +60,7 @@ def flow(first_NHW: Tensor, second_NHW: Tensor, backend: Backend = "torch", at_o
     if backend == "opencv":
         return _opencv(first_NHW, second_NHW)
     if backend != "torch":
-        raise BadInput("flow backend", repr(backend), "torch or opencv", "opencv is the reference, torch the faster")
+        raise BadInput("flow backend", repr(backend), "torch or opencv", "torch is faster, opencv the reference")
     N, H, W = first_NHW.shape
     flow_N2HW = torch.empty(N, 2, H, W, device=first_NHW.device)
     at_once = at_once or (1 if first_NHW.device.type == "cpu" else 64)
@@ -72,7 +72,7 @@ def flow(first_NHW: Tensor, second_NHW: Tensor, backend: Backend = "torch", at_o
 
 
 def quantise(flow_N2HW: Tensor) -> Tensor:
-    """Clip to ±BOUND pixels and spread over the bytes (I3D's pre-processing): uint8 of the same shape.
+    """Clip to ±BOUND pixels and scale to bytes (I3D's preprocessing): uint8 of the same shape.
 
     Zero is 127.5, which rounds (half to even) to 128; a byte is 0.157 pixels.
     """
@@ -84,10 +84,10 @@ def _check(first_NHW: Tensor, second_NHW: Tensor) -> None:
         if frames.dtype != torch.uint8 or frames.ndim != 3 or min(frames.shape[1:]) < SMALLEST:
             found = f"{str(frames.dtype).removeprefix('torch.')} of shape {tuple(frames.shape)}"
             expected = f"uint8 of shape (N, H, W), H and W at least {SMALLEST}"
-            raise BadInput("flow", found, expected, "um.video.flow.grey makes grey pictures of RGB frames")
+            raise BadInput("flow", found, expected, "convert RGB frames with um.video.flow.grey")
     if first_NHW.shape != second_NHW.shape:
         found = f"{tuple(first_NHW.shape)} and {tuple(second_NHW.shape)}"
-        raise BadInput("flow", found, "as many second pictures as first ones, of one size", "pass g[:-1] and g[1:]")
+        raise BadInput("flow", found, "first and second pictures of equal shapes", "pass g[:-1] and g[1:]")
 
 
 def _opencv(first_NHW: Tensor, second_NHW: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def _pyramid(first_NHW: Tensor, second_NHW: Tensor) -> Tensor:
     flow_2NHW = torch.zeros(2, *scales[-1][0].shape, device=first_NHW.device)
     for first, second in reversed(scales):
         if flow_2NHW.shape[1:] != first.shape:
-            # each field an image of its own: three pairs as channels would be taken for RGB, and rounded otherwise
+            # one image per field: three pairs as channels would be treated as RGB, and rounded differently
             larger = interpolate(flow_2NHW.flatten(0, 1)[:, None], first.shape[1:], mode="bilinear") / SCALE_STEP
             flow_2NHW = larger.view(2, *first.shape)
         _solve_scale(first, second, flow_2NHW)
@@ -116,7 +116,7 @@ def _pyramid(first_NHW: Tensor, second_NHW: Tensor) -> Tensor:
 
 
 def _shrunk(image_NHW: Tensor) -> Tensor:
-    """Every 1/SCALE_STEP-th pixel, bilinear; unlike PyTorch, OpenCV rounds the new sides (half to even)."""
+    """Bilinear downscaling by SCALE_STEP; unlike PyTorch, OpenCV rounds the new sides (half to even)."""
     height, width = (round(SCALE_STEP * side) for side in image_NHW.shape[1:])
     padded = pad(image_NHW[:, None], (0, 2, 0, 2), "replicate")
     small = interpolate(padded, scale_factor=SCALE_STEP, mode="bilinear", recompute_scale_factor=False)
@@ -124,12 +124,12 @@ def _shrunk(image_NHW: Tensor) -> Tensor:
 
 
 def _solve_scale(first_NHW: Tensor, second_NHW: Tensor, flow_2NHW: Tensor) -> None:
-    """Improve the flow, in place, by WARPS linearisations of the second picture around it."""
+    """Refine the flow in place, by WARPS linearisations of the second picture around it."""
     N, H, W = first_NHW.shape
     around = pad(second_NHW[:, None], (1, 1, 1, 1), "replicate")
     slope_x = (around[..., 1:-1, 2:] - around[..., 1:-1, :-2]) / 2
     slope_y = (around[..., 2:, 1:-1] - around[..., :-2, 1:-1]) / 2
-    # sides of a power of two, so that coordinates of pixels survive grid_sample's -1…1: what is still stays exactly so
+    # sides are powers of two, so that grid_sample's -1…1 represents pixels exactly and static parts stay static
     width, height = (2 ** (side - 1).bit_length() for side in (W, H))
     images_N3XY = pad(torch.cat((second_NHW[:, None], slope_x, slope_y), 1), (0, width - W, 0, height - H))
     columns = torch.arange(W, device=first_NHW.device)
@@ -138,7 +138,7 @@ def _solve_scale(first_NHW: Tensor, second_NHW: Tensor, flow_2NHW: Tensor) -> No
     for _ in range(WARPS):
         x, y = (flow_2NHW[0] + columns) * 2 / width, (flow_2NHW[1] + rows) * 2 / height
         grid_NHW2 = torch.stack((x + (1 / width - 1), y + (1 / height - 1)), -1)
-        # cubic with a = -0.75, and black beyond the border, as OpenCV's remap
+        # cubic with a = -0.75, and black beyond the border, as in OpenCV's remap
         warped_N3HW = grid_sample(images_N3XY, grid_NHW2, "bicubic", "zeros", align_corners=False)
         slope_2NHW = warped_N3HW[:, 1:].transpose(0, 1).contiguous()
         residual_NHW = warped_N3HW[:, 0] - (slope_2NHW * flow_2NHW).sum(0) - first_NHW
@@ -146,8 +146,8 @@ def _solve_scale(first_NHW: Tensor, second_NHW: Tensor, flow_2NHW: Tensor) -> No
 
 
 def _minimise(residual_NHW: Tensor, slope_2NHW: Tensor, flow_2NHW: Tensor, dual_22NHW: Tensor) -> None:
-    """Minimise one linearisation, in place on flow and dual; a pair that has settled is left alone."""
-    # the step to the closest flow without residual is slope · (constant + target · flow), cut to ±λθ·slope
+    """Minimise one linearisation, changing flow and dual in place; converged pairs are skipped."""
+    # the step to the closest flow without residual is slope · (constant + target · flow), clipped to ±λθ·slope
     inverse_NHW = -1 / slope_2NHW.square().sum(0).clamp_min(torch.finfo(torch.float32).eps)
     problem = (residual_NHW * inverse_NHW, slope_2NHW * inverse_NHW, slope_2NHW, flow_2NHW, dual_22NHW)
     N = flow_2NHW.shape[1]
@@ -162,15 +162,15 @@ def _minimise(residual_NHW: Tensor, slope_2NHW: Tensor, flow_2NHW: Tensor, dual_
 def _iterate(
     step: int, constant_NHW: Tensor, target_2NHW: Tensor, slope_2NHW: Tensor, flow_2NHW: Tensor, dual_22NHW: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Alternate the thresholding step and Chambolle's dual step until at least one pair settles.
+    """Alternate the thresholding step and Chambolle's dual step until at least one pair converges.
 
-    The dual variable here is θ times that of the paper. It is zero in the last column (x) and the last row (y), and so
-    is the forward gradient: therefore fields laid end to end can be shifted as a whole, by one pixel or by one row.
+    The dual variable is θ times the paper's. It is zero in the last column (x) and the last row (y), and so is the
+    forward gradient; therefore concatenated fields can be shifted as a whole, by one pixel or one row.
     """
     _, N, H, W = flow_2NHW.shape
     M = N * H * W
     constant_M, target_2M, slope_2M = constant_NHW.reshape(M), target_2NHW.reshape(2, M), slope_2NHW.reshape(2, M)
-    flow_X, dual_2X = flow_2NHW.new_zeros(2 * M + W), flow_2NHW.new_zeros(2, W + 2 * M)  # a row more, to shift into
+    flow_X, dual_2X = flow_2NHW.new_zeros(2 * M + W), flow_2NHW.new_zeros(2, W + 2 * M)  # one more row to shift into
     flow_P, dual_2P = flow_X[: 2 * M], dual_2X[:, W:]  # P = 2·M
     flow_P.copy_(flow_2NHW.reshape(2 * M))
     dual_2P.copy_(dual_22NHW.reshape(2, 2 * M))
@@ -205,7 +205,7 @@ def _iterate(
 
 def median(fields_KHW: Tensor) -> Tensor:
     """The median of each pixel's 5 × 5 neighbourhood, borders repeated: (K, H, W) float32, exact on any device."""
-    if fields_KHW.device.type == "cpu":  # the same values in a fifteenth of the time
+    if fields_KHW.device.type == "cpu":  # same values, 15 times as fast
         return torch.from_numpy(np.stack([cv2.medianBlur(field, 5) for field in fields_KHW.numpy()]))
     return median_network(fields_KHW)
 
@@ -214,15 +214,15 @@ NETWORKS = {
     4: ((0, 1), (2, 3), (0, 2), (1, 3), (1, 2)),
     5: ((0, 1), (3, 4), (2, 4), (2, 3), (1, 4), (0, 3), (0, 2), (1, 3), (1, 2)),
 }
-"""Comparators that sort so many values."""
+"""Sorting networks, by number of values."""
 
 
 def median_network(fields_KHW: Tensor) -> Tensor:
     """`median` by minima and maxima of shifted pictures only.
 
-    In a 5 × 5 matrix with sorted columns and then rows, six values have more than twelve above them and six more than
-    twelve below. The other thirteen lie on three anti-diagonals, of which only these five can be the median: the two
-    largest of the lower one, the middle of the main one and the two smallest of the upper one.
+    In a 5 × 5 matrix with columns, then rows sorted, six values have more than twelve larger ones and six more than
+    twelve smaller ones. The other thirteen are on three anti-diagonals. Only five of them can be the median: the two
+    largest of the lower one, the middle of the main one, and the two smallest of the upper one.
     """
     H, W = fields_KHW.shape[1:]
     padded = pad(fields_KHW, (2, 2, 2, 2), "replicate")
@@ -239,7 +239,7 @@ def median_network(fields_KHW: Tensor) -> Tensor:
 
 
 def _ranked(values: list[Tensor], ranks: tuple[int, ...]) -> list[Tensor]:
-    """The values of these ranks (0 is the smallest), elementwise, by no more comparisons than they take."""
+    """The values of these ranks (0: smallest), elementwise, with only the comparisons needed."""
     needed, steps = set(ranks), []
     for a, b in reversed(NETWORKS[len(values)]):
         steps.append((a, b, a in needed, b in needed))

@@ -1,4 +1,4 @@
-"""What a container says of its video, without decoding it."""
+"""Facts about a video from its container, without decoding."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -10,19 +10,19 @@ from um.video.container import REFETCH, head_start, opened, packets, pictures
 
 
 def seconds(path: Path) -> float | None:
-    """Time from the file's start to the end of its pictures, as the container declares it; None where it does not.
+    """Seconds from the file's start to the end of its pictures, as declared by the container; None if it does not.
 
     Raises:
-        BadInput: not a video, or one without pictures.
+        BadInput: not a video, or no pictures.
     """
     with opened(path) as container:
         stream = pictures(container, path)
         packet = next((packet for packet in packets(container, path) if packet.stream is stream), None)
         if packet is None:
-            raise BadInput(path, "no pictures after the header", "a whole video", REFETCH)
+            raise BadInput(path, "no pictures after the header", "an intact video", REFETCH)
         begun = next((stamp for stamp in (stream.start_time, packet.pts) if stamp is not None), 0)
         first, delay = begun, 0
-        if packet.pts is not None and container.format.name != "avi":  # which has empty ones before the first picture
+        if packet.pts is not None and container.format.name != "avi":  # has empty packets before the first picture
             first = max(begun, packet.pts)  # an edit list may hide the first packet
         if packet.pts is not None and packet.dts is not None:
             delay = packet.pts - packet.dts
@@ -33,5 +33,5 @@ def seconds(path: Path) -> float | None:
         if not container.duration:
             return None
         length = Fraction(container.duration, av.time_base)
-        # Matroska written by FFmpeg and Flash count from zero, that by mkvmerge from the start
+        # FFmpeg's Matroska and Flash count from zero, mkvmerge's Matroska from the start
         return float(length - start if start < length else length)

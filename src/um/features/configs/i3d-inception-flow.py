@@ -1,4 +1,4 @@
-"""Two-stream I3D's optical-flow network; flow clipped to ±20 pixels comes as bytes around 127.5."""
+"""Two-stream I3D's optical-flow network; flow is clipped to ±20 pixels and stored as bytes around 127.5."""
 
 _base_ = "i3d-inception-rgb.py"
 
