@@ -1,1 +1,1 @@
-"""Snakemake does the work, DVC keeps the ledger: what each knows, and how one is told of the other."""
+"""What Snakemake has built and DVC has recorded, and how to keep the two in step."""

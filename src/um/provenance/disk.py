@@ -1,4 +1,4 @@
-"""The files as they are, in the workspace and in DVC's cache, against what dvc.lock records."""
+"""Files in the workspace and in DVC's cache, compared with dvc.lock."""
 
 import fnmatch
 import hashlib
@@ -12,14 +12,14 @@ from um.provenance import tools
 
 @cache
 def _patterns() -> list[str]:
-    """Names that .dvcignore leaves out."""
+    """The patterns of .dvcignore that have no slash."""
     path = Path(".dvcignore")
     lines = [line.strip().rstrip("/") for line in read_text(path).splitlines()] if path.exists() else []
     return [line for line in lines if line and "/" not in line and not line.startswith(("#", "!"))]
 
 
 def is_ignored(path: Path) -> bool:
-    """Whether .dvcignore leaves a path out."""
+    """Whether .dvcignore excludes a path."""
     return any(fnmatch.fnmatch(part, pattern) for part in path.parts for pattern in _patterns())
 
 
@@ -31,7 +31,7 @@ def _cache(project: Path) -> Path:
 
 
 class Disk:
-    """The files as they are, each read once: DVC would believe in those whose size and time are as they were."""
+    """Hashes of the files on disk, each read once; DVC would skip files of unchanged size and time."""
 
     def __init__(self) -> None:
         self.cache = _cache(Path.cwd())
@@ -45,19 +45,19 @@ class Disk:
         return self._known[path]
 
     def files(self, out: Path) -> dict[str, str]:
-        """md5 of every file of a folder that DVC would record, by its path in there; of a file by the empty path."""
+        """Relative path → md5 of every file in a folder that DVC would record; a single file has the empty path."""
         if not out.is_dir():
             return {"": self.file(out)} if out.exists() else {}
         below = [(path, path.relative_to(out)) for path in sorted(out.rglob("*")) if path.is_file()]
         return {name.as_posix(): self.file(path) for path, name in below if not is_ignored(name)}
 
     def md5(self, out: Path) -> str:
-        """What DVC would record: of a folder the md5 of its list, with `.dir`; of what is not there nothing."""
+        """The md5 that DVC would record, with `.dir` for a folder; empty if there is no such file."""
         files = self.files(out)
         return _md5(_listing(files)) + ".dir" if out.is_dir() else files.get("", "")
 
     def listed(self, out: Path, md5: str) -> dict[str, str] | None:
-        """The recorded files of a folder, from DVC's cache or, if it is unchanged, from the folder; None: not known."""
+        """The recorded files of a folder, from DVC's cache or from the unchanged folder; None if neither has them."""
         if not md5.endswith(".dir"):
             return {"": md5}
         path = self.object(md5)
@@ -66,11 +66,11 @@ class Disk:
         return self.files(out) if out.exists() and self.md5(out) == md5 else None
 
     def object(self, md5: str) -> Path:
-        """Where DVC's cache keeps something."""
+        """Path of an md5 in DVC's cache."""
         return self.cache / "files" / "md5" / md5[:2] / md5[2:]
 
     def differences(self, out: Path, md5: str) -> dict[Path, str]:
-        """What differs from the record, and how."""
+        """The files that differ from the record, and how."""
         if not out.exists() or self.md5(out) == md5:
             return {}
         there, listed = self.files(out), self.listed(out, md5)
@@ -84,7 +84,7 @@ class Disk:
         return {out / name if name else out: text or "other bytes" for name, text in how.items()}
 
     def damaged(self, out: Path, md5: str) -> dict[Path, Path | bytes | None]:
-        """Objects of the cache that are not what their name says, and where their true bytes are, if anywhere."""
+        """Damaged objects of the cache, each with a source of its correct bytes if there is one."""
         listed, there = self.listed(out, md5) or {}, self.files(out)
         right: dict[str, Path | bytes | None] = {
             known: out / name if there.get(name) == known else None for name, known in listed.items()
@@ -98,7 +98,7 @@ class Disk:
 
 
 def _listing(files: dict[str, str]) -> bytes:
-    """A folder as DVC's cache keeps it."""
+    """The file list of a folder, in the form of DVC's cache."""
     return json.dumps([{"md5": files[name], "relpath": name} for name in sorted(files)]).encode()
 
 

@@ -1,4 +1,4 @@
-"""Files that must not be recorded as they are."""
+"""Checks for files that must not be recorded."""
 
 import contextlib
 import io
@@ -21,14 +21,14 @@ MOVES = "`um record --aside` moves it to aside/, goes on, and says what is to be
 
 
 class Fault(NamedTuple):
-    """Files that must not be recorded as they are, and the error that says so."""
+    """Files that must not be recorded, and the error that says why."""
 
     paths: list[Path]
     error: BadInput
 
 
 def check_leftovers(values: Params) -> None:
-    """DVC hashes whole folders: what is there besides what params.yaml asks for could not be built again."""
+    """Refuse files that params.yaml does not ask for: DVC records whole folders, and could not rebuild them."""
     for fault in _leftovers(values):
         raise fault.error
 
@@ -47,7 +47,7 @@ def _leftovers(values: Params) -> Iterator[Fault]:
 
 
 def differing(disk: Disk, outs: dict[Path, str], hint: str) -> Iterator[Fault]:
-    """Files that are not what dvc.lock records."""
+    """Files that differ from dvc.lock."""
     wrong = {path: how for out, md5 in outs.items() for path, how in disk.differences(out, md5).items()}
     if wrong:
         (first, how), more = next(iter(wrong.items())), len(wrong) - 1
@@ -56,7 +56,7 @@ def differing(disk: Disk, outs: dict[Path, str], hint: str) -> Iterator[Fault]:
 
 
 def of_unchanged(lock: Lock, outs: dict[Path, str]) -> dict[Path, str]:
-    """The recorded outputs of stages whose inputs, parameters and command are still those of the record."""
+    """The recorded outputs of stages whose inputs and parameters have not changed since."""
     disk, known = Disk(), pipeline.stages()
     chosen = read_yaml(Path("params.yaml"))
     same: dict[Path, str] = {}
@@ -71,7 +71,7 @@ def of_unchanged(lock: Lock, outs: dict[Path, str]) -> dict[Path, str]:
 
 
 def of_files(values: Params, outs: dict[Path, str], same: dict[Path, str]) -> Iterator[Fault]:
-    """Files that should not be as they are, whatever Snakemake calls up to date."""
+    """Files that no run of the workflow leaves like this, even if Snakemake calls them up to date."""
     yield from _leftovers(values)
     of_all = product(LISTED, values.datasets, values.seeds)
     listed = {Path(pattern.format(dataset, seed)) for pattern, dataset, seed in of_all}
@@ -91,16 +91,16 @@ def of_files(values: Params, outs: dict[Path, str], same: dict[Path, str]) -> It
 
 
 def _is_recorded(disk: Disk, path: Path, outs: dict[Path, str]) -> bool:
-    """Whether a file is that of dvc.lock, so that DVC has given it its time."""
+    """Whether a file matches dvc.lock; then DVC has set its time."""
     out = next(out for out in [path, *path.parents] if out in outs or not out.name)
     listed = disk.listed(out, outs[out]) if out in outs else None
     return listed is not None and listed.get(path.relative_to(out).as_posix() if path != out else "") == disk.file(path)
 
 
 def _unlisted(folder: Path) -> Iterator[Fault]:
-    """Snakemake watches a folder's index, not the files that it lists."""
+    """Files that differ from their folder's index; Snakemake watches the index only."""
     if not (folder / "index.json").is_file():
-        return  # which Snakemake knows
+        return  # Snakemake reports it
     index = load(Index, folder / "index.json")
     listed = {folder / name: entry.sha256 for name, entry in index.files.items()}
     if index.spec:
@@ -121,7 +121,7 @@ def _not_as_listed(folder: Path, paths: list[Path], hint: str) -> BadInput:
 
 
 def of_jobs(values: Params) -> Iterator[Fault]:
-    """Files that no job left as they are, though Snakemake calls everything up to date."""
+    """Files that changed after a job read them."""
     made = jobs.made(values)
     sums: dict[Path, str] = {}
     for path, record in sorted(made.items()):
@@ -140,7 +140,7 @@ def of_jobs(values: Params) -> Iterator[Fault]:
 
 
 def other_table(values: Params) -> Iterator[Fault]:
-    """No job reads the table, but it is soon made again."""
+    """Compare the table with a new one: no job reads it, so no job notices a change."""
     from um.report import benchmark
 
     with tempfile.TemporaryDirectory() as folder:

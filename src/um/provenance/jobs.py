@@ -1,4 +1,4 @@
-"""What Snakemake knows: the jobs it would run, and its records of the files it has made."""
+"""The jobs that Snakemake would run, and its records of the files it has made."""
 
 import base64
 import contextlib
@@ -25,7 +25,7 @@ def plan() -> list[str]:
     """The rules that Snakemake would run.
 
     Raises:
-        BadInput: there are files of whose making Snakemake has no record, so that it cannot tell.
+        BadInput: Snakemake has no record of how some files were made, so it cannot tell.
     """
     report = tools.run("snakemake", "--dry-run", "--quiet", "rules")
     named = re.search(r"Rules with missing metadata: (.+)", report)
@@ -39,33 +39,33 @@ def plan() -> list[str]:
 
 
 def check_idle() -> None:
-    """Snakemake locks its folder while it works, and leaves the lock when it is killed."""
+    """Snakemake locks its folder while it runs; a killed one leaves its lock behind."""
     if any(Path(".snakemake/locks").glob("*")):
         hint = "wait until it has ended; `snakemake --unlock` if it was killed"
         raise BadInput("snakemake", "its lock on this folder", "no workflow at work", hint)
 
 
 def asked() -> set[Path]:
-    """The outputs of all jobs that the rules have."""
+    """The outputs of all jobs."""
     table = [line.split("\t") for line in tools.run("snakemake", "--summary").splitlines()]
     return {Path(row[0]) for row in table if row[1:]}
 
 
 def made(values: Params) -> dict[Path, Made]:
-    """Snakemake's records of those files that are there and that a stage makes.
+    """Snakemake's records of the existing outputs of stages.
 
-    Snakemake itself takes a newer output for a good one, whoever wrote it.
+    Snakemake itself accepts any newer output, whoever wrote it.
     """
     made = {}
     for path, file in records(values).items():
-        with contextlib.suppress(BadInput):  # of a record that it cannot read Snakemake says so itself
+        with contextlib.suppress(BadInput):  # Snakemake itself reports an unreadable record
             if path.is_file():
                 made[path] = load(Made, file)
     return made
 
 
 def records(values: Params) -> dict[Path, Path]:
-    """Snakemake's records of what the stages make: by output, the file that holds it."""
+    """Output of a stage → the file of Snakemake's record about it."""
     folder, records, outs = Path(".snakemake/metadata"), {}, set(pipeline.outs(values))
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = "".join(part.removeprefix("@") for part in file.relative_to(folder).parts)  # long names are cut

@@ -47,7 +47,7 @@ class Bytes(Form):
 
 
 class Recorded(Form):
-    """A stage of dvc.lock: what it made, and from what."""
+    """A stage of dvc.lock."""
 
     cmd: str
     deps: list[Bytes] = Field([])
@@ -62,12 +62,12 @@ class Lock(Form):
 
     @property
     def outs(self) -> dict[Path, str]:
-        """md5 of what the stages made; of a folder it is that of its list, and ends in `.dir`."""
+        """Output → md5; that of a folder is the md5 of its file list, and ends in `.dir`."""
         return {Path(out.path): out.md5 for stage in self.stages.values() for out in stage.outs if out.md5}
 
 
 def stages() -> dict[str, Stage]:
-    """The stages of dvc.yaml as they are written, for `${item.dataset}` or `${item}` and `${item.seed}`."""
+    """The stages of dvc.yaml, with `${item.dataset}` or `${item}` and `${item.seed}` unexpanded."""
     return {name: stage.do or stage for name, stage in _written().stages.items()}
 
 
@@ -77,7 +77,7 @@ def _written() -> Pipeline:
 
 
 def code(stage: str, dataset: str = "") -> str:
-    """sha256 over the committed files that dvc.yaml names as dependencies of a stage."""
+    """sha256 over the committed files that dvc.yaml lists as dependencies of a stage."""
     digest = hashlib.sha256()
     for dependency in _dependencies(stage, dataset):
         path = Path(dependency)
@@ -97,14 +97,14 @@ def _dependencies(stage: str, dataset: str) -> list[str]:
 
 
 def _of(pattern: str, dataset: str, seed: int | str = "") -> str:
-    """A text of dvc.yaml for one dataset and seed."""
+    """Fill in a dataset and seed in a string of dvc.yaml."""
     for name, value in {"${item.dataset}": dataset, "${item.seed}": str(seed), "${item}": dataset}.items():
         pattern = pattern.replace(name, value)
     return pattern
 
 
 def outs(values: Params) -> list[Path]:
-    """What the stages make, for all datasets and seeds."""
+    """All outputs of the stages, for all datasets and seeds."""
     outs: dict[Path, None] = {}
     for stage in stages().values():
         for out in stage.outs:
@@ -116,13 +116,13 @@ def outs(values: Params) -> list[Path]:
 
 
 def kept_by_git() -> set[Path]:
-    """What the stages make and DVC does not keep."""
+    """Outputs with `cache: false`, which git tracks."""
     outs = [out for stage in stages().values() for out in stage.outs if not isinstance(out, str)]
     return {Path(name) for out in outs for name, options in out.items() if options.get("cache") is False}
 
 
 def check_ledger(values: Params) -> None:
-    """dvc.yaml cannot loop over the dependencies of one stage: table must name every dataset's results."""
+    """Check that dvc.yaml covers every dataset: it cannot loop over the dependencies of one stage."""
     written, known = _written(), stages()
     lists = {name: names for entry in written.vars for name, names in entry.items()}
     if lost := [f"stage {name}" for name in ("table", "download") if name not in known] or [
@@ -139,6 +139,6 @@ def check_ledger(values: Params) -> None:
 
 
 def recorded(values: Params, lock: Lock) -> dict[Path, str]:
-    """What the stages make, and its md5 in dvc.lock."""
+    """The outputs of the stages that dvc.lock records, with their md5."""
     known = lock.outs
     return {out: known[out] for out in outs(values) if out in known}

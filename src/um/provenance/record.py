@@ -32,9 +32,9 @@ TAKE_BACK = "`git checkout dvc.lock` takes back the committed one"
 
 
 def restore(aside: bool = False) -> None:
-    """After `dvc pull` or `dvc checkout`, tell Snakemake that what DVC calls clean is up to date.
+    """After `dvc pull` or `dvc checkout`, mark files that match dvc.lock as up to date for Snakemake.
 
-    Files that are not here do not matter as long as nothing asks for them: results can be had without videos.
+    Absent files are allowed if no job needs them: results need no videos.
 
     Args:
         aside: move files that differ from dvc.lock to aside/, and take the recorded ones from DVC.
@@ -68,7 +68,7 @@ def restore(aside: bool = False) -> None:
 
 
 def record(aside: bool = False, rebuilt: bool = False) -> None:
-    """After `snakemake`, tell DVC that what Snakemake calls up to date is the record.
+    """After `snakemake`, record the files it calls up to date in dvc.lock.
 
     Args:
         aside: move files that could not be recorded to aside/.
@@ -104,7 +104,7 @@ def record(aside: bool = False, rebuilt: bool = False) -> None:
         tools.run("dvc", "commit", "--force", "--no-relink")  # linked again, files would be gone for a moment
         outs = pipeline.recorded(values, _lock())
         if wrong := [out for out, md5 in made.items() if outs.get(out, md5) != md5]:
-            raise BadInput(wrong[0], "other bytes than DVC has recorded", "the same", MOVES)
+            raise BadInput(wrong[0], "bytes that differ from those DVC has recorded", "the same", MOVES)
         _check_cache(Disk(), outs, "um record")
         if unclean := _status():
             hint = "`um record` records what has changed meanwhile; `dvc status` tells what"
@@ -113,7 +113,7 @@ def record(aside: bool = False, rebuilt: bool = False) -> None:
 
 
 def _forget_killed() -> None:
-    """Clear DVC's table of the files in use if no living process is in it.
+    """Clear DVC's table of files in use if no running process is listed.
 
     DVC rewrites the table in place, so a kill can tear it; later, another process may have the killed one's number.
     """
@@ -149,7 +149,7 @@ def _lock(aside: bool = False) -> Lock:
 
 
 def _handle(found: Iterator[Fault], aside: bool) -> None:
-    """Move the files that cannot be recorded aside, or raise the first fault; those not there have to be made."""
+    """Move the files that cannot be recorded aside, or raise the first fault."""
     for paths, error in found:
         if not aside or not any(map(_is_there, paths)):
             raise error
@@ -157,7 +157,7 @@ def _handle(found: Iterator[Fault], aside: bool) -> None:
 
 
 def _move_aside(paths: Iterable[Path]) -> None:
-    """Move files and folders to aside/, where nothing is overwritten."""
+    """Move files and folders to aside/ without overwriting any."""
     for path in filter(_is_there, paths):
         below = path.relative_to(path.anchor)
         target = next(
@@ -179,18 +179,18 @@ def _check_recorded(disk: Disk, outs: dict[Path, str]) -> None:
 
 
 def _check_cache(disk: Disk, outs: dict[Path, str], verb: str) -> None:
-    """DVC believes in the objects of its cache; `dvc push` would pass them on."""
+    """DVC does not check the objects of its cache; `dvc push` would upload damaged ones."""
     for out, md5 in outs.items():
         for path in disk.damaged(out, md5):
-            hint = f"`{verb} --aside` moves it to aside/ and puts a true copy there, if there is one"
+            hint = f"`{verb} --aside` moves it to aside/ and puts a correct copy there if there is one"
             raise BadInput(path, f"other bytes than its name says, of {out}", "sound copies in DVC's cache", hint)
 
 
 def _take_recorded(outs: dict[Path, str], lock: Lock, verb: str) -> None:
-    """Move what differs from dvc.lock, in the workspace and in DVC's cache, aside; take the recorded files from DVC.
+    """Move files that differ from dvc.lock aside, in the workspace and in DVC's cache; restore the recorded ones.
 
     Raises:
-        BadInput: there is no true copy.
+        BadInput: there is no correct copy.
     """
     tables, wrong = pipeline.kept_by_git(), dict[Path, dict[Path, str]]()
     for command in ("checkout", "pull", ""):
@@ -214,11 +214,11 @@ def _take_recorded(outs: dict[Path, str], lock: Lock, verb: str) -> None:
     out, found = next(iter(wrong.items()))
     stage = next(name for name, stage in lock.stages.items() if any(Path(made.path) == out for made in stage.outs))
     hint = f"`dvc repro --force --single-item {shlex.quote(stage)}; {verb}` builds it again"
-    raise BadInput(next(iter(found)), "no true copy in DVC's cache and remote", f"what {RECORD} records", hint)
+    raise BadInput(next(iter(found)), "no correct copy in DVC's cache and remote", f"what {RECORD} records", hint)
 
 
 def _check_complete(values: Params) -> None:
-    """DVC records whole folders; of files that no other is made from, Snakemake does not ask whether they are there."""
+    """Check that all outputs exist: Snakemake does not ask for files that no other is made from."""
     absent = {path for path in jobs.records(values) if not path.exists()}
     if asked := sorted(absent & jobs.asked() if absent else ()):  # Snakemake keeps records of files of past rules
         hint = f"`snakemake -- {shlex.join(map(str, asked[:3]))}; snakemake; um record` makes it"
