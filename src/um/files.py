@@ -130,7 +130,7 @@ def _locked(path: Path, folder: Path, *, shared: bool) -> Iterator[IO[bytes]]:
                 hint = "wait until it ends, or choose another folder"
                 raise BadInput(folder, found, "one command at a time per folder", hint)
             if (said := os.pread(file.fileno(), 1, 0)) not in (b"", b"`"):
-                found, hint = f"a file that starts with {said!r}", "move it away: um uses this name for its lock"
+                found, hint = f"a file that starts with {said!r}", "move it away: um needs this name for its lock"
                 raise BadInput(path, found, "no such file", hint)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):

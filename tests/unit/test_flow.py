@@ -175,7 +175,7 @@ def test_bytes_stand_for_twenty_pixels_each_way():
     ("first", "second", "backend", "message"),
     [
         (torch.zeros(2, 20, 20), torch.zeros(2, 20, 20), "torch", "found float32"),
-        (torch.zeros(2, 20, 20, 3).byte(), torch.zeros(2, 20, 20, 3).byte(), "torch", "grey makes"),
+        (torch.zeros(2, 20, 20, 3).byte(), torch.zeros(2, 20, 20, 3).byte(), "torch", "convert RGB frames"),
         (torch.zeros(2, 20, 15).byte(), torch.zeros(2, 20, 15).byte(), "opencv", "at least 16"),
         (
             torch.zeros(2, 20, 20).byte(),

@@ -221,7 +221,7 @@ def test_a_simulation_replaces_nothing(gt, tmp_path):
         folder.mkdir()
         (folder / "mine").write_text("mine") if kind == "file" else (folder / "features").symlink_to(out)
         before = sorted(out.rglob("*"))
-        with pytest.raises(BadInput, match="something else"):
+        with pytest.raises(BadInput, match="other files"):
             simulate.simulate("thumos14", gt, folder, Choice(dims=DIMS, count=4))
         assert sorted(out.rglob("*")) == before
     with held(out, "um simulate --dataset other"), pytest.raises(BadInput, match="`um simulate --dataset other`"):

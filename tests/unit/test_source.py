@@ -109,7 +109,7 @@ def test_a_wrong_description(local, text, found):
 
 
 def test_an_unknown_dataset_names_the_known_ones(local):
-    with pytest.raises(BadInput, match="among: own"):
+    with pytest.raises(BadInput, match="expected one of own"):
         dataset.describe("other")
 
 
@@ -340,7 +340,7 @@ def test_a_hostile_index_or_journal_deletes_nothing(local, name):
     far = os.path.relpath(mine, OUT)
     for path in (f"videos/../{far}", far, str(mine), "videos/train/../../../mine/mine.txt"):
         (OUT / "videos/journal.jsonl").write_text(f"{json.dumps([path, entry])}\n")
-        with pytest.raises(BadInput, match=r"journal\.jsonl: found something else.*move it away"):
+        with pytest.raises(BadInput, match=r"journal\.jsonl: found other content.*move it away"):
             provide("own", Download(), OUT)
     assert mine.read_bytes() == b"mine"
 
