@@ -130,4 +130,4 @@ def test_too_short_a_video_is_refused(tmp_path: Path) -> None:
 def test_what_is_cut_off_is_refused(tmp_path: Path, name: str, options: dict[str, str], kept: float) -> None:
     path = constant(tmp_path / name, 380, **options)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
-    refused(path, "cannot be decoded|cut off|declares")
+    refused(path, "cannot be decoded|truncated|declared")

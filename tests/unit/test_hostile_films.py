@@ -68,7 +68,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda f: many_samples(f, b"trun", 4),
         "a table of 2147483648 samples in",
     ),
-    "rate-of-years.avi": (rate_of_years, "time stamps that jump|declares|cannot be decoded"),
+    "rate-of-years.avi": (rate_of_years, "time stamps that jump|declared|cannot be decoded"),
     "playlist-of-itself.mp4": (
         lambda f: written(f / "v.mp4", b"ffconcat version 1.0\nfile other.mp4\n"),
         "cannot be decoded",

@@ -303,7 +303,7 @@ def entries_of(path: Path, content: Any) -> list[Entry]:
 
 def _entry(where: str, name: str, values: Any) -> Entry:
     if unfit(name):
-        expected = f"a name without slashes and control characters, not padded with blanks, of at most {LONGEST_ID} bytes"
+        expected = f"a name without slashes and control characters, no blanks around it, at most {LONGEST_ID} bytes"
         return Entry(name, where, None, [Flaw("invalid ids", f"the id {name[:80]!r}", expected, COMPARE)])
     try:
         read = _Values.model_validate(values)
