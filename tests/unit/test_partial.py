@@ -216,7 +216,7 @@ def test_the_disk_must_hold_what_is_wanted(server: Nginx, sparse: Path) -> None:
 def test_hostile_zips_are_refused_as_those_that_are_whole(server: Nginx, tmp_path: Path, sparse: Path, case) -> None:
     (tmp_path / "served/a.zip").write_bytes(case.build())
     with pytest.raises(BadInput):  # by the list of members, or by the members themselves
-        archive.unpack(sparse, tmp_path / "unpacked") if fetch(f"{server.url}/a.zip", sparse, All()) else refuse()
+        archive.extract(sparse, tmp_path / "unpacked") if fetch(f"{server.url}/a.zip", sparse, All()) else refuse()
     assert not any(path.is_file() for path in (tmp_path / "unpacked").rglob("*"))
 
 

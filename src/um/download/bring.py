@@ -132,7 +132,7 @@ def _features(site: Site, version: Alternative) -> str:
     for file, path in zip(wanted, site.fetch(wanted, site.out / "downloads/packed" / version.name), strict=True):
         inside = list(parts(file.file, path).values())
         archives = [part for part in inside if archive.is_archive(part)]
-        made = [target for part in archives for target in archive.unpack(part, folder).values()]
+        made = [target for part in archives for target in archive.extract(part, folder).values()]
         site.pin(file, path)
         loose = {folder / (p.relative_to(path) if path.is_dir() else p.name): p for p in inside if p not in archives}
         sizes = {target: part.stat().st_size for target, part in [*zip(made, made, strict=True), *loose.items()]}
