@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from um.dataset import spelling, videos_below
 from um.download import drive, http, youtube
+from um.download.http import Report
 from um.download.sources import File, Lock, is_page
 from um.errors import BadInput, Gone
 from um.files import lasting_name, make_folder, sha256
@@ -21,7 +22,6 @@ from um.journal import Journal, NotOurs
 log = logging.getLogger(__name__)
 
 LONGEST_INDEX = 100_000_000  # bytes that a mirror's index may have
-Report = Callable[[int, int | None], None]  # bytes so far, bytes in all
 
 
 class Place(NamedTuple):
@@ -74,9 +74,8 @@ class Fetcher:
             report: called with the bytes so far, and the total.
 
         Raises:
-            Gone: no place has it.
             NotOurs: somebody else's file is at `target`.
-            BadInput: every place failed, at least one for a reason that may pass.
+            BadInput: every place failed; Gone if none has it.
         """
         expected = self.lock.expected(file.file, file.sha256)
         failures: list[BadInput] = []
@@ -88,12 +87,11 @@ class Fetcher:
                     self._page(place, target, expected, report)
                 else:
                     self._link(Path(place), target, file.file, expected)
+                return
             except NotOurs:
                 raise
             except BadInput as error:
                 failures.append(error)
-                continue
-            return
         raise _nowhere(f"{self.dataset}/{file.file}", file.pages, failures)
 
     def video(
@@ -109,26 +107,22 @@ class Fetcher:
             check: raises Gone for a file that is not the whole video, BadInput for another one.
 
         Raises:
-            NotOurs: somebody else's file is at `target`.
-            Gone: no place has it.
-            BadInput: every place failed, at least one for a reason that may pass.
+            NotOurs, Gone, BadInput: as `file` does.
         """
         failures: list[BadInput] = []
         for place in places:
             try:
                 path = self._video(place, target, report)
+                try:
+                    check(path)
+                except BadInput:
+                    self.kept.refuse(self.kept.delete([path.relative_to(self.kept.root).as_posix()]))
+                    raise
+                return path
             except NotOurs:
                 raise
             except BadInput as error:
                 failures.append(error)
-                continue
-            try:
-                check(path)
-            except BadInput as error:
-                self.kept.refuse(self.kept.delete([path.relative_to(self.kept.root).as_posix()]))
-                failures.append(error)
-                continue
-            return path
         kind = Gone if all(isinstance(error, Gone) for error in failures) else BadInput
         where = failures[0].where if len(failures) == 1 else f"{self.dataset}/{name}"
         raise kind(where, "; ".join(dict.fromkeys(e.found for e in failures)), "the whole video", failures[-1].hint)
@@ -136,16 +130,9 @@ class Fetcher:
     def _video(self, place: Place, target: Path, report: Report) -> Path:
         make_folder(target.parent)
         if youtube.is_youtube(place.where):
-            return youtube.fetch(
-                place.where,
-                target.parent,
-                target.stem,
-                cookies=self.ways.cookies,
-                sleep=self.ways.nap,
-                patience=self.ways.patience,
-                report=report,
-                enter=self.kept.admit,
-            )
+            order = http.Order(None, self.ways.patience, report, self.kept.admit)
+            cookies, nap = self.ways.cookies, self.ways.nap
+            return youtube.fetch(place.where, target.parent, target.stem, order, cookies=cookies, sleep=nap)
         if is_page(place.where):
             self._page(place.where, target, place.sha256, report)
             return target
@@ -166,7 +153,7 @@ class Fetcher:
         if not target.is_file() or (expected and sha256(target) != expected):
             self.kept.refuse([target.relative_to(self.kept.root).as_posix()])  # before it is on its way
         fetch = drive.fetch if drive.is_drive(url) else http.fetch
-        fetch(url, target, expected=expected, patience=self.ways.patience, report=report, enter=self.kept.admit)
+        fetch(url, target, http.Order(expected, self.ways.patience, report, self.kept.admit))
 
     def _folder(self, url: str, target: Path, name: str, report: Report) -> None:
         """Bring a shared folder, which gets its name once it is complete; another link may lead to another version."""
@@ -175,10 +162,10 @@ class Fetcher:
         at = target.relative_to(self.kept.root).as_posix()
         self.kept.refuse([at])
         coming = target.with_name(lasting_name(Path(f"{name} {url}"), ".folder"))
-        for link, inside in drive.listing(url, patience=self.ways.patience):
+        for link, inside in drive.listing(url, self.ways.patience):
             make_folder((coming / inside).parent)
             expected = self.lock.expected(f"{name}/{inside}")
-            drive.fetch(link, coming / inside, expected=expected, patience=self.ways.patience, report=report)
+            drive.fetch(link, coming / inside, http.Order(expected, self.ways.patience, report))
         self.kept.delete([at])
         for file in sorted(path for path in coming.rglob("*") if path.is_file()):
             self.kept.admit(file, target / file.relative_to(coming))
@@ -243,7 +230,7 @@ def copies(mirror: str, dataset: str, ways: Ways) -> dict[str, Place]:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "index.json"
         try:
-            http.fetch(f"{where}/index.json", path, patience=ways.patience, report=bounded)
+            http.fetch(f"{where}/index.json", path, http.Order(None, ways.patience, bounded))
             listed = validate(Index, read_json(path), f"{where}/index.json").files.items()
         except Gone:
             return {}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from filecmp import cmp
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -178,7 +179,7 @@ def describe_in(journal: Journal, annotated: dict[str, Any] | Path) -> None:
     if not isinstance(annotated, Path):
         with journal.write(ANNOTATIONS) as temporary:
             write_json(temporary, annotated)
-    elif not same(annotated, journal.root / ANNOTATIONS):
+    elif not ((there := journal.root / ANNOTATIONS).is_file() and cmp(annotated, there, shallow=False)):
         with journal.write(ANNOTATIONS) as temporary:
             shutil.copyfile(annotated, temporary)
 
@@ -188,11 +189,6 @@ def index_in(journal: Journal, value: dict[str, Any]) -> None:
     with journal.write(INDEX) as temporary:
         write_json(temporary, value)
     journal.settle([ANNOTATIONS, INDEX, *(f"videos/{file}" for file in value["files"])])
-
-
-def same(source: Path, target: Path) -> bool:
-    """Whether `target` is a file with the bytes of `source`."""
-    return target.is_file() and target.stat().st_size == source.stat().st_size and sha256(target) == sha256(source)
 
 
 def remove(kept: Journal, path: Path) -> None:
