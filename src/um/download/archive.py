@@ -239,12 +239,7 @@ def _safe(archive: Path, name: str, folder: bool) -> str:
 
 
 def _check_apart(archive: Path, places: Iterable[tuple[str, str]]) -> None:
-    """Refuse two members with the same path, or one below another, on any file system.
-
-    Args:
-        archive: what holds them.
-        places: of every member, the place and the name.
-    """
+    """Refuse two members (place, name) with the same place, or one below another, on any file system."""
     taken: dict[str, str] = {}
     for place, name in places:
         key = unicodedata.normalize("NFKC", place.casefold())

@@ -49,7 +49,7 @@ def bring(dataset: str, folder: Path, settings: Download, out: Path, machine: Ma
         raise BadInput("--shard", f"--what {settings.what}", "--what videos, which are many", "leave it out")
     table = sources.read(folder / "sources.yaml")
     kept = Journal(out, out / (f"downloads/shards/{machine.shard}.jsonl" if machine.shard else FETCHED), VERB)
-    site = Site(dataset, table, Lock(folder / "sources.lock.json"), settings, out, machine, kept)
+    site = Site(dataset, Lock(folder / "sources.lock.json"), machine.ways, kept, table, settings, out, machine)
     site.chosen(settings.what, settings.source)
     with at_work(dataset, out, machine.shard) as journal:
         for file in [out / FETCHED, *sorted((out / SHARDS).glob("*-of-*.jsonl"))]:
@@ -62,10 +62,8 @@ def bring(dataset: str, folder: Path, settings: Download, out: Path, machine: Ma
 
 def _bring(site: Site, journal: Journal, folder: Path) -> None:
     settings, machine = site.settings, site.machine
-    only = settings.what == "annotations"
-    annotated = site.first(
-        "annotations", lambda version: _annotations(site, version), settings.source if only else "auto"
-    )
+    source = settings.source if settings.what == "annotations" else "auto"
+    annotated = site.first("annotations", lambda version: _annotations(site, version), source)
     if not machine.shard:
         describe_in(journal, annotated)
     if settings.what == "features":

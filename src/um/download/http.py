@@ -99,12 +99,6 @@ def session() -> requests.Session:
 def fetch(url: str, target: Path, order: Order = ORDER, web: requests.Session | None = None) -> None:
     """Download a file, or resume its download; an existing file with the expected sha256 stays as it is.
 
-    Args:
-        url: http or https.
-        target: where the file goes once it is whole.
-        order: how.
-        web: a `session` with its cookies.
-
     Raises:
         Gone: the server says that it does not have the file.
         BadInput: the download fails for another reason, or the file does not fit the disk or has another sha256.
@@ -216,8 +210,8 @@ def patiently(
 
     Args:
         ask: one try.
-        url: of the server, for messages.
-        patience: timeouts and retry limits.
+        url: for messages.
+        patience: retry limits.
         give_up: makes the error that follows the last cut, from it and the number of tries.
         came: bytes so far; a new block sets the count of tries back.
 

@@ -50,19 +50,12 @@ class Ways:
 
 @dataclass(frozen=True)
 class Fetcher:
-    """Fetches files and videos of one dataset.
+    """What fetches the files and videos of one dataset."""
 
-    Attributes:
-        dataset: its name below a mirror.
-        lock: known checksums.
-        ways: how.
-        kept: journal of what came.
-    """
-
-    dataset: str
+    dataset: str  # its name below a mirror
     lock: Lock
     ways: Ways
-    kept: Journal
+    kept: Journal  # of what came
 
     def file(self, file: File, target: Path, beside: str, report: Report) -> None:
         """Put a file, or a folder that is shared as one, at `target`; one in a mirror's folder is linked, not copied.

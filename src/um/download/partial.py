@@ -22,21 +22,21 @@ from um.forms import read_text, validate
 TAILS = (2**16, 2**20, 2**24, 2**28)  # bytes at the end, of which the least that holds the list of members is fetched
 AROUND = 30 + 2 * 2**16 + 24  # bytes beside a member's data, at most: name, extra field, sizes
 
+Wanted = Callable[[str], bool]  # whether a member of this name is
+
 
 class _Other(Exception):
     """The server sends the whole file, or another version."""
 
 
-def fetch(
-    url: str, path: Path, wanted: Callable[[str], bool], order: http.Order = http.ORDER, password: str | None = None
-) -> bool:
+def fetch(url: str, path: Path, wanted: Wanted, order: http.Order = http.ORDER, password: str | None = None) -> bool:
     """Fill a sparse file so that `archive.extract` can read the wanted members from it, and no others.
 
     Args:
-        url: http or https.
+        url: of the zip.
         path: the sparse file. It looks like the archive: give it a name that nothing else reads, for one process at a
             time, and `remove` it once its members are extracted or turn out to be damaged.
-        wanted: whether a member of this name is.
+        wanted: which members.
         order: how; the bytes that are reported are those of the wanted members.
         password: of encrypted members, which are not fetched without it.
 
@@ -73,7 +73,7 @@ def _journal(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def _fill(sparse: "_Sparse", wanted: Callable[[str], bool], password: str | None) -> bool:
+def _fill(sparse: "_Sparse", wanted: Wanted, password: str | None) -> bool:
     total = sparse.begin()
     with sparse.target.open("rb") as file:
         if file.read(4) != b"PK\3\4":
@@ -93,7 +93,7 @@ def _fill(sparse: "_Sparse", wanted: Callable[[str], bool], password: str | None
     return True
 
 
-def _ranges(path: Path, wanted: Callable[[str], bool], password: str | None) -> list[tuple[int, int]]:
+def _ranges(path: Path, wanted: Wanted, password: str | None) -> list[tuple[int, int]]:
     """Where the wanted members are: from their header to the next part of the zip."""
     result: list[tuple[int, int]] = []
     with archive.opened(path) as (file, members):

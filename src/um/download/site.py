@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from um.dataset import ANNOTATIONS, INDEX, Videos
 from um.download.obtain import Fetcher, Ways, parts
-from um.download.sources import Alternative, File, Lock, Table
+from um.download.sources import Alternative, File, Table
 from um.errors import BadInput, Gone, some
 from um.files import held, sha256, write_json
 from um.forms import Listed, load
@@ -62,21 +62,13 @@ MACHINE = Machine(Ways())
 
 
 @dataclass(frozen=True)
-class Site:
+class Site(Fetcher):
     """The download of one dataset from its table to its folder."""
 
-    dataset: str
     table: Table
-    lock: Lock
     settings: Download
     out: Path
     machine: Machine
-    kept: Journal  # of what is in downloads/
-
-    @property
-    def fetcher(self) -> Fetcher:
-        """What fetches its files."""
-        return Fetcher(self.dataset, self.lock, self.machine.ways, self.kept)
 
     def chosen(self, kind: str, source: str) -> list[Alternative]:
         """The versions of that kind to try."""
@@ -133,7 +125,7 @@ class Site:
             def one(file: File) -> Path:
                 with begin(file.file) as report:
                     beside = folder.relative_to(self.out).as_posix()
-                    self.fetcher.file(file, folder / file.file, beside, report)
+                    self.file(file, folder / file.file, beside, report)
                 return folder / file.file
 
             return in_parallel(one, wanted, self.machine.connections or CONNECTIONS)

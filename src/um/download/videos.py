@@ -9,7 +9,7 @@ import functools
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -98,8 +98,7 @@ class _Collection:
         self.gone: dict[str, Row] = {}
         self.failed: dict[str, BadInput] = {}
         self.lacking: dict[str, set[str]] = {}
-        ways = site.machine.ways
-        self.mirrored = [copies(mirror, site.dataset, ways) for mirror in ways.mirrors]
+        self.mirrored = [copies(mirror, site.dataset, site.ways) for mirror in site.ways.mirrors]
 
     def todo(self) -> set[str]:
         """Ids, of all shards, that remain to be tried."""
@@ -135,7 +134,7 @@ class _Collection:
                 try:
                     with begin(name) as report:
                         check = functools.partial(self.check, name)
-                        path = self.site.fetcher.video(name, found_at[name], target, report, check)
+                        path = self.site.video(name, found_at[name], target, report, check)
                     self.enter(name, path)
                 except NotOurs as error:
                     self.failed[name] = error
@@ -210,11 +209,9 @@ class _Collection:
             return error
         return None
 
-    def _packed(
-        self, file: File, folder: Path, wanted: Callable[[str], bool], password: str | None
-    ) -> tuple[Path, bool]:
+    def _packed(self, file: File, folder: Path, wanted: partial.Wanted, password: str | None) -> tuple[Path, bool]:
         """An archive; of a zip on a server that gives parts of it, and without a checksum, the wanted ones alone."""
-        sparse, ways = folder / lasting_name(Path(file.file), ".sparse"), self.site.machine.ways
+        sparse, ways = folder / lasting_name(Path(file.file), ".sparse"), self.site.ways
         known = file.sha256 or (folder / file.file).is_file()
         for place in [] if known or self.site.machine.keep else places(self.site.dataset, file, ways):
             if Path(place).exists():
@@ -260,7 +257,7 @@ class _Collection:
 
     def miss(self, name: str, reason: str, *where: str) -> None:
         """Enter a video as missing, unless another version has it."""
-        mirrors = self.site.machine.ways.mirrors
+        mirrors = self.site.ways.mirrors
         sources = ["mirror" if place.startswith(tuple(mirrors)) else shown(place) for place in where]
         self.gone[name] = Row(reason, self.site.machine.date, " ".join(dict.fromkeys(sources)))
 
