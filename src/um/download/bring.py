@@ -21,8 +21,8 @@ from um.datasets.annotations import Annotations, Video
 from um.datasets.folder import listed
 from um.datasets.layouts import recognise
 from um.download import archive, sources
-from um.download.obtain import parts
-from um.download.site import FETCHED, SHARDS, VERB, Machine, Site, at_work, clear_shards, describe_in, index_in, remove
+from um.download.obtain import Machine, parts
+from um.download.site import FETCHED, SHARDS, VERB, Site, at_work, clear_shards, describe_in, index_in, remove
 from um.download.sources import Alternative, Lock
 from um.download.videos import bring_videos
 from um.errors import BadInput
@@ -49,7 +49,7 @@ def bring(dataset: str, folder: Path, settings: Download, out: Path, machine: Ma
         raise BadInput("--shard", f"--what {settings.what}", "--what videos, which are many", "leave it out")
     table = sources.read(folder / "sources.yaml")
     kept = Journal(out, out / (f"downloads/shards/{machine.shard}.jsonl" if machine.shard else FETCHED), VERB)
-    site = Site(dataset, Lock(folder / "sources.lock.json"), machine.ways, kept, table, settings, out, machine)
+    site = Site(dataset, Lock(folder / "sources.lock.json"), machine, kept, table, settings, out)
     site.chosen(settings.what, settings.source)
     with at_work(dataset, out, machine.shard) as journal:
         for file in [out / FETCHED, *sorted((out / SHARDS).glob("*-of-*.jsonl"))]:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from threading import Timer
 from typing import Annotated, Any, TypeVar, cast
@@ -24,7 +23,8 @@ from pydantic import Field
 from requests.adapters import HTTPAdapter
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.exceptions import HTTPError, InvalidHeader, NewConnectionError
+from urllib3.util import Retry
 
 import um
 from um.errors import BadInput, Gone
@@ -399,11 +399,9 @@ def _refuse(response: requests.Response, url: str, target: Path) -> None:
 
 def _seconds(retry_after: str) -> float | None:
     """Seconds to wait, from seconds or a date."""
-    if retry_after.isdecimal():
-        return float(retry_after)
     try:
-        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except (ValueError, OverflowError):
+        return Retry().parse_retry_after(retry_after)
+    except (InvalidHeader, ValueError, OverflowError):
         return None
 
 

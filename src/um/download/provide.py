@@ -26,7 +26,8 @@ from um.datasets.annotations import SUBSETS
 from um.datasets.folder import Folder
 from um.demo import videos
 from um.download.bring import bring
-from um.download.site import MACHINE, Machine, at_work, describe_in, index_in
+from um.download.obtain import MACHINE, Machine
+from um.download.site import at_work, describe_in, index_in
 from um.errors import BadInput, some
 from um.files import sha256
 from um.journal import Journal, NotOurs, check_name

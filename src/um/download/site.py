@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from um.dataset import ANNOTATIONS, INDEX, Videos
-from um.download.obtain import Fetcher, Ways, parts
+from um.download.obtain import Fetcher, parts
 from um.download.sources import Alternative, File, Table
 from um.errors import BadInput, Gone, some
 from um.files import held, sha256, write_json
@@ -36,39 +36,12 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Settings of the machine and the user; none changes results.
-
-    Attributes:
-        ways: mirrors, cookies, timeouts.
-        connections: parallel downloads; None: as many as the hosts accept.
-        keep: archives after unpacking.
-        retry: videos that an earlier run listed as missing.
-        give_up: list temporary failures as missing, too.
-        date: of this run, for the list of missing videos.
-        shard: share of the videos for this process.
-    """
-
-    ways: Ways
-    connections: int | None = None
-    keep: bool = False
-    retry: bool = False
-    give_up: bool = False
-    date: str = "-"
-    shard: Shard | None = None
-
-
-MACHINE = Machine(Ways())
-
-
-@dataclass(frozen=True)
 class Site(Fetcher):
     """The download of one dataset from its table to its folder."""
 
     table: Table
     settings: Download
     out: Path
-    machine: Machine
 
     def chosen(self, kind: str, source: str) -> list[Alternative]:
         """The versions of that kind to try."""

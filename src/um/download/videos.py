@@ -98,7 +98,7 @@ class _Collection:
         self.gone: dict[str, Row] = {}
         self.failed: dict[str, BadInput] = {}
         self.lacking: dict[str, set[str]] = {}
-        self.mirrored = [copies(mirror, site.dataset, site.ways) for mirror in site.ways.mirrors]
+        self.mirrored = [copies(mirror, site.dataset, site.machine) for mirror in site.machine.mirrors]
 
     def todo(self) -> set[str]:
         """Ids, of all shards, that remain to be tried."""
@@ -211,16 +211,16 @@ class _Collection:
 
     def _packed(self, file: File, folder: Path, wanted: partial.Wanted, password: str | None) -> tuple[Path, bool]:
         """An archive; of a zip on a server that gives parts of it, and without a checksum, the wanted ones alone."""
-        sparse, ways = folder / lasting_name(Path(file.file), ".sparse"), self.site.ways
+        sparse, machine = folder / lasting_name(Path(file.file), ".sparse"), self.site.machine
         known = file.sha256 or (folder / file.file).is_file()
-        for place in [] if known or self.site.machine.keep else places(self.site.dataset, file, ways):
+        for place in [] if known or self.site.machine.keep else places(self.site.dataset, file, machine):
             if Path(place).exists():
                 break
             if not is_page(place):
                 continue
             try:
                 with transfers("files", 1) as begin, begin(file.file) as report:
-                    if partial.fetch(place, sparse, wanted, Order(None, ways.patience, report), password):
+                    if partial.fetch(place, sparse, wanted, Order(None, machine.patience, report), password):
                         return sparse, False
             except archive.Locked:
                 raise
@@ -257,7 +257,7 @@ class _Collection:
 
     def miss(self, name: str, reason: str, *where: str) -> None:
         """Enter a video as missing, unless another version has it."""
-        mirrors = self.site.ways.mirrors
+        mirrors = self.site.machine.mirrors
         sources = ["mirror" if place.startswith(tuple(mirrors)) else shown(place) for place in where]
         self.gone[name] = Row(reason, self.site.machine.date, " ".join(dict.fromkeys(sources)))
 
