@@ -323,7 +323,7 @@ def test_damage_found_by_a_process_of_the_pool(tmp_path: Path) -> None:
     entries = [Entry(f"{number}.mp4", noise(2000), password=key) for number in range(6)]
     entries[3] = Entry("3.mp4", noise(2000), crc=7, password=key)
     path = save(tmp_path / "a.zip", zipped(*entries))
-    with pytest.raises(BadInput, match=r"'3.mp4' unreadable \(Bad CRC.*check UM_ARCHIVE_PASSWORD"):
+    with pytest.raises(archive.Locked, match=r"'3.mp4' unreadable \(Bad CRC.*check UM_ARCHIVE_PASSWORD"):
         archive.extract(path, lambda name: tmp_path / "out" / name, password=PASSWORD, processes=2)
     assert (
         {"0.mp4", "1.mp4", "2.mp4"} <= set(found(tmp_path / "out")) <= {f"{number}.mp4" for number in (0, 1, 2, 4, 5)}

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import requests
 
@@ -74,7 +74,9 @@ def _journal(path: Path) -> Path:
 
 
 def _fill(sparse: "_Sparse", wanted: Wanted, password: str | None) -> bool:
-    total = sparse.begin()
+    if sparse.version.total is None:
+        sparse.get(0, 4)
+    total = cast(int, sparse.version.total)  # the first answer without it is refused
     with sparse.target.open("rb") as file:
         if file.read(4) != b"PK\3\4":
             return False
@@ -149,13 +151,6 @@ class _Sparse(http.Transfer):
             start = max(start, b)
         if start < stop:
             yield start, stop
-
-    def begin(self) -> int:
-        """Fetch the first bytes; return the size of the file in bytes."""
-        if self.version.total is None:
-            self.get(0, 4)
-        assert self.version.total is not None  # noqa: S101 # `_place` refuses others
-        return self.version.total
 
     def get(self, start: int, stop: int, report: Callable[[], None] = lambda: None) -> None:
         """Fetch the missing parts of these bytes."""

@@ -110,9 +110,8 @@ def in_parallel(work: Callable[[Any], T], items: Sequence[Any], threads: int) ->
     try:
         return list(pool.map(work, items))
     except KeyboardInterrupt:  # without waiting for running downloads: they may take hours
-        print(
-            "\x1b[?25h" * sys.stderr.isatty() + "stopped; what has been downloaded is kept", file=sys.stderr, flush=True
-        )
+        cursor = "\x1b[?25h" * sys.stderr.isatty()
+        print(f"{cursor}stopped; what has been downloaded is kept", file=sys.stderr, flush=True)
         os._exit(130)  # as safe as a kill, which every step survives
     finally:
         pool.shutdown(cancel_futures=True)

@@ -18,7 +18,7 @@ from contextlib import suppress
 from http.cookiejar import LoadError
 from os import environ
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import yt_dlp
@@ -207,14 +207,10 @@ def _patiently(url: str, hidden: Path, options: dict[str, Any], jar: str | None,
                     part.unlink()
             raise http.Cut(said) from error
 
-    info = http.patiently(once, url, patience, _cause)
+    info = http.patiently(once, url, patience, lambda cut, _tries: cast(Exception, cut.__cause__))
     if not info or not info.get("requested_downloads"):
         raise BadInput(url, "no video", "one video", "give the link of a page with one video")
     return Path(info["requested_downloads"][0]["filepath"])
-
-
-def _cause(cut: http.Cut, _tries: int) -> Exception:
-    return cut.__cause__ if isinstance(cut.__cause__, Exception) else cut
 
 
 def _meaning(url: str, error: Exception, *, with_cookies: bool, runtime: bool) -> BadInput:
