@@ -157,14 +157,14 @@ def download(
 ) -> None:
     """Download a dataset's annotations, and its videos or published features, to data/."""
     from um.dataset import root
-    from um.download.obtain import Ways, mirrors
+    from um.download.obtain import Machine, mirrors
     from um.download.provide import provide
-    from um.download.site import Machine
     from um.shard import Shard
 
     settings = _settings(dataset, changed, planned=("download", planned)).download
     machine = Machine(
-        Ways(mirrors(settings.mirrors), cookies),
+        mirrors(settings.mirrors),
+        cookies,
         connections,
         keep_archives,
         retry,

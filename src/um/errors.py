@@ -31,6 +31,9 @@ class BadInput(Exception):
         line = f"{plain(self.where, 4096)}: found {plain(found)}; expected {plain(expected)}"
         super().__init__(f"{line}; hint: {plain(hint, 4096)}")
 
+    def __reduce__(self) -> tuple[type["BadInput"], tuple[str, ...]]:
+        return type(self), (self.where, self.found, self.expected, self.hint)  # for other processes
+
 
 class Gone(BadInput):
     """Permanently unavailable: deleted, private, or never published; retrying cannot help."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from helpers.rendering import constant
+from um.download.obtain import Machine
 from um.download.provide import provide
-from um.download.site import Machine
 from um.params import Download
 
 Segments = Mapping[str, Sequence[tuple[str, float, float]]]  # label → video, start, end

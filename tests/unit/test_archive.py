@@ -54,6 +54,11 @@ def found(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if not path.is_dir()}
 
 
+def names(path: Path) -> list[str]:
+    with archive.opened(path) as (_, members):
+        return [member.name for member in members]
+
+
 def listed(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -70,7 +75,7 @@ def test_hostile_and_damaged_archives_are_refused(tmp_path: Path, case: Case) ->
         (tmp_path / folder / "canary").write_bytes(b"alive")
     before = found(tmp_path)
     with pytest.raises(BadInput, match=case.words) as error:
-        archive.unpack(path, tmp_path / "inside/new")
+        archive.extract(path, tmp_path / "inside/new")
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 1000
     assert str(path if "free on the disk" not in str(error.value) else tmp_path / "inside") in str(error.value)
@@ -92,13 +97,13 @@ def test_real_layouts(tmp_path: Path, layout: str, form: str) -> None:
     path = save(tmp_path / "archive", packed)
     reported: list[str] = []
     assert archive.is_archive(path)
-    assert archive.names(path) == list(clean(files))
-    placed = archive.unpack(path, tmp_path / "all", password=PASSWORD, report=reported.append)
+    assert names(path) == list(clean(files))
+    placed = archive.extract(path, tmp_path / "all", password=PASSWORD, report=reported.append)
     assert placed == {name: tmp_path / "all" / name for name in clean(files)}
     assert reported == list(clean(files))
     assert found(tmp_path / "all") == clean(files)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "all").rglob("*")}  # of folders, too
-    assert archive.unpack(path, tmp_path / "all", password=PASSWORD) == placed
+    assert archive.extract(path, tmp_path / "all", password=PASSWORD) == placed
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "all").rglob("*")}
 
 
@@ -129,9 +134,9 @@ def test_what_the_libraries_write_is_read(tmp_path: Path) -> None:
             file.add(source, ".")
     subprocess.run(["tar", "-C", source, "--format=v7", "-cf", tmp_path / "v7.tar", "b/c", "e.mp4"], check=True)
     for name in ("a.zip", "0.tar", "1.tar", "2.tar"):
-        archive.unpack(tmp_path / name, tmp_path / f"of {name}")
+        archive.extract(tmp_path / name, tmp_path / f"of {name}")
         assert found(tmp_path / f"of {name}") == files
-    assert archive.names(tmp_path / "v7.tar") == ["b/c/d.mp4", "e.mp4"]
+    assert names(tmp_path / "v7.tar") == ["b/c/d.mp4", "e.mp4"]
 
 
 class Unseekable:
@@ -164,7 +169,7 @@ def test_members_beyond_4_gib(tmp_path: Path) -> None:
         file.write(listed + b"PK\6\6" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, 2, 2, len(listed), at))
         file.write(b"PK\6\7" + struct.pack("<IQI", 0, at + len(listed), 1))
         file.write(b"PK\5\6" + b"\0" * 4 + b"\xff" * 12 + b"\0\0")
-    assert archive.names(path) == ["big.mp4", "small.mp4"]
+    assert names(path) == ["big.mp4", "small.mp4"]
     wanted = {"small.mp4": tmp_path / "out/small.mp4"}
     assert archive.extract(path, wanted.get) == wanted
     assert found(tmp_path / "out") == {"small.mp4": b"small"}
@@ -198,9 +203,9 @@ def test_bad_members_that_nobody_wants_count_if_they_are_dangerous(tmp_path: Pat
 
 def test_more_tar_members_than_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "MEMBERS", 10)
-    assert len(archive.names(save(tmp_path / "10.tar", tarred(*map(str, range(10)))))) == 10
+    assert len(names(save(tmp_path / "10.tar", tarred(*map(str, range(10)))))) == 10
     with pytest.raises(BadInput, match="found more than 10 members"):
-        archive.names(save(tmp_path / "11.tar", tarred(*map(str, range(11)))))
+        names(save(tmp_path / "11.tar", tarred(*map(str, range(11)))))
 
 
 @pytest.mark.parametrize("form", ["stored", "tar"])
@@ -215,7 +220,7 @@ def test_links_that_are_there_already(tmp_path: Path, form: str) -> None:
     for target in (outside, tmp_path / "not there"):
         (inside / "a").symlink_to(target)
         with pytest.raises(BadInput, match=r"'a/b/canary', whose folder .*inside/a/b is a link out of"):
-            archive.unpack(path, inside)
+            archive.extract(path, inside)
         assert listed(inside) == ["a"]
         (inside / "a").unlink()
     (inside / "x").mkdir()
@@ -224,10 +229,10 @@ def test_links_that_are_there_already(tmp_path: Path, form: str) -> None:
     (inside / "x/b/canary").symlink_to(canary)
     (tmp_path / "disk").symlink_to(inside)
     with pytest.raises(BadInput, match="canary: found another file; expected none"):
-        archive.unpack(path, tmp_path / "disk")
+        archive.extract(path, tmp_path / "disk")
     assert (inside / "x/b/canary").is_symlink()
     (inside / "x/b/canary").unlink()
-    archive.unpack(path, tmp_path / "disk")
+    archive.extract(path, tmp_path / "disk")
     assert (inside / "x/b/canary").read_bytes() == b"dead!"
     assert canary.read_bytes() == b"alive"
     assert listed(outside) == ["canary"]
@@ -240,7 +245,7 @@ def test_a_place_that_is_taken(tmp_path: Path) -> None:
         (folder / blocker).parent.mkdir(parents=True)
         save(folder / blocker, b"mine")
         with pytest.raises(BadInput, match="a folder, or a file instead of a folder"):
-            archive.unpack(path, folder)
+            archive.extract(path, folder)
         assert found(folder) == {blocker: b"mine"}
 
 
@@ -250,10 +255,10 @@ def test_the_disk_must_hold_what_is_missing(tmp_path: Path) -> None:
         path, folder = save(tmp_path / "archive", build(files, form)), tmp_path / form
         words = r"GB free on the disk; expected .* GB for the content of archive and 1000000\.000 GB to spare; hint"
         with pytest.raises(BadInput, match=words):
-            archive.unpack(path, folder, margin=10**15)
+            archive.extract(path, folder, margin=10**15)
         assert not folder.exists()
-        archive.unpack(path, folder)
-        archive.unpack(path, folder, margin=10**15)  # nothing is missing
+        archive.extract(path, folder)
+        archive.extract(path, folder, margin=10**15)  # nothing is missing
 
 
 @pytest.mark.parametrize("form", ["stored", "tar", "gz"])
@@ -263,12 +268,12 @@ def test_a_file_of_other_content_is_refused_and_one_of_ours_is_replaced(tmp_path
     for change in (0, archive.BLOCK, 2 * archive.BLOCK + 8):
         content = bytearray(files["1.npy"])
         content[change] ^= 1
-        archive.unpack(path, tmp_path / "out")
+        archive.extract(path, tmp_path / "out")
         save(tmp_path / "out/1.npy", bytes(content))
         save(tmp_path / "out/2.npy", b"short")
         kept = (tmp_path / "out/0.npy").stat().st_mtime_ns
         with pytest.raises(BadInput, match=r"1\.npy: found another file; .*; hint: move it away, then run again"):
-            archive.unpack(path, tmp_path / "out")
+            archive.extract(path, tmp_path / "out")
         assert (tmp_path / "out/1.npy").read_bytes() == bytes(content)
         (tmp_path / "out/1.npy").unlink()
         ours = Journal(tmp_path, tmp_path / "journal.jsonl", "um download")
@@ -287,7 +292,7 @@ def test_passwords(tmp_path: Path, processes: int) -> None:
     def unpack(password: str | None) -> dict[str, Path]:
         return archive.extract(path, lambda name: tmp_path / "out" / name, password=password, processes=processes)
 
-    assert archive.names(path) == list(files)
+    assert names(path) == list(files)
     for missing in (None, ""):
         with pytest.raises(BadInput, match=r"an encrypted archive .*environment variable UM_ARCHIVE_PASSWORD"):
             unpack(missing)
@@ -318,7 +323,7 @@ def test_damage_found_by_a_process_of_the_pool(tmp_path: Path) -> None:
     entries = [Entry(f"{number}.mp4", noise(2000), password=key) for number in range(6)]
     entries[3] = Entry("3.mp4", noise(2000), crc=7, password=key)
     path = save(tmp_path / "a.zip", zipped(*entries))
-    with pytest.raises(BadInput, match=r"'3.mp4' unreadable \(Bad CRC.*check UM_ARCHIVE_PASSWORD"):
+    with pytest.raises(archive.Locked, match=r"'3.mp4' unreadable \(Bad CRC.*check UM_ARCHIVE_PASSWORD"):
         archive.extract(path, lambda name: tmp_path / "out" / name, password=PASSWORD, processes=2)
     assert (
         {"0.mp4", "1.mp4", "2.mp4"} <= set(found(tmp_path / "out")) <= {f"{number}.mp4" for number in (0, 1, 2, 4, 5)}
@@ -328,7 +333,7 @@ def test_damage_found_by_a_process_of_the_pool(tmp_path: Path) -> None:
 def test_no_such_file_and_a_folder(tmp_path: Path) -> None:
     for path, words in ((tmp_path / "none.zip", "No such file"), (tmp_path, "Is a directory")):
         with pytest.raises(BadInput, match=words):
-            archive.names(path)
+            names(path)
 
 
 CHILD = """
@@ -336,7 +341,7 @@ import sys
 from pathlib import Path
 from um.download import archive
 path, folder, password = sys.argv[1:]
-archive.unpack(Path(path), Path(folder), password=password, report=lambda name: print(name, flush=True))
+archive.extract(Path(path), Path(folder), password=password, report=lambda name: print(name, flush=True))
 """
 
 
@@ -365,7 +370,7 @@ def test_a_killed_extraction_goes_on(tmp_path: Path, form: str, trials: int) -> 
         interrupted += len(whole) < count
         within += len(whole) < len(left)
         before = {name: (folder / name).stat().st_mtime_ns for name in whole}
-        archive.unpack(path, folder, password=PASSWORD)
+        archive.extract(path, folder, password=PASSWORD)
         assert found(folder) == files
         assert before == {name: (folder / name).stat().st_mtime_ns for name in whole}
     assert interrupted > 0
@@ -390,7 +395,7 @@ def test_leftovers_of_these_files_only_are_swept(tmp_path: Path) -> None:
     ours, others = (temporary_name(tmp_path / "out/v" / name) for name in ("a.mp4", "c.mp4"))
     for name in (ours, temporary_name(tmp_path / "b"), others, ".a.mp4.part.mp4"):
         save(tmp_path / "out/v" / name, b"half")
-    archive.unpack(path, tmp_path / "out")
+    archive.extract(path, tmp_path / "out")
     assert listed(tmp_path / "out/v") == sorted([".a.mp4.part.mp4", others, "a.mp4", "b"])
 
 
@@ -411,7 +416,7 @@ def test_any_name_lands_inside_or_is_refused(
         path = save(root / "archive", zipped(*entries))
     before = found(root)
     try:
-        placed = archive.unpack(path, root / "deep/er")
+        placed = archive.extract(path, root / "deep/er")
     except BadInput:
         assert found(root) == before
         return
@@ -432,7 +437,7 @@ def test_any_damage_is_told_or_harmless(
     save(root / "canary", b"alive")
     path = save(root / "archive", bytes(content))
     with suppress(BadInput):
-        archive.unpack(path, root / "out")
+        archive.extract(path, root / "out")
     outside = {name: content for name, content in found(root).items() if not name.startswith("out/")}
     assert outside == {"canary": b"alive", "archive": bytes(content)}
     assert not [name for name in found(root) if ".part" in name]

@@ -38,11 +38,12 @@ from um import dataset
 from um.datasets import annotations
 from um.download import missing
 from um.download.http import Patience
-from um.download.obtain import Ways, mirrors
-from um.download.site import Machine
+from um.download.obtain import Fetcher, Machine, mirrors
+from um.download.sources import File, Lock
 from um.errors import BadInput
 from um.features.imported import bring as import_features
 from um.files import held, sha256, write_json
+from um.journal import Journal
 from um.params import Download
 from um.shard import Shard
 
@@ -62,8 +63,8 @@ def project(tmp_path, monkeypatch) -> Path:
 
 
 def machine(*places: str | Path, shard: str | None = None, **others: object) -> Machine:
-    ways = Ways(mirrors([str(place) for place in places]), patience=HASTY)
-    return Machine(ways, date="2026-11-26", shard=Shard.parse(shard) if shard else None, **others)
+    given, share = mirrors([str(place) for place in places]), Shard.parse(shard) if shard else None
+    return Machine(given, date="2026-11-26", shard=share, patience=HASTY, **others)
 
 
 def table(name: str, **values: object) -> None:
@@ -602,6 +603,26 @@ def test_shards_at_the_same_time_share_the_links_to_a_mirror(project):
     shards = [subprocess.Popen([*command, f"{n}-of-4"], stderr=subprocess.PIPE) for n in range(1, 5)]
     assert [shard.communicate()[1].count(b"um: ") + shard.returncode for shard in shards] == [0] * 4
     assert len(dataset.downloaded(download(machine(copy), what="videos"))) == 6
+
+
+def test_a_link_that_another_shard_has_just_made_is_taken(project):
+    class Late(Journal):
+        def link(self, source: Path, target: Path) -> None:
+            target.symlink_to(other if target.name == "b.zip" else source)
+            super().link(source, target)
+
+    other = project / "other"
+    other.write_bytes(b"other")
+    for name in ("a.zip", "b.zip"):
+        (project / "lab/net").mkdir(parents=True, exist_ok=True)
+        (project / f"lab/net/{name}").write_bytes(b"same")
+    kept = Late(OUT, OUT / "downloads/shards/1-of-2.jsonl", "um download")
+    fetcher = Fetcher("net", Lock(project / "lock.json"), machine(project / "lab"), kept)
+    fetcher.file(File(file="a.zip"), OUT / "downloads/a.zip", "", lambda *_: None)
+    assert (OUT / "downloads/a.zip").readlink() == project / "lab/net/a.zip"
+    with pytest.raises(BadInput, match=r"a link .* that `um download` did not write"):
+        fetcher.file(File(file="b.zip"), OUT / "downloads/b.zip", "", lambda *_: None)
+    assert (OUT / "downloads/b.zip").readlink() == other
 
 
 def test_a_folder_s_hidden_files_are_nobody_s(project):

@@ -48,8 +48,8 @@ def internet(monkeypatch, tmp_path, capfd):
     assert not (tmp_path / "home").exists()
 
 
-def fetch(target: Path, url: str = VIEW, **options: str) -> bytes:
-    drive.fetch(url, target, patience=HASTY, **options)
+def fetch(target: Path, url: str = VIEW, expected: str | None = None, **options) -> bytes:
+    drive.fetch(url, target, http.Order(expected, HASTY, **options))
     return target.read_bytes()
 
 
@@ -166,7 +166,7 @@ def test_a_hiccup_on_the_way_is_slept_over(internet, tmp_path):
 def test_progress_is_reported(internet, tmp_path):
     large(internet, file(CONTENT))
     seen: list[tuple[int, int | None]] = []
-    drive.fetch(VIEW, tmp_path / "data.zip", patience=HASTY, report=lambda done, total: seen.append((done, total)))
+    fetch(tmp_path / "data.zip", report=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (len(CONTENT), len(CONTENT))
 
 

@@ -21,7 +21,8 @@ import pytest
 import trustme
 from helpers.serving import Answer, Server, nginx, noise, redirect, serving
 
-from um.download.http import BLOCK, Patience, fetch
+from um.download import http
+from um.download.http import BLOCK, Order, Patience
 from um.errors import BadInput, Gone
 from um.files import lasting_name
 
@@ -30,6 +31,10 @@ CONTENT = noise(300_007)
 SUM = hashlib.sha256(CONTENT).hexdigest()
 PROCESSES = multiprocessing.get_context("forkserver")  # its children hold none of this process's sockets
 PROCESSES.set_forkserver_preload(["um.download.http"])
+
+
+def fetch(url: str, target: Path, *, expected: str | None = None, **options) -> None:
+    http.fetch(url, target, Order(expected, **options))
 
 
 @pytest.fixture(autouse=True)

@@ -22,11 +22,10 @@ from helpers.miniature import (
 from um import dataset
 from um.download import missing
 from um.download.http import Patience
-from um.download.obtain import Ways
-from um.download.site import Machine
+from um.download.obtain import Machine
 
 ROOT = Path(__file__).parents[2]
-HOW = Machine(Ways(patience=Patience(silence=5, tries=2, first_wait=0.01), nap=(0, 0)), date="2026-11-26")
+HOW = Machine(patience=Patience(silence=5, tries=2, first_wait=0.01), nap=(0, 0), date="2026-11-26")
 SITE = "https://www.crcv.ucf.edu/THUMOS14"
 VIDEOS = "https://storage.googleapis.com/thumos14_files"
 ANNOTATIONS = "http://ec2-52-25-205-214.us-west-2.compute.amazonaws.com/files/activity_net.v1-3.min.json"

@@ -14,7 +14,7 @@ from helpers.hostile import CORPUS, Entry, zipped
 from helpers.serving import Answer, Nginx, Request, nginx, noise, serving
 
 from um.download import archive, partial
-from um.download.http import BLOCK, Patience
+from um.download.http import BLOCK, Order, Patience
 from um.errors import BadInput, Gone
 
 HASTY = Patience(connect=2, silence=0.4, tries=3, first_wait=0.01, longest_wait=0.1)
@@ -43,7 +43,7 @@ def sparse(tmp_path) -> Path:
 
 
 def fetch(url: str, sparse: Path, wanted: list[str] = WANTED, **more) -> bool:
-    return partial.fetch(url, sparse, wanted.__contains__, patience=HASTY, **more)
+    return partial.fetch(url, sparse, wanted.__contains__, Order(patience=HASTY, **more))
 
 
 def extracted(sparse: Path, wanted: list[str] = WANTED) -> dict[str, bytes]:
@@ -94,9 +94,9 @@ def test_an_archive_with_many_members(tmp_path: Path, server: Nginx, sparse: Pat
 CHILD = """
 import sys
 from pathlib import Path
-from um.download import partial
+from um.download import http, partial
 url, path, *wanted = sys.argv[1:]
-partial.fetch(url, Path(path), wanted.__contains__, report=lambda done, _: print(done, flush=True))
+partial.fetch(url, Path(path), wanted.__contains__, http.Order(report=lambda done, _: print(done, flush=True)))
 """
 
 
@@ -216,7 +216,7 @@ def test_the_disk_must_hold_what_is_wanted(server: Nginx, sparse: Path) -> None:
 def test_hostile_zips_are_refused_as_those_that_are_whole(server: Nginx, tmp_path: Path, sparse: Path, case) -> None:
     (tmp_path / "served/a.zip").write_bytes(case.build())
     with pytest.raises(BadInput):  # by the list of members, or by the members themselves
-        archive.unpack(sparse, tmp_path / "unpacked") if fetch(f"{server.url}/a.zip", sparse, All()) else refuse()
+        archive.extract(sparse, tmp_path / "unpacked") if fetch(f"{server.url}/a.zip", sparse, All()) else refuse()
     assert not any(path.is_file() for path in (tmp_path / "unpacked").rglob("*"))
 
 

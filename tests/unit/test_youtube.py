@@ -52,8 +52,8 @@ def clips(tmp_path_factory) -> dict[int, bytes]:
     return {lines: constant(root / f"{lines}.mp4", 4 + lines // 40).read_bytes() for lines in (240, 360, 480)}
 
 
-def fetch(url: str, folder: Path, **options) -> Path:
-    return youtube.fetch(url, folder, "v_1", **{"sleep": (0, 0), "patience": HASTY, **options})
+def fetch(url: str, folder: Path, *, report=http.ORDER.report, **options) -> Path:
+    return youtube.fetch(url, folder, "v_1", http.Order(None, HASTY, report), **{"sleep": (0, 0), **options})
 
 
 def names(folder: Path) -> list[str]:

@@ -23,8 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
-from multiprocessing.process import BaseProcess
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal, Self
 
@@ -38,10 +37,6 @@ EXTENSIONS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfil
 PASSWORD = "UM_ARCHIVE_PASSWORD"  # noqa: S105 # the name of the variable
 BY_HAND = "unpack it by hand into the mirror's folder of the dataset, see docs/datasets.md"
 AGAIN = "delete it and download it again"
-Kind = Literal["zip", "r:", "r:gz", "r:bz2", "r:xz"]  # zip, or how tarfile opens it
-STARTS: dict[bytes, Kind] = {
-    b"PK\3\4": "zip", b"PK\5\6": "zip", b"\x1f\x8b": "r:gz", b"BZh": "r:bz2", b"\xfd7zXZ\0": "r:xz"
-}  # fmt: skip
 OTHERS = {b"Rar!": "a rar archive", b"7z\xbc\xaf": "a 7z archive", b"\x28\xb5\x2f\xfd": "a zstd file"}
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError)
 UNREADABLE = (*DAMAGE, OSError, ValueError, IndexError, OverflowError, MemoryError, RuntimeError)
@@ -79,38 +74,27 @@ def is_archive(path: Path) -> bool:
     return _kind(path) is not None
 
 
-def names(path: Path) -> list[str]:
-    """The plain files of an archive, in its order.
-
-    Raises:
-        BadInput: as `extract`, as far as the list of members goes.
-    """
-    with opened(path) as (_, members):
-        return [member.name for member in members]
-
-
 def extract(
     path: Path,
-    place: Callable[[str], Path | None],
+    to: Path | Callable[[str], Path | None],
     *,
-    below: Path | None = None,
     password: str | None = None,
+    kept: Journal | None = None,
     report: Callable[[str], None] = lambda _: None,
     margin: int = MARGIN,
     processes: int | None = None,
-    kept: Journal | None = None,
 ) -> dict[str, Path]:
     """Unpack members of an archive; files that exist with the same content are not written again.
 
     Args:
         path: the archive.
-        place: the file for a member, by its name; None for members to skip.
-        below: a folder that no file may leave, even by existing symbolic links.
+        to: a folder for everything, which no file may leave, even by existing symbolic links; or the file for a member,
+            by its name, and None for members to skip.
         password: of encrypted members (the traditional encryption of zip).
+        kept: journal of written files; those that it knows are replaced if they differ.
         report: called with the name of every wanted member once it is written.
         margin: bytes that must stay free on the disk.
         processes: for encrypted members, whose decryption is slow; by default one per available CPU.
-        kept: journal of written files; those that it knows are replaced if they differ.
 
     Returns:
         Every wanted member's name → its file.
@@ -119,48 +103,35 @@ def extract(
         BadInput: not an archive, a damaged or hostile one, a wrong password, too little space. Nothing is written,
             unless a member's data are wrong or another file is in its place: the members before it are written whole.
     """
+    place = to.joinpath if isinstance(to, Path) else to
     with opened(path) as (file, members):
         jobs = [(member, target) for member in members if (target := place(member.name)) is not None]
-        _check_targets(path, jobs, below)
+        _check_targets(path, jobs, to if isinstance(to, Path) else None)
         there = {job for job in jobs if _is_there(*job)}
         missing = [job for job in jobs if job not in there]
         if isinstance(file, zipfile.ZipFile):
             _check_zip(path, file, [member for member, _ in missing], password)
         _check_space(path, missing, margin)
-        _sweep(target for _, target in missing)
+        for folder in {target.parent for _, target in missing}:  # leftovers of a killed extraction
+            sweep(folder.glob(".um-*"), {target.name for _, target in missing if target.parent == folder})
         for member, _ in (job for job in jobs if job in there):
             report(member.name)
         if kept:
             kept.delete(target.relative_to(kept.root).as_posix() for _, target in missing)
-        written = _write_all(file, path, missing, password, processes or len(os.sched_getaffinity(0)))
-        for member, (_, target) in zip(written, missing, strict=True):
+        for member, target in _write_all(file, path, missing, password, processes or len(os.sched_getaffinity(0))):
             if kept:
                 kept.note(target)
             report(member.name)
     return {member.name: target for member, target in jobs}
 
 
-def unpack(
-    path: Path,
-    folder: Path,
-    *,
-    password: str | None = None,
-    report: Callable[[str], None] = lambda _: None,
-    margin: int = MARGIN,
-) -> dict[str, Path]:
-    """Unpack everything below `folder`, as `extract` does."""
-    return extract(path, lambda name: folder / name, below=folder, password=password, report=report, margin=margin)
-
-
-def _kind(path: Path) -> Kind | None:
+def _kind(path: Path) -> Literal["zip", "tar"] | None:
     with path.open("rb") as file:
-        start = file.read(6)
-    kind: Kind = next((kind for magic, kind in STARTS.items() if start.startswith(magic)), "r:")
-    if kind == "zip":
-        return "zip"
+        if file.read(4) in (b"PK\3\4", b"PK\5\6"):
+            return "zip"
     try:
-        with tarfile.open(path, kind, tarinfo=_Header) as tar:
-            return kind if tar.next() else None  # a file of zeros is an empty tar
+        with tarfile.open(path, tarinfo=_Header) as tar:
+            return "tar" if tar.next() else None  # a file of zeros is an empty tar
     except UNREADABLE:
         return None
 
@@ -174,7 +145,7 @@ def opened(path: Path) -> Iterator[tuple[Opened, list[Member]]]:
             with path.open("rb") as start:
                 found = OTHERS.get(start.read(4), "another kind of file, or one that is cut near its start")
             raise BadInput(path, found, "a zip or tar archive", BY_HAND)
-        file: Opened = zipfile.ZipFile(path) if kind == "zip" else tarfile.open(path, kind, tarinfo=_Header)  # noqa: SIM115
+        file: Opened = zipfile.ZipFile(path) if kind == "zip" else tarfile.open(path, tarinfo=_Header)  # noqa: SIM115
     with file:
         with _reading(path):
             members = list(_zip_members(path, file) if isinstance(file, zipfile.ZipFile) else _tar_members(path, file))
@@ -268,12 +239,7 @@ def _safe(archive: Path, name: str, folder: bool) -> str:
 
 
 def _check_apart(archive: Path, places: Iterable[tuple[str, str]]) -> None:
-    """Refuse two members with the same path, or one below another, on any file system.
-
-    Args:
-        archive: what holds them.
-        places: of every member, the place and the name.
-    """
+    """Refuse two members (place, name) with the same place, or one below another, on any file system."""
     taken: dict[str, str] = {}
     for place, name in places:
         key = unicodedata.normalize("NFKC", place.casefold())
@@ -288,16 +254,13 @@ def _check_apart(archive: Path, places: Iterable[tuple[str, str]]) -> None:
 
 def _check_targets(archive: Path, jobs: list[Job], below: Path | None) -> None:
     _check_apart(archive, ((str(target), member.name) for member, target in jobs))
-    inside = {folder: not below or _is_below(folder, below) for folder in {target.parent for _, target in jobs}}
+    root = below and os.path.realpath(below)
+    outside = {p for p in {t.parent for _, t in jobs} if root and not Path(os.path.realpath(p)).is_relative_to(root)}
     for member, target in jobs:
-        if not inside[target.parent]:
+        if target.parent in outside:
             raise _refusal(archive, member.name, f"whose folder {target.parent} is a link out of {below}")
         if target.is_dir() or not _existing(target.parent).is_dir():
             raise BadInput(target, "a folder, or a file instead of a folder", f"a place for {member.name}", "move it")
-
-
-def _is_below(folder: Path, root: Path) -> bool:
-    return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root))
 
 
 def _existing(folder: Path) -> Path:
@@ -365,29 +328,17 @@ def _check_space(archive: Path, jobs: list[Job], margin: int) -> None:
         check_room(folder, size, f"the content of {archive.name}", margin)
 
 
-def _sweep(targets: Iterable[Path]) -> None:
-    """Delete the leftovers of a killed extraction of these files."""
-    wanted = set(targets)
-    for folder in {target.parent for target in wanted}:
-        if folder.is_dir():
-            sweep(folder.iterdir(), {target.name for target in wanted if target.parent == folder})
-
-
-def _write_all(file: Opened, archive: Path, jobs: list[Job], password: str | None, processes: int) -> Iterator[Member]:
-    """Write files, and yield the member of each once it is written."""
+def _write_all(file: Opened, archive: Path, jobs: list[Job], password: str | None, processes: int) -> Iterator[Job]:
+    """Write files, and yield each once it is written; several at a time, if they must be decrypted."""
     if processes < 2 or len(jobs) < 2 or not any(member.encrypted for member, _ in jobs):
-        for member, target in jobs:
-            _write(file, archive, member, target, password)
-            yield member
+        for job in jobs:
+            _write(file, archive, job, password)
+            yield job
         return
     # spawn: a fork would copy the threads' locks of whoever calls
     pool = ProcessPoolExecutor(min(processes, len(jobs)), multiprocessing.get_context("spawn"), _end_with_parent)
     try:
-        results = [pool.submit(_write_alone, archive, *job, password) for job in jobs]
-        for (member, _), result in zip(jobs, results, strict=True):
-            if error := result.result():
-                raise BadInput(*error)
-            yield member
+        yield from pool.map(partial(_write_alone, archive, password), jobs)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -395,36 +346,35 @@ def _write_all(file: Opened, archive: Path, jobs: list[Job], password: str | Non
 def _end_with_parent() -> None:
     """Let a process of the pool end with its parent, and quietly on ^C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if parent := multiprocessing.parent_process():
-        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+    def wait() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
-def _end_after(process: BaseProcess) -> None:
-    process.join()
-    os._exit(1)
+def _write_alone(archive: Path, password: str | None, job: Job) -> Job:
+    with zipfile.ZipFile(archive) as file:
+        _write(file, archive, job, password)
+    return job
 
 
-def _write_alone(archive: Path, member: Member, target: Path, password: str | None) -> tuple[str, str, str, str] | None:
-    """Write one member of a zip in a process of its own; the parts of a `BadInput`, which cannot be pickled."""
-    try:
-        with zipfile.ZipFile(archive) as file:
-            _write(file, archive, member, target, password)
-    except BadInput as error:
-        return error.where, error.found, error.expected, error.hint
-    return None
-
-
-def _write(file: Opened, archive: Path, member: Member, target: Path, password: str | None) -> None:
+def _write(file: Opened, archive: Path, job: Job, password: str | None) -> None:
+    member, target = job
     with _reading(archive, member):
         stream = _stream(file, member, password)
     with stream:
         blocks = _blocks(stream, archive, member)
-        new = _unless_equal(blocks, target) if _has_size(target, member.size) else blocks
-        if new is not None:
-            if os.path.lexists(target):
-                raise BadInput(target, "another file", f"none, or {_short(member.name)} of {archive.name}", AWAY)
-            with atomic(target) as temporary, temporary.open("wb") as out:
-                out.writelines(new)
+        if _has_size(target, member.size):
+            with target.open("rb") as there:
+                if all(there.read(len(block)) == block for block in blocks):
+                    return
+        if os.path.lexists(target):
+            raise BadInput(target, "another file", f"none, or {_short(member.name)} of {archive.name}", AWAY)
+        with atomic(target) as temporary, temporary.open("wb") as out:
+            out.writelines(blocks)
 
 
 def _stream(file: Opened, member: Member, password: str | None) -> IO[bytes]:
@@ -450,21 +400,3 @@ def _blocks(stream: IO[bytes], archive: Path, member: Member) -> Iterator[bytes]
         if not block:
             return
         yield block
-
-
-def _unless_equal(blocks: Iterator[bytes], path: Path) -> Iterator[bytes] | None:
-    """The blocks again, the equal first ones read from the file; None if the file equals them all."""
-    equal = 0
-    with path.open("rb") as file:
-        for block in blocks:
-            if file.read(len(block)) != block:
-                return chain(_start(path, equal), [block], blocks)
-            equal += len(block)
-    return None
-
-
-def _start(path: Path, count: int) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(min(BLOCK, count)):
-            count -= len(block)
-            yield block

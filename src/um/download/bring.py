@@ -21,8 +21,8 @@ from um.datasets.annotations import Annotations, Video
 from um.datasets.folder import listed
 from um.datasets.layouts import recognise
 from um.download import archive, sources
-from um.download.obtain import parts
-from um.download.site import FETCHED, SHARDS, VERB, Machine, Site, at_work, clear_shards, describe_in, index_in, remove
+from um.download.obtain import Machine, parts
+from um.download.site import FETCHED, SHARDS, VERB, Site, at_work, clear_shards, describe_in, index_in, remove
 from um.download.sources import Alternative, Lock
 from um.download.videos import bring_videos
 from um.errors import BadInput
@@ -49,7 +49,7 @@ def bring(dataset: str, folder: Path, settings: Download, out: Path, machine: Ma
         raise BadInput("--shard", f"--what {settings.what}", "--what videos, which are many", "leave it out")
     table = sources.read(folder / "sources.yaml")
     kept = Journal(out, out / (f"downloads/shards/{machine.shard}.jsonl" if machine.shard else FETCHED), VERB)
-    site = Site(dataset, table, Lock(folder / "sources.lock.json"), settings, out, machine, kept)
+    site = Site(dataset, Lock(folder / "sources.lock.json"), machine, kept, table, settings, out)
     site.chosen(settings.what, settings.source)
     with at_work(dataset, out, machine.shard) as journal:
         for file in [out / FETCHED, *sorted((out / SHARDS).glob("*-of-*.jsonl"))]:
@@ -62,10 +62,8 @@ def bring(dataset: str, folder: Path, settings: Download, out: Path, machine: Ma
 
 def _bring(site: Site, journal: Journal, folder: Path) -> None:
     settings, machine = site.settings, site.machine
-    only = settings.what == "annotations"
-    annotated = site.first(
-        "annotations", lambda version: _annotations(site, version), settings.source if only else "auto"
-    )
+    source = settings.source if settings.what == "annotations" else "auto"
+    annotated = site.first("annotations", lambda version: _annotations(site, version), source)
     if not machine.shard:
         describe_in(journal, annotated)
     if settings.what == "features":
@@ -132,7 +130,7 @@ def _features(site: Site, version: Alternative) -> str:
     for file, path in zip(wanted, site.fetch(wanted, site.out / "downloads/packed" / version.name), strict=True):
         inside = list(parts(file.file, path).values())
         archives = [part for part in inside if archive.is_archive(part)]
-        made = [target for part in archives for target in archive.unpack(part, folder).values()]
+        made = [target for part in archives for target in archive.extract(part, folder).values()]
         site.pin(file, path)
         loose = {folder / (p.relative_to(path) if path.is_dir() else p.name): p for p in inside if p not in archives}
         sizes = {target: part.stat().st_size for target, part in [*zip(made, made, strict=True), *loose.items()]}

@@ -8,10 +8,9 @@ leads to a link that expires; so every resumed download asks for a new link. `gd
 import re
 from collections import Counter
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import gdown
@@ -45,45 +44,34 @@ def is_drive(url: str) -> bool:
     return is_folder(url) or _id(url, FILE) is not None
 
 
-def fetch(
-    url: str,
-    target: Path,
-    *,
-    expected: str | None = None,
-    web: requests.Session | None = None,
-    patience: http.Patience = http.PATIENCE,
-    report: Callable[[int, int | None], None] = lambda _done, _total: None,
-    enter: Callable[[Path, Path], None] = lambda _temporary, _target: None,
-) -> None:
-    """Download a shared file; the arguments are those of `um.download.http.fetch`.
+def fetch(url: str, target: Path, order: http.Order = http.ORDER) -> None:
+    """Download a shared file, as `um.download.http.fetch` does.
 
     Raises:
         Gone: Drive does not have the file.
         BadInput: its quota is exceeded, it is not public, or the download fails for another reason.
     """
-    if target.is_file() and expected in (None, sha256(target)):
+    if target.is_file() and order.sha256 in (None, sha256(target)):
         return
-    with nullcontext(web) if web else http.session() as web:
-        link = _resolved(url, web, patience)
-        http.fetch(link, target, expected=expected, web=web, patience=patience, report=report, enter=enter)
+    with http.session() as web:
+        http.fetch(_resolved(url, web, order.patience), target, order, web)
 
 
-def listing(url: str, *, patience: http.Patience = http.PATIENCE) -> list[tuple[str, str]]:
+def listing(url: str, patience: http.Patience = http.PATIENCE) -> list[tuple[str, str]]:
     """The files of a shared folder and of those in it: of each a link for `fetch`, and its path inside the folder.
 
     Raises:
         Gone: Drive does not have the folder.
         BadInput: it is empty or not shared with everybody, or its names make no distinct paths inside a folder.
     """
-
     folder_id = _id(url, FOLDER)
     if folder_id is None:
         raise BadInput(url, "no id of a folder", "a link to a folder of Google Drive", "files are fetched as they are")
 
     def ask() -> list[tuple[str, str]]:
-        timeout = (patience.connect, patience.silence)
-        files = gdown.download_folder(id=folder_id, skip_download=True, quiet=True, use_cookies=False, timeout=timeout)
-        return [(_link(file.id), file.path) for file in files if not isinstance(file, str)]
+        options: Any = {"skip_download": True, "quiet": True, "use_cookies": False, "timeout": patience.limits}
+        files: Any = gdown.download_folder(id=folder_id, **options)
+        return [(_link(file.id), file.path) for file in files]
 
     files = _patiently(ask, url, patience)
     if not files:
@@ -126,9 +114,9 @@ def _resolved(url: str, web: requests.Session, patience: http.Patience) -> str:
 
 def _following(link: str, url: str, web: requests.Session, patience: http.Patience) -> str | None:
     """The next link, if the answer is a page; None if it is the file."""
-    with web.get(link, stream=True, timeout=(patience.connect, patience.silence)) as answer:
+    with web.get(link, stream=True, timeout=patience.limits) as answer:
         if urlsplit(answer.url).hostname == "accounts.google.com" or answer.status_code in (401, 403):
-            raise BadInput(url, "a request to sign in", PUBLIC, "ask its owner to share it, or " + http.ELSEWHERE)
+            raise _refused(url)
         if answer.status_code in (404, 410):
             raise Gone(url, f"HTTP {answer.status_code}", PUBLIC, http.ELSEWHERE)
         answer.raise_for_status()
@@ -140,7 +128,7 @@ def _following(link: str, url: str, web: requests.Session, patience: http.Patien
         hint = "try again in a day, or put a copy into a mirror (UM_MIRROR)"
         raise BadInput(url, "its quota exceeded: too many downloads lately", "the file", hint)
     if REFUSED.search(page):
-        raise BadInput(url, "a request to sign in", PUBLIC, "ask its owner to share it, or " + http.ELSEWHERE)
+        raise _refused(url)
     if LOST.search(page):
         raise Gone(url, "a page that says that the file does not exist", PUBLIC, http.ELSEWHERE)
     try:
@@ -149,6 +137,10 @@ def _following(link: str, url: str, web: requests.Session, patience: http.Patien
         title = re.search(r"<title>(.*?)</title>", page, re.I)
         found = f"a page with the title {title[1].strip()!r}" if title else "a page"
         raise BadInput(url, found, "the file", "open the link in a browser, or " + http.ELSEWHERE) from None
+
+
+def _refused(url: str) -> BadInput:
+    return BadInput(url, "a request to sign in", PUBLIC, "ask its owner to share it, or " + http.ELSEWHERE)
 
 
 def _patiently(ask: Callable[[], T], url: str, patience: http.Patience) -> T:

@@ -14,17 +14,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from threading import Timer
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import requests
 from pydantic import Field
 from requests.adapters import HTTPAdapter
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.exceptions import HTTPError, InvalidHeader, NewConnectionError
+from urllib3.util import Retry
 
 import um
 from um.errors import BadInput, Gone
@@ -33,6 +33,7 @@ from um.forms import Form, load
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Report = Callable[[int, int | None], None]  # bytes so far, and in all if known
 
 BLOCK = 64 * 1024  # bytes; a kill loses less than one
 LONG_WAIT = 5  # seconds that are worth a line
@@ -53,14 +54,41 @@ class Patience:
     first_wait: float = 1.0  # seconds; doubles with every try in a row
     longest_wait: float = 300.0  # seconds; a server that asks for more ends the download
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """What `requests` takes for a timeout."""
+        return self.connect, self.silence
+
 
 PATIENCE = Patience()
 
 
+@dataclass(frozen=True)
+class Order:
+    """How a file shall come.
+
+    Attributes:
+        sha256: what it must have, if known. Without it, the server must send the length, or chunks.
+        patience: timeouts and retry limits.
+        report: called after every block.
+        enter: called with the whole file's temporary name and its final one before it gets that.
+        margin: bytes that must stay free on the disk, where the length is announced.
+    """
+
+    sha256: str | None = None
+    patience: Patience = PATIENCE
+    report: Report = lambda _done, _total: None
+    enter: Callable[[Path, Path], None] = lambda _temporary, _target: None
+    margin: int = MARGIN
+
+
+ORDER = Order()
+
+
 def session() -> requests.Session:
-    """A session for `fetch`; one per thread is enough."""
+    """A session for one thread."""
     web = requests.Session()
-    web.headers["User-Agent"] = f"um/{um.__version__}"
+    web.headers.update({"User-Agent": f"um/{um.__version__}", "Accept-Encoding": "identity"})
     web.max_redirects = 10
     web.hooks["response"].append(_without_body)
     for scheme in ("http://", "https://"):
@@ -68,65 +96,74 @@ def session() -> requests.Session:
     return web
 
 
-def fetch(
-    url: str,
-    target: Path,
-    *,
-    expected: str | None = None,
-    web: requests.Session | None = None,
-    patience: Patience = PATIENCE,
-    report: Callable[[int, int | None], None] = lambda _done, _total: None,
-    margin: int = MARGIN,
-    enter: Callable[[Path, Path], None] = lambda _temporary, _target: None,
-) -> None:
+def fetch(url: str, target: Path, order: Order = ORDER, web: requests.Session | None = None) -> None:
     """Download a file, or resume its download; an existing file with the expected sha256 stays as it is.
-
-    Args:
-        url: http or https.
-        target: where the file goes once it is whole.
-        expected: its sha256, if known. Without it, the server must send the length, or chunks.
-        web: from `session`, to keep connections and cookies.
-        patience: timeouts and retry limits.
-        report: called with the bytes so far, and the bytes in all if known, after every block.
-        margin: bytes that must stay free on the disk, where the length is announced.
-        enter: called with the whole file's temporary name and `target` before it gets that name.
 
     Raises:
         Gone: the server says that it does not have the file.
         BadInput: the download fails for another reason, or the file does not fit the disk or has another sha256.
     """
     make_folder(target.parent)
-    if _there(target, expected):
+    if _there(target, order.sha256):
         return
-    with nullcontext(web) if web else session() as web, _locked(target) as partial:
-        if _there(target, expected):  # another process has just downloaded it
+    with nullcontext(web) if web else session() as web, _locked(target) as file:
+        if _there(target, order.sha256):  # another process has just downloaded it
             return
-        download = _Download(url, partial, expected, web, patience, report, margin)
+        download = _Download(url, target, order, web, file)
         for first in (True, False):
-            download.run()
-            found = expected and sha256(partial.path)
-            if found == expected:
-                enter(partial.path, target)
-                partial.finish()
+            if download.version.total != download.size:
+                download.patiently(download.ask, "the whole file")
+            found = order.sha256 and sha256(download.path)
+            if found == order.sha256:
+                order.enter(download.path, target)
+                download.path.replace(target)
+                download.notes.unlink(missing_ok=True)
                 return
-            patched = partial.resumed
-            partial.restart()
+            patched = download.resumed
+            download.restart()
             if not (first and patched):
                 break
     hint = f"the file has changed, or the link leads to another one; {ELSEWHERE}"
-    raise BadInput(shown(url), f"sha256 {found}", f"sha256 {expected}", hint)
+    raise BadInput(shown(url), f"sha256 {found}", f"sha256 {order.sha256}", hint)
 
 
 def _there(target: Path, expected: str | None) -> bool:
     if not target.is_file() or (expected is not None and expected != sha256(target)):
         return False
-    if (notes := _notes(target)).exists():  # killed right after it had renamed the file
-        notes.unlink(missing_ok=True)
+    _notes(target).unlink(missing_ok=True)  # of a run that was killed right after it had renamed the file
     return True
 
 
 def _notes(target: Path) -> Path:
     return target.with_name(lasting_name(target, ".partial.json"))
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[Any]:
+    """The open partial file, for this process alone; an empty one does not stay."""
+    path = target.with_name(lasting_name(target, ".partial"))
+    while True:
+        with open(path, "ab", buffering=0, opener=no_link) as file:
+            if not flock(file, shared=False):
+                log.info("%s: waiting for another process that fetches it", target)
+                while not flock(file, shared=False):
+                    time.sleep(POLL)
+            if not _is(file, path):  # its owner has just finished
+                continue
+            try:
+                yield file
+            finally:
+                if not os.fstat(file.fileno()).st_size and _is(file, path):
+                    _notes(target).unlink(missing_ok=True)
+                    path.unlink()
+            return
+
+
+def _is(file: Any, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 PRINTABLE = r"^[ -~]{1,500}$"
@@ -140,16 +177,6 @@ class Version(Form):
     modified: Header | None
     total: int | None = Field(ge=0)  # bytes
 
-    @classmethod
-    def of(cls, response: requests.Response, total: int | None) -> "Version":
-        """That of an answer."""
-
-        def known(name: str) -> str | None:
-            text = response.headers.get(name, "")
-            return text if re.fullmatch(PRINTABLE, text) and not text.startswith("W/") else None
-
-        return cls(etag=known("ETag"), modified=known("Last-Modified"), total=total)
-
     @property
     def validator(self) -> str | None:
         """What `If-Range` takes."""
@@ -157,84 +184,11 @@ class Version(Form):
 
     def agrees(self, other: "Version") -> bool:
         """Whether both may be the same."""
-        if None not in (self.total, other.total) and self.total != other.total:
-            return False
-        if self.etag and other.etag:
-            return self.etag == other.etag
-        return not (self.modified and other.modified) or self.modified == other.modified
+        told = (self.etag, other.etag) if self.etag and other.etag else (self.modified, other.modified)
+        return all(None in pair or pair[0] == pair[1] for pair in ((self.total, other.total), told))
 
 
 UNKNOWN = Version(etag=None, modified=None, total=None)
-
-
-class _Partial:
-    """The first bytes of a file, and the version of the file that they belong to."""
-
-    def __init__(self, target: Path, file: Any) -> None:
-        self.target, self.file, self.path, self.notes = target, file, Path(file.name), _notes(target)
-        self.size: int = os.fstat(file.fileno()).st_size
-        self.resumed = self.size > 0  # not all of it from one answer
-        try:
-            self.version = load(Version, self.notes)
-        except BadInput:  # none, or killed while it was written
-            self.restart()
-
-    def restart(self, version: Version | None = None) -> None:
-        """Drop all bytes; the next ones belong to `version`."""
-        self.file.truncate(0)  # first, so that the notes never speak of other bytes
-        if version:
-            self.notes.unlink(missing_ok=True)  # it may be a link
-            with self._room():
-                self.notes.write_text(version.model_dump_json(), "utf-8")
-        self.size, self.resumed, self.version = 0, False, version or UNKNOWN
-
-    def append(self, piece: bytes) -> None:
-        """Write through to the operating system, so that a kill of this process loses nothing."""
-        rest = memoryview(piece)
-        with self._room():
-            while rest:
-                rest = rest[self.file.write(rest) :]
-        self.size += len(piece)
-
-    @contextmanager
-    def _room(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise BadInput(self.path, str(error.strerror), "room for the file", "make room, then start again") from None
-
-    def finish(self) -> None:
-        self.path.replace(self.target)
-        self.notes.unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(target: Path) -> Iterator[_Partial]:
-    """The partial file, for this process alone; an empty one does not stay."""
-    path = target.with_name(lasting_name(target, ".partial"))
-    while True:
-        with open(path, "ab", buffering=0, opener=no_link) as file:
-            if not flock(file, shared=False):
-                log.info("%s: waiting for another process that fetches it", target)
-                while not flock(file, shared=False):
-                    time.sleep(POLL)
-            if not _is(file, path):  # its owner has just finished
-                continue
-            partial = _Partial(target, file)
-            try:
-                yield partial
-            finally:
-                if partial.size == 0 and _is(file, path):
-                    partial.notes.unlink(missing_ok=True)
-                    path.unlink()
-            return
-
-
-def _is(file: Any, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 class Cut(Exception):
@@ -256,8 +210,8 @@ def patiently(
 
     Args:
         ask: one try.
-        url: of the server, for messages.
-        patience: timeouts and retry limits.
+        url: for messages.
+        patience: retry limits.
         give_up: makes the error that follows the last cut, from it and the number of tries.
         came: bytes so far; a new block sets the count of tries back.
 
@@ -271,10 +225,7 @@ def patiently(
         nonlocal best, last
         if came() - best >= BLOCK:
             best, last = came(), state.attempt_number
-        assert state.outcome is not None  # noqa: S101 # tenacity asks after a try
-        cut = state.outcome.exception()
-        assert isinstance(cut, Cut)  # noqa: S101 # no other error is retried
-        return cut, state.attempt_number - last
+        return cast(Cut, cast(Any, state.outcome).exception()), state.attempt_number - last
 
     def stop(state: RetryCallState) -> bool:
         cut, tries = cut_and_tries(state)
@@ -301,101 +252,135 @@ def patiently(
     return Retrying(retry=retry, stop=stop, wait=wait, before_sleep=tell, retry_error_callback=end)(ask)
 
 
-@dataclass
-class _Download:
-    url: str
-    partial: _Partial
-    expected: str | None
-    web: requests.Session
-    patience: Patience
-    report: Callable[[int, int | None], None]
-    margin: int
+class Transfer:
+    """A file on a server, and the version of it that some bytes here belong to."""
 
-    def run(self) -> None:
-        """Ask until the file is complete."""
-        partial = self.partial
+    version, size = UNKNOWN, 0  # bytes so far
+
+    def __init__(self, url: str, target: Path, order: Order, web: requests.Session) -> None:
+        self.url, self.target, self.order, self.web = url, target, order, web
+
+    def patiently(self, ask: Callable[[], None], expected: str) -> None:
+        """Call `ask` until it brings what is expected."""
 
         def give_up(cut: Cut, tries: int) -> BadInput:
-            found = f"{cut} ({tries} tries, {partial.size} bytes came)"
-            return BadInput(shown(self.url), found, "the whole file", f"try later; {ELSEWHERE}")
+            found = f"{cut} ({tries} tries, {self.size} bytes came)"
+            return BadInput(shown(self.url), found, expected, f"try later; {ELSEWHERE}")
 
-        if partial.version.total != partial.size:
-            patiently(self.ask, self.url, self.patience, give_up, lambda: partial.size)
+        patiently(ask, self.url, self.order.patience, give_up, lambda: self.size)
 
-    def ask(self) -> None:
-        """Ask once for the missing bytes, and store them."""
-        partial = self.partial
-        if partial.size and not (partial.version.validator or self.expected):
-            partial.restart()  # nothing tells whether the rest belongs to the same version
-        headers = {"Accept-Encoding": "identity"}
-        if partial.size:
-            headers["Range"] = f"bytes={partial.size}-"
-            if partial.version.validator:
-                headers["If-Range"] = partial.version.validator
-        limits = self.patience.connect, self.patience.silence
+    @contextmanager
+    def answer(self, start: int, stop: int | None = None) -> Iterator[tuple[Any, int | None, Version]]:
+        """Ask for a part of the file; yield the answer, where it starts if known, and the version that it is of."""
+        headers = {}
+        if start or stop:
+            headers["Range"] = f"bytes={start}-{stop - 1 if stop else ''}"
+            if self.version.validator:
+                headers["If-Range"] = self.version.validator
         try:
-            with self.web.get(self.url, headers=headers, stream=True, timeout=limits) as response:
-                refuse(response, self.url, partial.target)
-                if response.status_code != 416:
-                    self.store(response.raw, self.place(response))
-                elif partial.version.total or response.headers.get("Content-Range") != f"bytes */{partial.size}":
-                    partial.restart()
-                    raise Cut("HTTP 416: the file has become shorter")
+            with self.web.get(self.url, headers=headers, stream=True, timeout=self.order.patience.limits) as response:
+                _refuse(response, self.url, self.target)
+                yield response, *_part(response)
         except (requests.RequestException, HTTPError, ValueError) as error:
             raise meaning(error, shown(self.url)) from None
 
-    def place(self, response: requests.Response) -> int | None:
-        """Prepare for the bytes of an answer: they are appended if they belong to the same version.
 
-        Returns:
-            Bytes of the whole file, if known.
-        """
-        partial = self.partial
-        start, total = extent(response)
-        version = Version.of(response, total)
-        if start not in (0, partial.size) or (start and not version.agrees(partial.version)):
-            partial.restart()
+class _Download(Transfer):
+    """The first bytes of a file, and how the others come."""
+
+    def __init__(self, url: str, target: Path, order: Order, web: requests.Session, file: Any) -> None:
+        super().__init__(url, target, order, web)
+        self.file, self.path, self.notes = file, Path(file.name), _notes(target)
+        self.size = os.fstat(file.fileno()).st_size
+        self.resumed = self.size > 0  # not all of it from one answer
+        try:
+            self.version = load(Version, self.notes)
+        except BadInput:  # none, or killed while it was written
+            self.restart()
+
+    def restart(self, version: Version | None = None) -> None:
+        """Drop all bytes; the next ones belong to `version`."""
+        self.file.truncate(0)  # first, so that the notes never speak of other bytes
+        if version:
+            self.notes.unlink(missing_ok=True)  # it may be a link
+            with self._room():
+                self.notes.write_text(version.model_dump_json(), "utf-8")
+        self.size, self.resumed, self.version = 0, False, version or UNKNOWN
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BadInput(self.path, str(error.strerror), "room for the file", "make room, then start again") from None
+
+    def ask(self) -> None:
+        """Ask once for the missing bytes, and store them."""
+        if self.size and not (self.version.validator or self.order.sha256):
+            self.restart()  # nothing tells whether the rest belongs to the same version
+        with self.answer(self.size) as (response, start, version):
+            if response.status_code != 416:
+                self._store(response.raw, self._place(start, version, chunked=response.raw.chunked))
+            elif self.version.total or response.headers.get("Content-Range") != f"bytes */{self.size}":
+                self.restart()
+                raise Cut("HTTP 416: the file has become shorter")
+
+    def _place(self, start: int | None, version: Version, *, chunked: bool) -> int | None:
+        """Prepare for the bytes of an answer, appended if of the same version; return how many the file has in all."""
+        if start not in (0, self.size) or (start and not version.agrees(self.version)):
+            self.restart()
             raise Cut("another part or version of the file than requested")
-        total = partial.version.total if start and total is None else total
-        if total is None and not response.raw.chunked and self.expected is None:
+        total = self.version.total if start and version.total is None else version.total
+        if total is None and not chunked and self.order.sha256 is None:
             raise Cut("an answer without a length: a cut would go unnoticed")
         if total is not None:
-            missing = total - (start or 0)
-            check_room(partial.path.parent, missing, "the file", self.margin, reclaimed=0 if start else partial.size)
+            reclaimed = 0 if start else self.size
+            check_room(self.path.parent, total - (start or 0), "the file", self.order.margin, reclaimed=reclaimed)
         if not start:
-            partial.restart(version)
-        partial.resumed = bool(start)
+            self.restart(version)
+        self.resumed = bool(start)
         return total
 
-    def store(self, raw: Any, total: int | None) -> None:
+    def _store(self, raw: Any, total: int | None) -> None:
         """Write bytes as they arrive (`read1` waits for the next packet only)."""
-        partial = self.partial
-        self.report(partial.size, total)
-        since, before = time.monotonic(), partial.size
+        patience = self.order.patience
+        self.order.report(self.size, total)
+        since, before = time.monotonic(), self.size
         while piece := raw.read1(BLOCK, decode_content=False):
-            partial.append(piece)
-            self.report(partial.size, total)
-            if total is not None and partial.size > total:
-                partial.restart()
+            with self._room():  # written through to the operating system, so that a kill of this process loses nothing
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[self.file.write(rest) :]
+            self.size += len(piece)
+            self.order.report(self.size, total)
+            if total is not None and self.size > total:
+                self.restart()
                 raise Cut(f"more than the announced {total} bytes")
-            if (seconds := time.monotonic() - since) >= self.patience.window:
-                if partial.size - before < self.patience.slowest * seconds:
-                    raise Cut(f"less than {self.patience.slowest:.0f} bytes per second")
-                since, before = time.monotonic(), partial.size
-        if total not in (None, partial.size):
-            raise Cut(f"{partial.size} of {total} bytes")
+            if (seconds := time.monotonic() - since) >= patience.window:
+                if self.size - before < patience.slowest * seconds:
+                    raise Cut(f"less than {patience.slowest:.0f} bytes per second")
+                since, before = time.monotonic(), self.size
+        if total not in (None, self.size):
+            raise Cut(f"{self.size} of {total} bytes")
 
 
-def extent(response: requests.Response) -> tuple[int | None, int | None]:
-    """Where an answer starts in the file (None: unknown), and the size of the whole file in bytes."""
+def _part(response: requests.Response) -> tuple[int | None, Version]:
+    """Where an answer starts in the file, if known, and the version of the file."""
+
+    def known(name: str) -> str | None:
+        text = response.headers.get(name, "")
+        return text if re.fullmatch(PRINTABLE, text) and not text.startswith("W/") else None
+
+    start: str | None = "0"
+    total = None if response.raw.chunked else response.headers.get("Content-Length")
     if response.status_code == 206:
         given = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-        return (int(given[1]), None if given[2] == "*" else int(given[2])) if given else (None, None)
-    length = response.headers.get("Content-Length", "")
-    return 0, int(length) if length.isdecimal() and not response.raw.chunked else None
+        start, total = given.groups() if given else (None, None)
+    size = int(total) if total and total.isdecimal() else None
+    return int(start) if start else None, Version(etag=known("ETag"), modified=known("Last-Modified"), total=size)
 
 
-def refuse(response: requests.Response, url: str, target: Path) -> None:
+def _refuse(response: requests.Response, url: str, target: Path) -> None:
     """Raise an error for an answer without the file."""
     status, url = response.status_code, shown(url)
     found = f"HTTP {status} ({response.reason})"
@@ -414,11 +399,9 @@ def refuse(response: requests.Response, url: str, target: Path) -> None:
 
 def _seconds(retry_after: str) -> float | None:
     """Seconds to wait, from seconds or a date."""
-    if retry_after.isdecimal():
-        return float(retry_after)
     try:
-        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except (ValueError, OverflowError):
+        return Retry().parse_retry_after(retry_after)
+    except (InvalidHeader, ValueError, OverflowError):
         return None
 
 
@@ -456,44 +439,35 @@ def _without_body(response: requests.Response, **_options: Any) -> None:
         response.close()
 
 
-class _Adapter(HTTPAdapter):
-    """Connections with a time limit for the whole head of an answer, so that a dripping server cannot stall."""
+class _Connection(HTTPConnection):
+    """A connection with a time limit for the whole head of an answer, so that a dripping server cannot stall."""
 
+    def getresponse(self) -> Any:
+        late = False
+        sock = self.sock
+
+        def cut() -> None:
+            nonlocal late
+            late = True
+            with suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # an SSLSocket's own breaks a running `recv`
+
+        timer = Timer(self.timeout or PATIENCE.silence, cut)
+        timer.start()
+        try:
+            return super().getresponse()
+        finally:
+            timer.cancel()
+            if late:
+                raise TimeoutError
+
+
+class _SecureConnection(_Connection, HTTPSConnection):
+    pass
+
+
+class _Adapter(HTTPAdapter):
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **options)
         pool.ConnectionCls = _SecureConnection if pool.scheme == "https" else _Connection
         return pool
-
-
-class _Connection(HTTPConnection):
-    def getresponse(self) -> Any:
-        with _time_limit(self):
-            return super().getresponse()
-
-
-class _SecureConnection(HTTPSConnection):
-    def getresponse(self) -> Any:
-        with _time_limit(self):
-            return super().getresponse()
-
-
-@contextmanager
-def _time_limit(connection: HTTPConnection) -> Iterator[None]:
-    """Cut a connection off after its time limit."""
-    late = False
-    sock = connection.sock
-
-    def cut() -> None:
-        nonlocal late
-        late = True
-        with suppress(OSError):
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # an SSLSocket's own breaks a running `recv`
-
-    timer = Timer(connection.timeout or PATIENCE.silence, cut)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        if late:
-            raise TimeoutError

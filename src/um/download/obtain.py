@@ -5,23 +5,24 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
 from um.dataset import spelling, videos_below
 from um.download import drive, http, youtube
+from um.download.http import Report
 from um.download.sources import File, Lock, is_page
 from um.errors import BadInput, Gone
 from um.files import lasting_name, make_folder, sha256
 from um.forms import Index, read_json, validate
 from um.journal import Journal, NotOurs
+from um.shard import Shard
 
 log = logging.getLogger(__name__)
 
 LONGEST_INDEX = 100_000_000  # bytes that a mirror's index may have
-Report = Callable[[int, int | None], None]  # bytes so far, bytes in all
 
 
 class Place(NamedTuple):
@@ -32,37 +33,45 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Ways:
-    """How this machine downloads.
+class Machine:
+    """Settings of the machine and the user; none changes results.
 
     Attributes:
         mirrors: folders or URLs with `<dataset>/<file>`, tried before the links of the table.
         cookies: a browser's cookies for YouTube, in Netscape's format.
+        connections: parallel downloads; None: as many as the hosts accept.
+        keep: archives after unpacking.
+        retry: videos that an earlier run listed as missing.
+        give_up: list temporary failures as missing, too.
+        date: of this run, for the list of missing videos.
+        shard: share of the videos for this process.
         patience: timeouts and retry limits.
         nap: seconds between two videos of YouTube, at least and at most.
     """
 
     mirrors: Sequence[str] = ()
     cookies: Path | None = None
-    patience: http.Patience = field(default_factory=http.Patience)
+    connections: int | None = None
+    keep: bool = False
+    retry: bool = False
+    give_up: bool = False
+    date: str = "-"
+    shard: Shard | None = None
+    patience: http.Patience = http.PATIENCE
     nap: tuple[float, float] = (5.0, 10.0)  # what yt-dlp advises; a guest gets about 300 videos in an hour
+
+
+MACHINE = Machine()
 
 
 @dataclass(frozen=True)
 class Fetcher:
-    """Fetches files and videos of one dataset.
+    """What fetches the files and videos of one dataset."""
 
-    Attributes:
-        dataset: its name below a mirror.
-        lock: known checksums.
-        ways: how.
-        kept: journal of what came.
-    """
-
-    dataset: str
+    dataset: str  # its name below a mirror
     lock: Lock
-    ways: Ways
-    kept: Journal
+    machine: Machine
+    kept: Journal  # of what came
 
     def file(self, file: File, target: Path, beside: str, report: Report) -> None:
         """Put a file, or a folder that is shared as one, at `target`; one in a mirror's folder is linked, not copied.
@@ -74,13 +83,12 @@ class Fetcher:
             report: called with the bytes so far, and the total.
 
         Raises:
-            Gone: no place has it.
             NotOurs: somebody else's file is at `target`.
-            BadInput: every place failed, at least one for a reason that may pass.
+            BadInput: every place failed; Gone if none has it.
         """
         expected = self.lock.expected(file.file, file.sha256)
         failures: list[BadInput] = []
-        for place in places(self.dataset, file, self.ways, beside):
+        for place in places(self.dataset, file, self.machine, beside):
             try:
                 if drive.is_folder(place):
                     self._folder(place, target, file.file, report)
@@ -88,12 +96,11 @@ class Fetcher:
                     self._page(place, target, expected, report)
                 else:
                     self._link(Path(place), target, file.file, expected)
+                return
             except NotOurs:
                 raise
             except BadInput as error:
                 failures.append(error)
-                continue
-            return
         raise _nowhere(f"{self.dataset}/{file.file}", file.pages, failures)
 
     def video(
@@ -109,26 +116,22 @@ class Fetcher:
             check: raises Gone for a file that is not the whole video, BadInput for another one.
 
         Raises:
-            NotOurs: somebody else's file is at `target`.
-            Gone: no place has it.
-            BadInput: every place failed, at least one for a reason that may pass.
+            NotOurs, Gone, BadInput: as `file` does.
         """
         failures: list[BadInput] = []
         for place in places:
             try:
                 path = self._video(place, target, report)
+                try:
+                    check(path)
+                except BadInput:
+                    self.kept.refuse(self.kept.delete([path.relative_to(self.kept.root).as_posix()]))
+                    raise
+                return path
             except NotOurs:
                 raise
             except BadInput as error:
                 failures.append(error)
-                continue
-            try:
-                check(path)
-            except BadInput as error:
-                self.kept.refuse(self.kept.delete([path.relative_to(self.kept.root).as_posix()]))
-                failures.append(error)
-                continue
-            return path
         kind = Gone if all(isinstance(error, Gone) for error in failures) else BadInput
         where = failures[0].where if len(failures) == 1 else f"{self.dataset}/{name}"
         raise kind(where, "; ".join(dict.fromkeys(e.found for e in failures)), "the whole video", failures[-1].hint)
@@ -136,16 +139,9 @@ class Fetcher:
     def _video(self, place: Place, target: Path, report: Report) -> Path:
         make_folder(target.parent)
         if youtube.is_youtube(place.where):
-            return youtube.fetch(
-                place.where,
-                target.parent,
-                target.stem,
-                cookies=self.ways.cookies,
-                sleep=self.ways.nap,
-                patience=self.ways.patience,
-                report=report,
-                enter=self.kept.admit,
-            )
+            order = http.Order(None, self.machine.patience, report, self.kept.admit)
+            cookies, nap = self.machine.cookies, self.machine.nap
+            return youtube.fetch(place.where, target.parent, target.stem, order, cookies=cookies, sleep=nap)
         if is_page(place.where):
             self._page(place.where, target, place.sha256, report)
             return target
@@ -166,7 +162,7 @@ class Fetcher:
         if not target.is_file() or (expected and sha256(target) != expected):
             self.kept.refuse([target.relative_to(self.kept.root).as_posix()])  # before it is on its way
         fetch = drive.fetch if drive.is_drive(url) else http.fetch
-        fetch(url, target, expected=expected, patience=self.ways.patience, report=report, enter=self.kept.admit)
+        fetch(url, target, http.Order(expected, self.machine.patience, report, self.kept.admit))
 
     def _folder(self, url: str, target: Path, name: str, report: Report) -> None:
         """Bring a shared folder, which gets its name once it is complete; another link may lead to another version."""
@@ -175,10 +171,10 @@ class Fetcher:
         at = target.relative_to(self.kept.root).as_posix()
         self.kept.refuse([at])
         coming = target.with_name(lasting_name(Path(f"{name} {url}"), ".folder"))
-        for link, inside in drive.listing(url, patience=self.ways.patience):
+        for link, inside in drive.listing(url, self.machine.patience):
             make_folder((coming / inside).parent)
             expected = self.lock.expected(f"{name}/{inside}")
-            drive.fetch(link, coming / inside, expected=expected, patience=self.ways.patience, report=report)
+            drive.fetch(link, coming / inside, http.Order(expected, self.machine.patience, report))
         self.kept.delete([at])
         for file in sorted(path for path in coming.rglob("*") if path.is_file()):
             self.kept.admit(file, target / file.relative_to(coming))
@@ -192,7 +188,11 @@ class Fetcher:
         if target.exists() and target.resolve() == source.resolve():
             return
         make_folder(target.parent)
-        self.kept.link(source.resolve(), target)
+        try:
+            self.kept.link(source.resolve(), target)
+        except NotOurs:  # unless another shard has just made the same link
+            if target.resolve() != source.resolve():
+                raise
 
 
 def mirrors(listed: Sequence[str]) -> list[str]:
@@ -205,10 +205,10 @@ def mirrors(listed: Sequence[str]) -> list[str]:
     return found
 
 
-def places(dataset: str, file: File, ways: Ways, beside: str = "") -> list[str]:
+def places(dataset: str, file: File, machine: Machine, beside: str = "") -> list[str]:
     """Where a file may be: folders and links, in the order of the tries."""
     inside = [file.file, f"{beside}/{file.file}"] if beside else [file.file]
-    found = [(mirror, f"{dataset}/{name}") for mirror in ways.mirrors for name in inside]
+    found = [(mirror, f"{dataset}/{name}") for mirror in machine.mirrors for name in inside]
     return [*(f"{m}/{quote(path) if is_page(m) else path}" for m, path in found), *file.urls]
 
 
@@ -226,7 +226,7 @@ def _check(path: Path, expected: str | None) -> None:
         raise BadInput(path, f"sha256 {found}", f"sha256 {expected}", hint)
 
 
-def copies(mirror: str, dataset: str, ways: Ways) -> dict[str, Place]:
+def copies(mirror: str, dataset: str, machine: Machine) -> dict[str, Place]:
     """The single videos of a mirror by id, from its folder, or from the `videos/index.json` of a server.
 
     A mirror that does not answer, or sends something else, counts as empty, with a warning.
@@ -243,7 +243,7 @@ def copies(mirror: str, dataset: str, ways: Ways) -> dict[str, Place]:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "index.json"
         try:
-            http.fetch(f"{where}/index.json", path, patience=ways.patience, report=bounded)
+            http.fetch(f"{where}/index.json", path, http.Order(None, machine.patience, bounded))
             listed = validate(Index, read_json(path), f"{where}/index.json").files.items()
         except Gone:
             return {}

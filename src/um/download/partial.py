@@ -8,62 +8,37 @@ import json
 import zipfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 
 import requests
-from urllib3.exceptions import HTTPError
 
-from um.download import archive
-from um.download.http import (
-    BLOCK,
-    ELSEWHERE,
-    PATIENCE,
-    Cut,
-    Patience,
-    Version,
-    extent,
-    meaning,
-    patiently,
-    refuse,
-    session,
-    shown,
-)
+from um.download import archive, http
 from um.errors import BadInput
-from um.files import MARGIN, atomic, check_room, make_folder
+from um.files import atomic, check_room, make_folder
 from um.forms import read_text, validate
 
 TAILS = (2**16, 2**20, 2**24, 2**28)  # bytes at the end, of which the least that holds the list of members is fetched
 AROUND = 30 + 2 * 2**16 + 24  # bytes beside a member's data, at most: name, extra field, sizes
+
+Wanted = Callable[[str], bool]  # whether a member of this name is
 
 
 class _Other(Exception):
     """The server sends the whole file, or another version."""
 
 
-def fetch(
-    url: str,
-    path: Path,
-    wanted: Callable[[str], bool],
-    *,
-    password: str | None = None,
-    web: requests.Session | None = None,
-    patience: Patience = PATIENCE,
-    report: Callable[[int, int | None], None] = lambda _done, _total: None,
-    margin: int = MARGIN,
-) -> bool:
+def fetch(url: str, path: Path, wanted: Wanted, order: http.Order = http.ORDER, password: str | None = None) -> bool:
     """Fill a sparse file so that `archive.extract` can read the wanted members from it, and no others.
 
     Args:
-        url: http or https.
+        url: of the zip.
         path: the sparse file. It looks like the archive: give it a name that nothing else reads, for one process at a
             time, and `remove` it once its members are extracted or turn out to be damaged.
-        wanted: whether a member of this name is.
+        wanted: which members.
+        order: how; the bytes that are reported are those of the wanted members.
         password: of encrypted members, which are not fetched without it.
-        web: from `um.download.http.session`.
-        patience: timeouts and retry limits.
-        report: called with the bytes so far, and the bytes in all, of the wanted members.
-        margin: bytes that must stay free on the disk.
 
     Returns:
         False: the server sends no parts of files, or the file is not a zip; the whole file must be downloaded.
@@ -73,19 +48,19 @@ def fetch(
         BadInput: the download fails for another reason, does not fit the disk, or the central directory is not safe.
     """
     make_folder(path.parent)
-    with nullcontext(web) if web else session() as web:
+    with http.session() as web:
         for _ in range(2):
-            sparse = _Sparse(url, path, web, patience)
+            sparse = _Sparse(url, path, order, web)
             try:
-                if _fill(sparse, wanted, password, report, margin):
+                if _fill(sparse, wanted, password):
                     return True
             except _Other:
-                if sparse.version:
+                if sparse.version.total is not None:
                     remove(path)
                     continue
             remove(path)
             return False
-    raise BadInput(shown(url), "a file that keeps changing", "the same file twice", f"try later; {ELSEWHERE}")
+    raise BadInput(http.shown(url), "a file that keeps changing", "the same file twice", f"try later; {http.ELSEWHERE}")
 
 
 def remove(path: Path) -> None:
@@ -98,33 +73,29 @@ def _journal(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def _fill(
-    sparse: "_Sparse",
-    wanted: Callable[[str], bool],
-    password: str | None,
-    report: Callable[[int, int | None], None],
-    margin: int,
-) -> bool:
-    total = sparse.begin()
-    with sparse.path.open("rb") as file:
+def _fill(sparse: "_Sparse", wanted: Wanted, password: str | None) -> bool:
+    if sparse.version.total is None:
+        sparse.get(0, 4)
+    total = cast(int, sparse.version.total)  # the first answer without it is refused
+    with sparse.target.open("rb") as file:
         if file.read(4) != b"PK\3\4":
             return False
     for tail in TAILS:
         sparse.get(max(0, total - tail), total)
-        with suppress(*archive.UNREADABLE), zipfile.ZipFile(sparse.path) as listed:
+        with suppress(*archive.UNREADABLE), zipfile.ZipFile(sparse.target) as listed:
             if listed.start_dir >= total - tail:
                 break
-    ranges = _ranges(sparse.path, wanted, password)
+    ranges = _ranges(sparse.target, wanted, password)
     missing = sum(b - a for start, stop in ranges for a, b in sparse.gaps(start, stop))
-    check_room(sparse.path.parent, missing, "a part of the archive", margin)
+    check_room(sparse.target.parent, missing, "a part of the archive", sparse.order.margin)
     size = sum(stop - start for start, stop in ranges)
-    before = size - missing - sparse.came
+    before = size - missing - sparse.size
     for start, stop in ranges:
-        sparse.get(start, stop, lambda: report(before + sparse.came, size))
+        sparse.get(start, stop, lambda: sparse.order.report(before + sparse.size, size))
     return True
 
 
-def _ranges(path: Path, wanted: Callable[[str], bool], password: str | None) -> list[tuple[int, int]]:
+def _ranges(path: Path, wanted: Wanted, password: str | None) -> list[tuple[int, int]]:
     """Where the wanted members are: from their header to the next part of the zip."""
     result: list[tuple[int, int]] = []
     with archive.opened(path) as (file, members):
@@ -144,18 +115,16 @@ def _ranges(path: Path, wanted: Callable[[str], bool], password: str | None) -> 
     return result
 
 
-class _Sparse:
+class _Sparse(http.Transfer):
     """A partly filled file; its journal names the version, then the filled parts, one per line."""
 
-    def __init__(self, url: str, path: Path, web: requests.Session, patience: Patience) -> None:
-        self.url, self.path, self.web, self.patience = url, path, web, patience
-        self.version: Version | None = None
+    def __init__(self, url: str, path: Path, order: http.Order, web: requests.Session) -> None:
+        super().__init__(url, path, order, web)
         self.have: list[tuple[int, int]] = []
-        self.came = 0  # bytes
         try:
             head, *lines = read_text(_journal(path)).split("\n")[:-1]  # what follows the last \n was cut
-            version = validate(Version, json.loads(head), _journal(path))
-            if path.is_symlink() or path.stat().st_size != version.total:
+            version = validate(http.Version, json.loads(head), _journal(path))
+            if version.total is None or path.is_symlink() or path.stat().st_size != version.total:
                 raise ValueError
             for line in lines:
                 start, stop = map(int, line.split())
@@ -183,64 +152,42 @@ class _Sparse:
         if start < stop:
             yield start, stop
 
-    def begin(self) -> int:
-        """Fetch the first bytes; return the size of the file in bytes."""
-        if self.version is None:
-            self.get(0, 4)
-        assert self.version is not None  # noqa: S101 # `place` has set it
-        assert self.version.total is not None  # noqa: S101 # and refuses others
-        return self.version.total
-
     def get(self, start: int, stop: int, report: Callable[[], None] = lambda: None) -> None:
         """Fetch the missing parts of these bytes."""
 
         def ask() -> None:
             while gap := next(self.gaps(start, stop), None):
-                self.ask(*gap, report)
+                with self.answer(*gap) as (response, first, version):
+                    if response.status_code != 206 or first != gap[0]:
+                        raise _Other
+                    self._take_version(version)
+                    self._store(response.raw, *gap, report)
 
-        def give_up(cut: Cut, tries: int) -> BadInput:
-            found = f"{cut} ({tries} tries)"
-            return BadInput(shown(self.url), found, "parts of the file", f"try later; {ELSEWHERE}")
+        self.patiently(ask, "parts of the file")
 
-        patiently(ask, self.url, self.patience, give_up, lambda: self.came)
-
-    def ask(self, start: int, stop: int, report: Callable[[], None]) -> None:
-        headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-{stop - 1}"}
-        if self.version and self.version.validator:
-            headers["If-Range"] = self.version.validator
-        limits = self.patience.connect, self.patience.silence
-        try:
-            with self.web.get(self.url, headers=headers, stream=True, timeout=limits) as response:
-                refuse(response, self.url, self.path)
-                self.place(response, start)
-                with self.path.open("r+b") as file, _journal(self.path).open("a", buffering=1) as journal:
-                    file.seek(start)
-                    while start < stop:
-                        block = response.raw.read(min(BLOCK, stop - start), decode_content=False)
-                        if not block:
-                            raise Cut("less than requested")
-                        file.write(block)
-                        file.flush()
-                        start += len(block)
-                        journal.write(f"{start - len(block)} {start}\n")
-                        self.add(start - len(block), start)
-                        self.came += len(block)
-                        report()
-        except (requests.RequestException, HTTPError, ValueError) as error:
-            raise meaning(error, shown(self.url)) from None
-        except OSError as error:
-            raise BadInput(self.path, str(error.strerror), "room for a part of the file", "make room") from None
-
-    def place(self, response: requests.Response, start: int) -> None:
-        """Check that an answer is the requested part; remember the version of the first one."""
-        first, total = extent(response)
-        version = Version.of(response, total)
-        if response.status_code != 206 or first != start or total is None:
+    def _take_version(self, version: http.Version) -> None:
+        """Remember the version of the first answer; the others must be of the same."""
+        if version.total is None or not version.agrees(self.version):
             raise _Other
-        if self.version is None:
-            with self.path.open("wb") as file:
-                file.truncate(total)
-            _journal(self.path).write_text(json.dumps(version.model_dump()) + "\n", "utf-8")
+        if self.version.total is None:
+            with self.target.open("wb") as file:
+                file.truncate(version.total)
+            _journal(self.target).write_text(json.dumps(version.model_dump()) + "\n", "utf-8")
             self.version = version
-        elif not version.agrees(self.version):
-            raise _Other
+
+    def _store(self, raw: Any, start: int, stop: int, report: Callable[[], None]) -> None:
+        try:
+            with self.target.open("r+b") as file, _journal(self.target).open("a", buffering=1) as journal:
+                file.seek(start)
+                while start < stop and (block := raw.read(min(http.BLOCK, stop - start), decode_content=False)):
+                    file.write(block)
+                    file.flush()
+                    journal.write(f"{start} {start + len(block)}\n")
+                    self.add(start, start + len(block))
+                    start += len(block)
+                    self.size += len(block)
+                    report()
+        except OSError as error:
+            raise BadInput(self.target, str(error.strerror), "room for a part of the file", "make room") from None
+        if start < stop:
+            raise http.Cut("less than requested")

@@ -4,6 +4,8 @@ import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from filecmp import cmp
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ from um.datasets.annotations import SUBSETS
 from um.datasets.folder import Folder
 from um.demo import videos
 from um.download.bring import bring
-from um.download.site import MACHINE, Machine, at_work, describe_in, index_in, same
+from um.download.obtain import MACHINE, Machine
+from um.download.site import at_work, describe_in, index_in
 from um.errors import BadInput, some
 from um.files import sha256
 from um.journal import Journal, NotOurs, check_name
@@ -43,12 +46,7 @@ class Source:
     origin: Path | None = None
 
 
-def provide(
-    dataset: str,
-    settings: Download,
-    out: Path,
-    machine: Machine | None = None,
-) -> None:
+def provide(dataset: str, settings: Download, out: Path, machine: Machine | None = None) -> None:
     """Write the annotations and videos of a dataset to `out`, and list them in `videos/index.json`.
 
     A dataset of features has no videos: `um.features.imported.bring` imports the features.
@@ -77,7 +75,8 @@ def provide(
     annotated: dict[str, Any] | Path
     if description.provider == "demo":
         annotated = videos.plan(settings)
-        sources = _rendered(annotated, settings)
+        made = annotated["database"].items()
+        sources = [Source(f"{v['subset']}/{name}.mp4", partial(videos.render, name, settings)) for name, v in made]
     elif description.provider == "local":
         annotated = location(dataset) / ANNOTATIONS
         sources = _local(location(dataset))
@@ -111,7 +110,7 @@ def _make(journal: Journal, sources: list[Source]) -> dict[str, dict[str, str | 
         for source in sources:
             name, target = f"videos/{source.file}", journal.root / "videos" / source.file
             try:
-                if source.origin is None or not same(source.origin, target):
+                if not (source.origin and target.is_file() and cmp(source.origin, target, shallow=False)):
                     with journal.write(name) as temporary:
                         source.make(temporary)
                 files[source.file] = {"sha256": sha256(target), "bytes": target.stat().st_size}
@@ -121,13 +120,6 @@ def _make(journal: Journal, sources: list[Source]) -> dict[str, dict[str, str | 
     if refused:
         raise journal.not_ours(refused)
     return files
-
-
-def _rendered(plan: dict[str, Any], settings: Download) -> list[Source]:
-    def renderer(name: str) -> Callable[[Path], None]:
-        return lambda path: videos.render(name, settings, path)
-
-    return [Source(f"{entry['subset']}/{name}.mp4", renderer(name)) for name, entry in plan["database"].items()]
 
 
 def _local(folder: Path) -> list[Source]:
@@ -149,13 +141,12 @@ def _local(folder: Path) -> list[Source]:
         first = next(name for name in names if list(names.values()).count(names[name]) > 1)
         raise BadInput(listed.path, f"video {first!r} in two Unicode spellings", "every id once", "remove one")
 
-    def copier(path: Path) -> Callable[[Path], object]:
-        return lambda target: shutil.copyfile(path, target)
-
     sources = []
     for video in used:
         path = found[names[video.id]]
         file = f"{video.id}{path.suffix.lower()}"
         check_name(path, file)
-        sources.append(Source(f"{SUBSETS.get(video.subset, video.subset)}/{file}", copier(path), path))
+        sources.append(
+            Source(f"{SUBSETS.get(video.subset, video.subset)}/{file}", partial(shutil.copyfile, path), path)
+        )
     return sources

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from filecmp import cmp
 from pathlib import Path
 from typing import Any, TypeVar
 
 from um.dataset import ANNOTATIONS, INDEX, Videos
-from um.download.obtain import Fetcher, Ways, parts
-from um.download.sources import Alternative, File, Lock, Table
+from um.download.obtain import Fetcher, parts
+from um.download.sources import Alternative, File, Table
 from um.errors import BadInput, Gone, some
 from um.files import held, sha256, write_json
 from um.forms import Listed, load
@@ -35,47 +36,12 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Settings of the machine and the user; none changes results.
-
-    Attributes:
-        ways: mirrors, cookies, timeouts.
-        connections: parallel downloads; None: as many as the hosts accept.
-        keep: archives after unpacking.
-        retry: videos that an earlier run listed as missing.
-        give_up: list temporary failures as missing, too.
-        date: of this run, for the list of missing videos.
-        shard: share of the videos for this process.
-    """
-
-    ways: Ways
-    connections: int | None = None
-    keep: bool = False
-    retry: bool = False
-    give_up: bool = False
-    date: str = "-"
-    shard: Shard | None = None
-
-
-MACHINE = Machine(Ways())
-
-
-@dataclass(frozen=True)
-class Site:
+class Site(Fetcher):
     """The download of one dataset from its table to its folder."""
 
-    dataset: str
     table: Table
-    lock: Lock
     settings: Download
     out: Path
-    machine: Machine
-    kept: Journal  # of what is in downloads/
-
-    @property
-    def fetcher(self) -> Fetcher:
-        """What fetches its files."""
-        return Fetcher(self.dataset, self.lock, self.machine.ways, self.kept)
 
     def chosen(self, kind: str, source: str) -> list[Alternative]:
         """The versions of that kind to try."""
@@ -132,7 +98,7 @@ class Site:
             def one(file: File) -> Path:
                 with begin(file.file) as report:
                     beside = folder.relative_to(self.out).as_posix()
-                    self.fetcher.file(file, folder / file.file, beside, report)
+                    self.file(file, folder / file.file, beside, report)
                 return folder / file.file
 
             return in_parallel(one, wanted, self.machine.connections or CONNECTIONS)
@@ -144,9 +110,8 @@ def in_parallel(work: Callable[[Any], T], items: Sequence[Any], threads: int) ->
     try:
         return list(pool.map(work, items))
     except KeyboardInterrupt:  # without waiting for running downloads: they may take hours
-        print(
-            "\x1b[?25h" * sys.stderr.isatty() + "stopped; what has been downloaded is kept", file=sys.stderr, flush=True
-        )
+        cursor = "\x1b[?25h" * sys.stderr.isatty()
+        print(f"{cursor}stopped; what has been downloaded is kept", file=sys.stderr, flush=True)
         os._exit(130)  # as safe as a kill, which every step survives
     finally:
         pool.shutdown(cancel_futures=True)
@@ -178,7 +143,7 @@ def describe_in(journal: Journal, annotated: dict[str, Any] | Path) -> None:
     if not isinstance(annotated, Path):
         with journal.write(ANNOTATIONS) as temporary:
             write_json(temporary, annotated)
-    elif not same(annotated, journal.root / ANNOTATIONS):
+    elif not ((there := journal.root / ANNOTATIONS).is_file() and cmp(annotated, there, shallow=False)):
         with journal.write(ANNOTATIONS) as temporary:
             shutil.copyfile(annotated, temporary)
 
@@ -188,11 +153,6 @@ def index_in(journal: Journal, value: dict[str, Any]) -> None:
     with journal.write(INDEX) as temporary:
         write_json(temporary, value)
     journal.settle([ANNOTATIONS, INDEX, *(f"videos/{file}" for file in value["files"])])
-
-
-def same(source: Path, target: Path) -> bool:
-    """Whether `target` is a file with the bytes of `source`."""
-    return target.is_file() and target.stat().st_size == source.stat().st_size and sha256(target) == sha256(source)
 
 
 def remove(kept: Journal, path: Path) -> None:

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -17,7 +17,6 @@ from um.files import exclusive, sha256, write_json
 from um.forms import Form, Listed, Section, Sha256, load, read_yaml, validate
 
 KINDS = ("annotations", "features", "videos")
-Kind = Literal["annotations", "features", "videos"]
 Name = Annotated[str, Field(pattern=r"^[^/\\.\x00-\x1f][^/\\\x00-\x1f]*$")]  # of a file or a folder
 
 

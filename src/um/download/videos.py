@@ -9,15 +9,14 @@ import functools
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 from um.dataset import spelling
 from um.datasets.annotations import SLACK, VIDEO_SUFFIXES, Video
 from um.download import archive, missing, partial, youtube
-from um.download.http import shown
+from um.download.http import Order, shown
 from um.download.missing import Row
 from um.download.obtain import Place, copies, places
 from um.download.site import CONNECTIONS, SHARDS, Site, in_parallel, index_in, remove
@@ -99,8 +98,7 @@ class _Collection:
         self.gone: dict[str, Row] = {}
         self.failed: dict[str, BadInput] = {}
         self.lacking: dict[str, set[str]] = {}
-        ways = site.machine.ways
-        self.mirrored = [copies(mirror, site.dataset, ways) for mirror in ways.mirrors]
+        self.mirrored = [copies(mirror, site.dataset, site.machine) for mirror in site.machine.mirrors]
 
     def todo(self) -> set[str]:
         """Ids, of all shards, that remain to be tried."""
@@ -121,13 +119,14 @@ class _Collection:
             found += [Place(url.format(id=quote(name, safe=""), subset=quote(subset, safe=""))) for url in links]
             if found and name in left:
                 found_at[name] = found
+        suffix = next((Path(file.file).suffix for file in version.files if file.each), ".mp4")
         slow = any(youtube.is_youtube(place.where) for found in found_at.values() for place in found)
         in_a_row = 0
         with transfers("videos", len(found_at)) as begin:
 
             def one(name: str) -> None:
                 nonlocal in_a_row
-                target = self.coming / self.videos[name].subset / f"{name}{_suffix(version)}"
+                target = self.coming / self.videos[name].subset / f"{name}{suffix}"
                 if in_a_row >= IN_A_ROW:
                     found = f"not asked for, after {IN_A_ROW} in a row had failed"
                     self.failed[name] = _Unasked(self.site.dataset, found, "an answer", "try later")
@@ -135,7 +134,7 @@ class _Collection:
                 try:
                     with begin(name) as report:
                         check = functools.partial(self.check, name)
-                        path = self.site.fetcher.video(name, found_at[name], target, report, check)
+                        path = self.site.video(name, found_at[name], target, report, check)
                     self.enter(name, path)
                 except NotOurs as error:
                     self.failed[name] = error
@@ -210,19 +209,23 @@ class _Collection:
             return error
         return None
 
-    def _packed(
-        self, file: File, folder: Path, wanted: Callable[[str], bool], password: str | None
-    ) -> tuple[Path, bool]:
+    def _packed(self, file: File, folder: Path, wanted: partial.Wanted, password: str | None) -> tuple[Path, bool]:
         """An archive; of a zip on a server that gives parts of it, and without a checksum, the wanted ones alone."""
-        sparse, ways = folder / lasting_name(Path(file.file), ".sparse"), self.site.machine.ways
+        sparse, machine = folder / lasting_name(Path(file.file), ".sparse"), self.site.machine
         known = file.sha256 or (folder / file.file).is_file()
-        for place in [] if known or self.site.machine.keep else places(self.site.dataset, file, ways):
+        for place in [] if known or self.site.machine.keep else places(self.site.dataset, file, machine):
             if Path(place).exists():
                 break
-            if is_page(place):
-                with _unless_locked(), transfers("files", 1) as begin, begin(file.file) as report:
-                    if partial.fetch(place, sparse, wanted, password=password, patience=ways.patience, report=report):
+            if not is_page(place):
+                continue
+            try:
+                with transfers("files", 1) as begin, begin(file.file) as report:
+                    if partial.fetch(place, sparse, wanted, Order(None, machine.patience, report), password):
                         return sparse, False
+            except archive.Locked:
+                raise
+            except BadInput as error:
+                log.debug("%s", error)
         return self.site.fetch([file], folder)[0], True
 
     def check(self, name: str, path: Path) -> None:
@@ -254,7 +257,7 @@ class _Collection:
 
     def miss(self, name: str, reason: str, *where: str) -> None:
         """Enter a video as missing, unless another version has it."""
-        mirrors = self.site.machine.ways.mirrors
+        mirrors = self.site.machine.mirrors
         sources = ["mirror" if place.startswith(tuple(mirrors)) else shown(place) for place in where]
         self.gone[name] = Row(reason, self.site.machine.date, " ".join(dict.fromkeys(sources)))
 
@@ -295,39 +298,22 @@ class _Collection:
         kept = {n: row for n, row in self.known.items() if n not in self.there or row.date == "-"}
         missing.write(listed_missing, kept | absent)
         others = sorted(set(self.folder.glob("[!.]*/[!.]*")) - set(self.there.values()))
-        if others:
-            names = [path.relative_to(self.folder).as_posix() for path in others]
+        if names := [self._named(path) for path in others]:
             log.warning("%s: %s that are not annotated stay as they are", self.folder, some(names, "file", "files"))
         if absent:
             log.warning("%s: %s missing, see %s", self.site.dataset, some(list(absent)), listed_missing)
         reasons = {f"{self.videos[name].subset}/{name}": row.reason for name, row in absent.items()}
-        files = self._described(self.there.values())
+        files = self._described()
         index_in(journal, {"files": files} | ({"missing": reasons} if reasons else {}))
         for path in self.coming.glob("*/.um-*"):  # parts of videos that another place gave
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         if self.coming.is_dir():
             remove(self.site.kept, self.coming)
 
-    def _described(self, paths: Iterable[Path]) -> dict[str, dict[str, str | int]]:
-        listed = sorted(paths)
-        sums = in_parallel(sha256, listed, CONNECTIONS)
-        return {
-            path.relative_to(self.folder).as_posix(): {"sha256": digest, "bytes": path.stat().st_size}
-            for path, digest in zip(listed, sums, strict=True)
-        }
+    def _described(self) -> dict[str, dict[str, str | int]]:
+        paths = sorted(self.there.values())
+        sums = zip(paths, in_parallel(sha256, paths, CONNECTIONS), strict=True)
+        return {self._named(path): {"sha256": digest, "bytes": path.stat().st_size} for path, digest in sums}
 
-
-def _suffix(version: Alternative) -> str:
-    """Of the files that are one per video."""
-    return next((Path(file.file).suffix for file in version.files if file.each), ".mp4")
-
-
-@contextmanager
-def _unless_locked() -> Iterator[None]:
-    """Let the next place follow a failure, except for a missing password."""
-    try:
-        yield
-    except archive.Locked:
-        raise
-    except BadInput as error:
-        log.debug("%s", error)
+    def _named(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()

@@ -14,12 +14,11 @@ import io
 import logging
 import re
 import shutil
-from collections.abc import Callable
 from contextlib import suppress
 from http.cookiejar import LoadError
 from os import environ
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import yt_dlp
@@ -70,13 +69,11 @@ def fetch(
     url: str,
     folder: Path,
     stem: str,
+    order: http.Order = http.ORDER,
     *,
     cookies: Path | None = None,
     height: int = 360,
     sleep: tuple[float, float] = (1, 5),
-    patience: http.Patience = http.PATIENCE,
-    report: Callable[[int, int | None], None] = lambda _done, _total: None,
-    enter: Callable[[Path, Path], None] = lambda _temporary, _target: None,
 ) -> Path:
     """Download a video, or resume its download from the hidden folder `.um-….download`.
 
@@ -87,12 +84,10 @@ def fetch(
         url: of a video of YouTube, a page with one, or a video file.
         folder: where it goes.
         stem: its name without the suffix, which depends on the format.
+        order: how; without a checksum, as every format has another one. `patience.silence` also limits connecting.
         cookies: a browser's, in Netscape's format; only read.
         height: lines of the picture, as in "360p": of the shorter side.
         sleep: pause before the download in seconds, at least and at most.
-        patience: timeouts and retry limits; `silence` also limits connecting.
-        report: called with the bytes so far, and the bytes in all if known.
-        enter: called with the whole file's temporary name and its final one before it gets that.
 
     Returns:
         `<folder>/<stem>.<suffix>`.
@@ -105,13 +100,14 @@ def fetch(
     hidden = (folder / lasting_name(folder / stem, ".download")).absolute()
     if hidden.is_symlink():
         raise BadInput(hidden, "a link", "a folder of um", "remove the link")
-    options = _options(url, hidden, height, sleep, patience, report) | {"logger": voice}
+    pause = {"sleep_interval": sleep[0], "max_sleep_interval": sleep[1]}
+    options = _options(url, hidden, height, order) | pause | {"logger": voice}
     jar = _read(cookies) if cookies else None
     make_folder(hidden)
     try:
-        path = _patiently(url, hidden, options, jar, patience)
+        path = _patiently(url, hidden, options, jar, order.patience)
         target = folder / f"{stem}{path.suffix}"
-        enter(path, target)
+        order.enter(path, target)
         path = path.replace(target)
         shutil.rmtree(hidden)
         return path
@@ -140,16 +136,11 @@ class _Voice:
     error = debug  # raised, too
 
 
-def _options(
-    url: str,
-    hidden: Path,
-    height: int,
-    sleep: tuple[float, float],
-    patience: http.Patience,
-    report: Callable[[int, int | None], None],
-) -> dict[str, Any]:
+def _options(url: str, hidden: Path, height: int, order: http.Order) -> dict[str, Any]:
+    patience = order.patience
+
     def wait(n: int) -> float:
-        return _wait(n, patience)
+        return min(patience.longest_wait, patience.first_wait * 2.0**n)
 
     def check(info: dict[str, Any], **_: bool) -> None:
         if info.get("playlist_id") or info.get("playlist_count"):
@@ -159,7 +150,7 @@ def _options(
 
     def tell(progress: dict[str, Any]) -> None:
         total = progress.get("total_bytes") or progress.get("total_bytes_estimate")
-        report(progress.get("downloaded_bytes") or 0, int(total) if total else None)
+        order.report(progress.get("downloaded_bytes") or 0, int(total) if total else None)
 
     return {
         "format": "bv*",
@@ -174,8 +165,6 @@ def _options(
         "skip_unavailable_fragments": False,
         "retry_sleep_functions": dict.fromkeys(("http", "fragment", "extractor"), wait),
         "socket_timeout": patience.silence,
-        "sleep_interval": sleep[0],
-        "max_sleep_interval": sleep[1],
         "noplaylist": True,
         "extract_flat": "in_playlist",
         "playlistend": 1,
@@ -218,18 +207,10 @@ def _patiently(url: str, hidden: Path, options: dict[str, Any], jar: str | None,
                     part.unlink()
             raise http.Cut(said) from error
 
-    info = http.patiently(once, url, patience, _cause)
+    info = http.patiently(once, url, patience, lambda cut, _tries: cast(Exception, cut.__cause__))
     if not info or not info.get("requested_downloads"):
         raise BadInput(url, "no video", "one video", "give the link of a page with one video")
     return Path(info["requested_downloads"][0]["filepath"])
-
-
-def _cause(cut: http.Cut, _tries: int) -> Exception:
-    return cut.__cause__ if isinstance(cut.__cause__, Exception) else cut
-
-
-def _wait(n: int, patience: http.Patience) -> float:
-    return min(patience.longest_wait, patience.first_wait * 2.0**n)
 
 
 def _meaning(url: str, error: Exception, *, with_cookies: bool, runtime: bool) -> BadInput:
@@ -237,7 +218,8 @@ def _meaning(url: str, error: Exception, *, with_cookies: bool, runtime: bool) -
     said = " ".join(NOISE.sub("", str(error)).replace("’", "'").split())
     hint = "try again later, or with a newer yt-dlp"
     if is_youtube(url):
-        reason = None if PASSING.search(said) else _reason(said)
+        fitting = (reason for reason, words in REASONS.items() if re.search(words, said, re.I))
+        reason = None if PASSING.search(said) else next(fitting, None)
         sure = {"age-restricted": with_cookies, "unavailable": runtime}
         if reason and sure.get(reason, True):
             return Gone(url, reason, "a public video", f"YouTube says: {said}")
@@ -248,7 +230,3 @@ def _meaning(url: str, error: Exception, *, with_cookies: bool, runtime: bool) -
     elif lost := LOST.search(said):
         return Gone(url, f"HTTP {lost[1]}", "a video", http.ELSEWHERE)
     return BadInput(url, said, "a video", hint)
-
-
-def _reason(said: str) -> str | None:
-    return next((reason for reason, words in REASONS.items() if re.search(words, said, re.I)), None)
