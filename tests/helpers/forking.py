@@ -39,8 +39,8 @@ import _signal, _socket, marshal, posix, sys
 name, real = {name!r}, {real!r}
 text = lambda word: word.decode(errors="surrogateescape")
 environment = {{text(k): text(v) for k, v in posix.environ.items()}}
-read = {{k: v for k, v in environment.items() if k.startswith({imported!r})}}
-read = {{k: v for k, v in read.items() if k != "PYTHONPATH" and not (k.endswith("_NUM_THREADS") and v == "1")}}
+read = {{k: v for k, v in environment.items() if k.startswith({imported!r}) and "/cv2/" not in v}}
+read = {{k: v for k, v in read.items() if k != "PYTHONPATH" and not k.endswith("_NUM_THREADS")}}
 client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
 try:
     if read != {read!r}:
@@ -68,9 +68,12 @@ posix._exit(posix.WEXITSTATUS(status))
 
 
 def read_at_import(environment: dict[str, str]) -> dict[str, str]:
-    """What libraries may read when they are imported; one thread, which Snakemake gives its jobs, is the server's."""
-    read = {k: v for k, v in environment.items() if k.startswith(IMPORTED)}
-    return {k: v for k, v in read.items() if k != "PYTHONPATH" and not (k.endswith("_NUM_THREADS") and v == "1")}
+    """What libraries may read when they are imported, but for threads, which `take_over` sets.
+
+    Nor does what OpenCV sets count: a process has it or not, by whether it has imported that before.
+    """
+    read = {k: v for k, v in environment.items() if k.startswith(IMPORTED) and "/cv2/" not in v}
+    return {k: v for k, v in read.items() if k != "PYTHONPATH" and not k.endswith("_NUM_THREADS")}
 
 
 def launchers() -> str:
@@ -194,6 +197,8 @@ def take_over(request: tuple[str, list[str], str, dict[str, str], int], streams:
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None
+    if (threads := environment.get("OMP_NUM_THREADS", "")).isdigit():  # of Snakemake, as many as its job may take
+        sys.modules["torch"].set_num_threads(int(threads))
     sys.argv = [str(folder / name), *words]
     sys.executable = str(folder / "python")  # beside which `um record` looks for the other programs
     sys.path[0:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
