@@ -219,7 +219,8 @@ def run(module: str) -> None:
     code: object = 1
     try:
         if module == SCRIPT:
-            exec(sys.argv[2], {"__name__": "__main__"})  # noqa: S102 (of our own tests)
+            code, sys.argv = sys.argv[2], ["-c", *sys.argv[3:]]
+            exec(code, {"__name__": "__main__"})  # noqa: S102 (of our own tests)
             code = 0
         else:
             code = importlib.import_module(module).main()
