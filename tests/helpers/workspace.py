@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from helpers.forking import launchers
 
 ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent  # of the real programs
 WEIGHTS = "data/weights/i3d-inception-rgb.safetensors"
 
 
@@ -20,7 +21,7 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
         self.environment = os.environ | {"PATH": path, "PYTHONPATH": str(root / "src"), "DVC_NO_ANALYTICS": "1"}
 
     def __truediv__(self, name: str) -> Path:

@@ -2,17 +2,37 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.tiny import make_dataset
 
 ROOT = Path(__file__).parents[2]
 
 
-def printed(script: str, *words: object) -> str:
+@pytest.fixture
+def printed(monkeypatch, capsys) -> Callable[..., str]:
+    """What a script prints, which runs in this process: importing PyTorch again would take longer than it."""
+    monkeypatch.chdir(ROOT)
+    threads = torch.get_num_threads()
+
+    def run(script: str, *words: object) -> str:
+        monkeypatch.setattr("sys.argv", [script, *map(str, words)])
+        capsys.readouterr()
+        runpy.run_path(str(ROOT / "benchmarks" / script), run_name="__main__")
+        return capsys.readouterr().out
+
+    yield run
+    torch.set_num_threads(threads)
+
+
+def program(script: str, *words: object) -> str:
+    """The same by a Python of its own."""
     command = [sys.executable, ROOT / "benchmarks" / script, *words]
     ended = subprocess.run(
         [str(word) for word in command],
@@ -29,13 +49,13 @@ def printed(script: str, *words: object) -> str:
 def test_memory_is_that_of_a_training_of_the_presets_sizes(tmp_path):
     root = make_dataset(tmp_path / "d")
     words = ("--parts", "memory", "--dataset", "activitynet1.2", "--threads", 1)
-    text = printed("method.py", root, *words)
+    text = program("method.py", root, *words)
     assert "1 of " in text.splitlines()[0]
     assert "float16: features" in text
     assert "3 steps of 64 x 50 x 6, D 2048: peak" in text
 
 
-def test_bf16_is_compared_with_fp32_over_seeds(tmp_path):
+def test_bf16_is_compared_with_fp32_over_seeds(tmp_path, printed):
     words = ("--parts", "bf16", "--seeds", 2, "--steps", 3, "--threads", 1)
     text = printed("method.py", make_dataset(tmp_path / "d"), *words)
     for precision in ("fp32", "bf16"):
@@ -45,7 +65,7 @@ def test_bf16_is_compared_with_fp32_over_seeds(tmp_path):
 
 
 @pytest.mark.parametrize("arms", [["scaled"], ["official", "ours"]])
-def test_the_loss_scale_trains_the_arms_that_are_asked_for(tmp_path, arms):
+def test_the_loss_scale_trains_the_arms_that_are_asked_for(tmp_path, printed, arms):
     sizes = ("--iterations", 2, "--evaluations", 1, "--embedding-dim", 8)
     root, out = make_dataset(tmp_path / "d"), tmp_path / "out"
     printed("loss_scale.py", root, "--dataset", "activitynet1.2", "--out", out, "--arms", *arms, *sizes)

@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import zipfile
 from contextlib import suppress
@@ -17,6 +16,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import yaml
+from helpers.forking import launchers
 from helpers.hostile import Entry, zipped
 from helpers.miniature import (
     COUNTED,
@@ -233,7 +233,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_files(project):
     expected = listed.read_bytes()
     shutil.rmtree("data")
     command = [
-        str(Path(sys.executable).with_name("um")),
+        f"{launchers()}/um",
         "download",
         "--dataset",
         "thumos14",
@@ -584,7 +584,7 @@ def test_an_interrupt_ends_it_at_once(project, web):
     for name in ("train/t1", "val/v1"):
         web.serve(f"/{name}.mp4", Answer(noise(4_000_000), rate=100_000))
     shutil.copy(ROOT / "params.yaml", "params.yaml")
-    command = [str(Path(sys.executable).with_name("um")), "download", "--dataset", "net", "--what", "videos"]
+    command = [f"{launchers()}/um", "download", "--dataset", "net", "--what", "videos"]
     process = subprocess.Popen([*command, "--mirrors", str(project / "lab")], stderr=subprocess.PIPE)
     while not list(Path("data/net/downloads/coming").glob("*/.*.partial")):
         assert process.poll() is None
@@ -597,7 +597,7 @@ def test_an_interrupt_ends_it_at_once(project, web):
 def test_shards_at_the_same_time_share_the_links_to_a_mirror(project):
     copy = mirror(project / "lab")
     shutil.copy(ROOT / "params.yaml", "params.yaml")
-    command = [str(Path(sys.executable).with_name("um")), "download", "--dataset", "thumos14", "--what", "videos"]
+    command = [f"{launchers()}/um", "download", "--dataset", "thumos14", "--what", "videos"]
     command += ["--mirrors", str(copy), "--shard"]
     Path("datasets/thumos14/sources.yaml").write_text(without_links())
     shards = [subprocess.Popen([*command, f"{n}-of-4"], stderr=subprocess.PIPE) for n in range(1, 5)]

@@ -4,21 +4,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-from um import doctor
+from helpers.forking import launchers
 
-DVC = str(Path(sys.executable).with_name("dvc"))
+from um import doctor
 
 
 def test_a_remote_is_added_and_verified_by_the_commands_that_doctor_prints(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", f"{launchers()}/python")  # beside which `um` looks for DVC
+    dvc = f"{launchers()}/dvc"
     subprocess.run(["git", "init", "--quiet"], check=True)
     Path(".dvc").mkdir()
     Path(".dvc/config").touch()
     _, state, text = doctor._remote()
     assert state == "not yet"
     add, verify = text.split("`")[1].split("; ")
-    subprocess.run([DVC, *add.replace("/a/folder", str(tmp_path / "remote")).split()[1:]], check=True)
+    subprocess.run([dvc, *add.replace("/a/folder", str(tmp_path / "remote")).split()[1:]], check=True)
     _, state, text = doctor._remote()
     assert (state, text.split("`")[-2]) == ("note", verify)
-    subprocess.run([DVC, *verify.split()[1:]], check=True)
+    subprocess.run([dvc, *verify.split()[1:]], check=True)
     assert doctor._remote() == ("remote", "ok", f"storage: {tmp_path / 'remote'}")

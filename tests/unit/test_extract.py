@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.forking import launchers
 from helpers.rendering import constant, number
 
 from um.datasets import store
@@ -112,7 +112,7 @@ def test_two_runs_give_the_same_bits(
 
 
 def started(videos: dict[str, Path], out: Path, weights: dict[str, Path], shard: str = "") -> "subprocess.Popen[bytes]":
-    """An extraction of its own process, slow enough to be killed."""
+    """An extraction in a process of its own, slow enough to be killed."""
     arguments = json.dumps([{k: str(v) for k, v in videos.items()}, str(out), str(weights["rgb"]), shard])
     program = f"""
 import json, time
@@ -127,7 +127,7 @@ settings, shard = Features(short_side=64, crop=32, clips=2), Shard.parse(shard) 
 videos, weights = {{k: Path(v) for k, v in videos.items()}}, {{"rgb": Path(weights)}}
 module.extract(videos, Path(out), settings, weights, module.Machine("cpu", shard=shard))
 """
-    return subprocess.Popen([sys.executable, "-c", program])
+    return subprocess.Popen([f"{launchers()}/script", "-c", program], stdout=subprocess.PIPE)
 
 
 def kill_after(process: "subprocess.Popen[bytes]", last: Path) -> None:
@@ -137,7 +137,7 @@ def kill_after(process: "subprocess.Popen[bytes]", last: Path) -> None:
         time.sleep(0.05)
     time.sleep(0.5)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()  # to the end of all that had its output stream
 
 
 def test_resumes_after_a_kill(tmp_path: Path, whole: Path, videos: dict[str, Path], weights: dict[str, Path]) -> None:
@@ -343,8 +343,9 @@ def test_two_streams_have_equal_lengths(
     tmp_path: Path, videos: dict[str, Path], weights: dict[str, Path], whole: Path, backend: str
 ) -> None:
     settings = TINY.model_copy(update={"streams": "rgb,flow", "flow": backend})
-    extract({"train/a": videos["train/a"], "val/c": videos["val/c"]}, tmp_path, settings, weights, CPU)
-    for name in ("train/{}/a.npy", "val/{}/c.npy"):
+    keys = ["val/c", *["train/a"] * (backend == "opencv")]  # ours takes seconds for each
+    extract({key: videos[key] for key in keys}, tmp_path, settings, weights, CPU)
+    for name in [key.replace("/", "/{}/") + ".npy" for key in keys]:
         rgb, flow = (store.read(tmp_path / name.format(stream)) for stream in ("rgb", "flow"))
         assert rgb.shape == flow.shape
         assert not np.allclose(rgb, flow)
@@ -353,8 +354,8 @@ def test_two_streams_have_equal_lengths(
     assert spec["weights_sha256"] == {stream: sha256(path) for stream, path in weights.items()}
     assert spec["flow"] == backend
     alone = TINY.model_copy(update={"streams": "flow", "flow": backend})
-    extract({"a": videos["train/a"]}, tmp_path / "alone", alone, weights, CPU)
-    assert (tmp_path / "alone/flow/a.npy").read_bytes() == (tmp_path / "train/flow/a.npy").read_bytes()
+    extract({"c": videos["val/c"]}, tmp_path / "alone", alone, weights, CPU)
+    assert (tmp_path / "alone/flow/c.npy").read_bytes() == (tmp_path / "val/flow/c.npy").read_bytes()
 
 
 def test_flow_is_that_to_the_following_frame(videos: dict[str, Path]) -> None:

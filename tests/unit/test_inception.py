@@ -58,11 +58,12 @@ def test_pools_are_those_of_what_is_padded(size: tuple[int, int, int], pool: tup
 
 
 @pytest.mark.parametrize("channels", [2, 3])
-@pytest.mark.parametrize(("frames", "side"), [(16, 224), (15, 97), (8, 32)])
-def test_output_shape(channels: int, frames: int, side: int) -> None:
-    network = InceptionI3D(channels).to("meta")
-    out = network(torch.empty(2, channels, frames, side, side, device="meta"))
-    assert out.shape == (2, 1024, -(-frames // 8), -(-side // 32), -(-side // 32))
+def test_output_shape(channels: int) -> None:
+    with torch.device("meta"):
+        network = InceptionI3D(channels)
+    for frames, side in ((16, 224), (15, 97), (8, 32)):
+        out = network(torch.empty(2, channels, frames, side, side, device="meta"))
+        assert out.shape == (2, 1024, -(-frames // 8), -(-side // 32), -(-side // 32))
 
 
 def test_kernels_are_inception_v1s() -> None:
@@ -148,11 +149,10 @@ KINETICS = {
     "PlayingViolin": {250: "playing violin", 223: "playing cello"},
     "Surfing": {337: "surfing water"},
 }
-PER_CLASS = 3
 
 
 def instances(folder: Path) -> list[tuple[str, str, float]]:
-    """A fixed sample: per class the first instances in order of video and time, each with its middle (s)."""
+    """A fixed sample: of each class, the first instance in order of video and time, with its middle (s)."""
     database = json.loads((folder / "annotations.json").read_text())["database"]
     found: dict[str, list[tuple[str, str, float]]] = {}
     for name in sorted(database):
@@ -160,30 +160,27 @@ def instances(folder: Path) -> list[tuple[str, str, float]]:
             start, end = map(float, item["segment"])
             found.setdefault(item["label"], []).append((item["label"], name, (start + end) / 2))
     assert set(found) == set(KINETICS)
-    return [item for items in found.values() for item in items[:PER_CLASS]]
+    return [items[0] for items in found.values()]
 
 
 def test_recognises_real_actions(reference_data: Path, kinetics_weights: Path) -> None:
     folder = reference_data / "data/ucf6"
     network = Network(Features(), kinetics_weights, "cpu")
     head = network.recognizer.cls_head  # linear: the mean over the feature map gives the mean logits
-    sample = instances(folder)
-    hits = 0
-    for label, name, middle in sample:
+    for label, name, middle in instances(folder):
         index = int(middle * 25 / 16 - 0.5)
         clip = next(islice(snippets(folder / f"videos/{name}.mp4"), index, None))
         features = torch.from_numpy(network(centre(clip, 224)[None]))
         top5 = head.fc_cls(features)[0].topk(5).indices.tolist()
-        hits += bool(KINETICS[label].keys() & set(top5))
-    assert hits / len(sample) >= 0.85, f"{hits} of {len(sample)}"
+        assert KINETICS[label].keys() & set(top5), (label, name, top5)
 
 
 def test_features_are_the_independent_implementations(reference_data: Path, kinetics_weights: Path) -> None:
     network = Network(Features(), kinetics_weights, "cpu")
     for name, start in (("ucf6_train_0001", 10), ("ucf6_val_0002", 4)):
         video = reference_data / f"data/ucf6/videos/{name}.mp4"
-        clips = np.stack([centre(clip, 224) for clip in islice(snippets(video), start, start + 4)])
-        expected = np.load(reference_data / f"data/ucf6/features_rgb_reference/{name}.npy")[start : start + 4]
+        clips = np.stack([centre(clip, 224) for clip in islice(snippets(video), start, start + 2)])
+        expected = np.load(reference_data / f"data/ucf6/features_rgb_reference/{name}.npy")[start : start + 2]
         found, expected = network(clips), expected.astype(np.float32)
         norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
         assert ((found * expected).sum(1) / norms).min() > 0.99

@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.forking import launchers
 from helpers.tiny import make_dataset
 from hypothesis import given
 from hypothesis import strategies as st
@@ -151,7 +151,7 @@ def test_a_damaged_state_is_an_error(root, tmp_path, size):
 
 
 def command(root: Path, out: Path, **values) -> list[str]:
-    words = [str(Path(sys.executable).with_name("um")), "train", "--data-dir", str(root), "--out", str(out)]
+    words = [f"{launchers()}/um", "train", "--data-dir", str(root), "--out", str(out)]
     return words + [w for name, value in values.items() for w in (f"--{name.replace('_', '-')}", str(value))]
 
 
@@ -164,7 +164,7 @@ def kill(words: list[str], state: Path, delay: float) -> bool:
     time.sleep(delay)
     running = process.poll() is None
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.communicate()  # to the end of all that had its error stream
     return running
 
 

@@ -3,12 +3,14 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
+from helpers.forking import launchers
 from helpers.workspace import ROOT, WEIGHTS, Workspace
 
 TINY: dict[str, dict[str, Any]] = {
@@ -55,6 +57,12 @@ def built(clone, kinetics_weights, tmp_path_factory) -> Workspace:
         workspace.done("um", "record")
         workspace.commit()
         return Workspace(workspace.root.rename(base / "built"))
+
+
+@pytest.fixture(autouse=True)
+def _forked(monkeypatch) -> None:
+    """What `um` calls inside the process of the tests is forked, too: it looks beside Python."""
+    monkeypatch.setattr(sys, "executable", f"{launchers()}/python")
 
 
 @pytest.fixture

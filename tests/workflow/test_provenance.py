@@ -227,7 +227,7 @@ def test_dvc_drives_snakemake(workspace):
 
 def test_a_killed_training_goes_on_to_the_same_bytes(workspace):
     target, folder = "models/demo/seed0/last.safetensors", workspace / "models/demo/seed0"
-    workspace.change("overrides.demo.train.iterations", 200)
+    workspace.change("overrides.demo.train.iterations", 60)
     job = workspace.start("snakemake", target)
     while not (folder / "state.pt").exists():
         assert job.poll() is None
@@ -242,6 +242,6 @@ def test_a_killed_training_goes_on_to_the_same_bytes(workspace):
     assert {path.name for path in resumed if path.parent == folder} == {
         *("last.safetensors", "history.csv", "selected.safetensors", "selected.csv")
     }
-    assert len([path for path in resumed if path.parent.name == "checkpoints"]) == 101  # of 200 / 2, and their index
+    assert len([path for path in resumed if path.parent.name == "checkpoints"]) == 31  # of 60 / 2, and their index
     workspace.done("snakemake", "--forcerun", "train_model", "--", target)
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == resumed

@@ -16,10 +16,10 @@ def test_the_examples_run_and_the_first_writes_nothing(workspace):
     first, second = EXAMPLES
     assert len(first.splitlines()) <= 7
     before = files(workspace)
-    said = workspace.done("python", "-c", first)
+    said = workspace.done("script", "-c", first)
     assert re.findall(r"^ +\d+\.\d s to +\d+\.\d s  \w+  \d\.\d\d$", said, re.MULTILINE)
     assert files(workspace) == before
-    assert 0 <= float(workspace.done("python", "-c", second).splitlines()[-1]) <= 1
+    assert 0 <= float(workspace.done("script", "-c", second).splitlines()[-1]) <= 1
 
 
 def test_importing_um_loads_no_large_library(shared):
