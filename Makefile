@@ -14,6 +14,8 @@ help: ## show this
 	.venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	@# pip would compile on one core, and for twice as long; files of other Pythons cannot be compiled
 	.venv/bin/python -m compileall -qq -j 0 -x '/tests?/' .venv/lib > /dev/null || true
+	@# on its first import, yapf writes its grammar to the user's cache; processes that start together would read half of it
+	.venv/bin/python -c 'import yapf'
 	touch $@
 
 run: .venv/.ready ## build everything that is not up to date, and print the benchmark table
@@ -36,7 +38,7 @@ lint: .venv/.ready ## check style, types and rules
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-schema: .venv/.ready ## write workflow/schemas/params.schema.json anew, after a change of src/um/params.py
+schema: .venv/.ready ## rewrite workflow/schemas/params.schema.json after a change of src/um/params.py
 	python -c 'from um.params import schema; print(schema(), end="")' > workflow/schemas/params.schema.json
 
 $(BENCH_DATA): | .venv/.ready
