@@ -1,4 +1,4 @@
-# Every target is a command or two, in the environment that .venv/.ready stands for.
+# Targets run in the environment .venv; make builds it first, and touches .venv/.ready when it is complete.
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
@@ -25,10 +25,10 @@ run: .venv/.ready ## build everything that is not up to date, and print the benc
 test: .venv/.ready ## run the tests; UM_REFERENCE_DATA=<folder> adds those that need reference data
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= python -m pytest --numprocesses 3 --dist loadgroup
 
-fuzz: .venv/.ready ## draw new damage for every reader of files, UM_FUZZ=SECONDS each (default: 30; in all 15 minutes)
+fuzz: .venv/.ready ## feed randomly damaged files to every reader, UM_FUZZ=SECONDS each (default 30: 15 minutes in all)
 	UM_FUZZ=$${UM_FUZZ:-30} python -m pytest tests/unit/test_fuzz.py
 
-faults: .venv/.ready ## damage and kill `um record` and `um restore` at every point, and follow what they say; half an hour
+faults: .venv/.ready ## damage files, kill `um record` and `um restore` at every point, follow their hints; half an hour
 	UM_FAULTS=1 OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist load tests/workflow/test_faults.py
 
 lint: .venv/.ready ## check style, types and rules
@@ -44,9 +44,9 @@ schema: .venv/.ready ## rewrite workflow/schemas/params.schema.json after a chan
 $(BENCH_DATA): | .venv/.ready
 	um simulate --dataset thumos14 --out $@
 
-bench: .venv/.ready | $(BENCH_DATA) ## time the method's parts against a plain account of the official structure, on simulated THUMOS14
+bench: .venv/.ready | $(BENCH_DATA) ## time the method against a plain implementation, on simulated THUMOS14
 	PYTHONPATH=tests python benchmarks/method.py $(BENCH_DATA)
 
-bench-features: .venv/.ready ## extraction of BENCH_VIDEO: speed, parts, ceiling, memory, beside mmaction2; minutes on a CPU
+bench-features: .venv/.ready ## measure extraction of BENCH_VIDEO, beside MMAction2's: speed, memory; minutes on a CPU
 	python benchmarks/features.py $(BENCH_VIDEO) --parts pipeline mmaction
 	python benchmarks/features.py $(BENCH_VIDEO) --parts memory --crop 64

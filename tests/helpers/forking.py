@@ -133,6 +133,7 @@ class Server:
         self.selector.register(self.ended, selectors.EVENT_READ)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(waker)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what it starts with `&`
 
     def serve(self, parent: int) -> str:
         """Serve until the process that runs the tests has ended; in a child, return the module to run."""

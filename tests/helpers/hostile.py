@@ -186,7 +186,7 @@ def tar(name: str, words: str, *members: tarfile.TarInfo | str | bytes, end: byt
     return Case(f"tar: {name}", lambda: tarred(*members, end=end), words)
 
 
-LEAVES, ABSOLUTE, PLACE = "leaves its folder", "absolute name or one of Windows", "in the place of"
+LEAVES, ABSOLUTE, PLACE = "leaves its folder", "an absolute path or a Windows path", "in the place of"
 CONTROL, DAMAGE, LINK = "control characters", "unreadable", "a link"
 
 CORPUS = [

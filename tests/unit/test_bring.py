@@ -112,7 +112,9 @@ def test_the_first_file_is_pinned_and_another_is_refused(project):
         download(machine(copy), what="videos")
     (copy / "thumos14/videos").mkdir()
     (copy / "thumos14/videos/video_test_0000006.mp4").write_bytes(whole)  # nor one by one
-    with pytest.raises(BadInput, match=r"TH14_Test_set_mp4\.zip, video_test_0000006\) that did not come; .*sha256"):
+    with pytest.raises(
+        BadInput, match=r"TH14_Test_set_mp4\.zip, video_test_0000006\) that could not be fetched; .*sha"
+    ):
         download(machine(copy), what="videos")
     assert not list(OUT.glob("videos/test/*"))
     assert not (OUT / "videos/index.json").exists()
@@ -389,7 +391,7 @@ def test_a_server_that_refuses_everybody_is_left_alone(project, web):
     each_from(web, project, {f"t{n:02}": 1.6 for n in range(40)} | {"v1": 1.6})
     for n in range(40):
         web.serve(f"/train/t{n:02}.mp4", Answer(status=403))
-    with pytest.raises(BadInput, match=r"41 files \(t00, .*that did not come; t\d\d: HTTP 403"):
+    with pytest.raises(BadInput, match=r"41 files \(t00, .*that could not be fetched; t\d\d: HTTP 403"):
         download(machine(project / "lab", connections=2), "net", what="videos")
     assert len(web.log) < 20
     assert not Path("data/net/videos/index.json").exists()

@@ -1,8 +1,8 @@
 """Untrusted archives (zip, and tar plain or compressed), unpacked safely.
 
-The whole list of members is checked before a byte is written: a name that leaves its folder, a link, a device, or two
-members with one path refuse the archive. Files are written whole or not at all; an existing file stays, and is an error
-if it differs.
+The whole list of members is checked before a byte is written: an archive is refused if a name leaves its folder, if a
+member is a link or a device, or if two members have the same path. Files are written whole or not at all; an existing
+file stays, and is an error if it differs.
 """
 
 import copy
@@ -45,7 +45,7 @@ Opened = zipfile.ZipFile | tarfile.TarFile
 
 
 class Locked(BadInput):
-    """An encrypted archive, and no password or another one."""
+    """An encrypted archive, with no password or a wrong one."""
 
 
 class Damaged(BadInput):
@@ -225,7 +225,7 @@ def _safe(archive: Path, name: str, folder: bool) -> str:
     if re.search("[\0-\x1f\x7f-\x9f\ud800-\udfff]", name):
         raise _refusal(archive, name, "with control characters in its name")
     if name.startswith("/") or "\\" in name or re.match("[A-Za-z]:", name):
-        raise _refusal(archive, name, "an absolute name or one of Windows")
+        raise _refusal(archive, name, "an absolute path or a Windows path")
     if ".." in parts:
         raise _refusal(archive, name, "a name that leaves its folder")
     if len(name) > 1000 or any(len(os.fsencode(part)) > 255 for part in parts):
@@ -286,7 +286,7 @@ def _is_there(member: Member, target: Path) -> bool:
 def check_password(archive: Path, member: Member, password: str | None) -> None:
     """Raise `Locked` if a member needs a password and none is given."""
     if member.encrypted and not password:
-        hint = "whoever publishes the archive tells its password"
+        hint = "ask the publisher of the archive for its password"
         found = f"an encrypted archive ({_short(member.name)}) and no password"
         raise Locked(archive, found, f"the password in the environment variable {PASSWORD}", hint)
 

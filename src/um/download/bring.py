@@ -38,7 +38,7 @@ def bring(dataset: str, folder: Path, settings: Download, out: Path, machine: Ma
     Args:
         dataset: its name, also below a mirror.
         folder: of its sources.yaml, sources.lock.json and missing.tsv.
-        settings: which of what.
+        settings: the kind (`what`) and the version (`source`) to download.
         out: `data/<dataset>`.
         machine: how.
 

@@ -65,13 +65,13 @@ PATIENCE = Patience()
 
 @dataclass(frozen=True)
 class Order:
-    """How a file shall come.
+    """How to download a file.
 
     Attributes:
-        sha256: what it must have, if known. Without it, the server must send the length, or chunks.
+        sha256: the expected one, if known. Without it, the server must send the length, or chunks.
         patience: timeouts and retry limits.
         report: called after every block.
-        enter: called with the whole file's temporary name and its final one before it gets that.
+        enter: called with the temporary and the final name of the whole file before it is renamed.
         margin: bytes that must stay free on the disk, where the length is announced.
     """
 
@@ -212,8 +212,8 @@ def patiently(
         ask: one try.
         url: for messages.
         patience: retry limits.
-        give_up: makes the error that follows the last cut, from it and the number of tries.
-        came: bytes so far; a new block sets the count of tries back.
+        give_up: makes the final error, from the last cut and the number of tries.
+        came: bytes so far; every new block resets the count of tries.
 
     Raises:
         BadInput: the server asks for a longer pause than `patience.longest_wait`.

@@ -256,7 +256,7 @@ def copies(mirror: str, dataset: str, machine: Machine) -> dict[str, Place]:
 def _nowhere(what: str, pages: Sequence[str], failures: Sequence[BadInput]) -> BadInput:
     """The error for all places together: Gone if each of them is, or if none is listed."""
     kind = Gone if all(isinstance(error, Gone) for error in failures) else BadInput
-    hint = failures[-1].hint if failures else f"UM_MIRROR=FOLDER takes a copy, as FOLDER/{what}"
+    hint = failures[-1].hint if failures else f"put a copy at FOLDER/{what} and set UM_MIRROR=FOLDER"
     if other := next((error for error in failures if error.found.startswith("sha256")), None):
         hint = f"{other.hint}; to take it, delete the entry of {Path(what).name} there"
     elif pages:

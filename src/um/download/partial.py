@@ -19,10 +19,10 @@ from um.errors import BadInput
 from um.files import atomic, check_room, make_folder
 from um.forms import read_text, validate
 
-TAILS = (2**16, 2**20, 2**24, 2**28)  # bytes at the end, of which the least that holds the list of members is fetched
+TAILS = (2**16, 2**20, 2**24, 2**28)  # bytes at the end to fetch: the smallest number that covers the member list
 AROUND = 30 + 2 * 2**16 + 24  # bytes beside a member's data, at most: name, extra field, sizes
 
-Wanted = Callable[[str], bool]  # whether a member of this name is
+Wanted = Callable[[str], bool]  # whether the member of this name is wanted
 
 
 class _Other(Exception):

@@ -53,9 +53,9 @@ class Site(Fetcher):
         return chosen
 
     def first(self, kind: str, get: Callable[[Alternative], T], source: str = "auto") -> T:
-        """What `get` makes of the first available version of that kind, which the lock then pins.
+        """Return what `get` returns for the first available version of that kind, and pin that version in the lock.
 
-        A permanent failure leads to the next version; a temporary one does not: the videos or features would differ.
+        A permanent failure leads to the next version; a temporary one is raised: other versions have other contents.
         """
         meant = self.lock.versions.get(kind, "auto") if source == "auto" else source
         chosen, failures = self.chosen(kind, meant), list[BadInput]()
@@ -76,7 +76,7 @@ class Site(Fetcher):
         if len(failures) == 1:
             raise self._otherwise(kind, chosen[0], failures[0])
         names = ", ".join(version.name for version in chosen)
-        hint = "the lines above say why; UM_MIRROR=FOLDER takes copies"
+        hint = "the lines above say why; set UM_MIRROR=FOLDER to use your own copies"
         raise BadInput(self.dataset, f"none of the {kind} of {names}", "one that is available", hint)
 
     def _otherwise(self, kind: str, version: Alternative, error: BadInput) -> BadInput:

@@ -73,7 +73,7 @@ class _Collection:
         gone: the same, while another version of sources.yaml may still have them.
         failed: id, or archive → why it could not be fetched this time.
         pinned: id → sha256 of the video that first came in an archive.
-        lacking: archive that failed → ids that it was to bring.
+        lacking: archive that failed → ids that were expected from it.
     """
 
     def __init__(self, site: Site, videos: list[Video], known: Mapping[str, Row]) -> None:
@@ -229,7 +229,7 @@ class _Collection:
         return self.site.fetch([file], folder)[0], True
 
     def check(self, name: str, path: Path) -> None:
-        """Raise Gone for what is no video, or is shorter than its annotation; BadInput for another one's bytes."""
+        """Raise Gone if the file is no video or is too short; BadInput if its sha256 is not the pinned one."""
         video = self.videos[name]
         try:
             length = seconds(path)
@@ -239,7 +239,7 @@ class _Collection:
         last = min(ends) if name in self.site.table.behind_the_end else max(ends)
         needed = last - SLACK if video.duration is None else video.duration - TOO_SHORT
         if length is not None and length < needed:
-            raise Gone(path, f"too short: {length:.1f} s of {needed:.1f} s", "all of it", "it was cut")
+            raise Gone(path, f"too short: {length:.1f} s of {needed:.1f} s", "the whole video", "find a complete copy")
         expected = self.pinned.get(name)
         if expected and (found := sha256(path)) != expected:
             hint = "another version; to take it, delete the entry in sources.lock.json"
@@ -262,7 +262,7 @@ class _Collection:
         self.gone[name] = Row(reason, self.site.machine.date, " ".join(dict.fromkeys(sources)))
 
     def settle(self) -> None:
-        """What no version had is missing; nothing is decided where one may have it that failed."""
+        """List videos that no version had as missing, except those that a failed link or archive may have."""
         there = set(self.there)
         self.lacking = {name: wanted - there for name, wanted in self.lacking.items()}
         self.failed = {
@@ -285,9 +285,9 @@ class _Collection:
             if len(self.failed) == 1:
                 raise next(iter(self.failed.values()))
             name, error = min(self.failed.items(), key=lambda item: (isinstance(item[1], _Unasked), item[0]))
-            found = f"{some(sorted(self.failed), 'file', 'files')} that did not come; {name}: {error.found}"
+            found = f"{some(sorted(self.failed), 'file', 'files')} that could not be fetched; {name}: {error.found}"
             hint = f"{error.hint}; run again, or with --give-up"
-            raise BadInput(self.site.dataset, found, "every file, or word that it is gone", hint)
+            raise BadInput(self.site.dataset, found, "every file, or an answer that it is gone", hint)
 
     def close(self, listed_missing: Path, journal: Journal) -> None:
         """Write the index and the list of missing videos; say how many files are not annotated."""

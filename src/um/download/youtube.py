@@ -122,7 +122,7 @@ def fetch(
 
 
 class _Voice:
-    """Takes the messages of yt-dlp off the screen."""
+    """Sends yt-dlp's messages to the debug log instead of the screen."""
 
     misses_runtime = False
 

@@ -54,8 +54,8 @@ class Machine(NamedTuple):
         device: `cpu`, `cuda`, `cuda:1`, or `auto` (a GPU if available).
         decoders: videos decoded in parallel; 0: one on a CPU, because the network needs the cores, up to eight with a
             GPU.
-        strict: fail on a video that cannot be decoded, instead of listing it in `missing.tsv`; None: do not even fail
-            if all fail.
+        strict: fail on a video that cannot be decoded, instead of listing it in `missing.tsv`; None: do not fail even
+            if no video can be decoded.
         shard: the share of the videos to process, in parallel with other shards. After all shards, a run without one
             writes `index.json`.
         missing: `<subset>/<id>` → reason, for videos that could not be downloaded; also listed in `missing.tsv`.

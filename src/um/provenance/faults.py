@@ -17,7 +17,7 @@ from um.provenance.disk import Disk, is_ignored
 from um.provenance.pipeline import RECORD, Lock
 
 LISTED = ("data/{}/videos", "data/{}/features", "models/{}/seed{}/checkpoints")  # folders with an index.json
-MOVES = "`um record --aside` moves it to aside/, goes on, and says what is to be made again"
+MOVES = "`um record --aside` moves it to aside/, continues, and says what must be rebuilt"
 
 
 class Fault(NamedTuple):

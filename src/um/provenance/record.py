@@ -75,9 +75,9 @@ def record(aside: bool = False, rebuilt: bool = False) -> None:
         rebuilt: accept other bytes than the last record's from the same inputs, as another processor makes them.
 
     Raises:
-        BadInput: Snakemake has work to do or knows nothing of the files; files differ from their index or the last
-            record, or were changed after they were made; there are files that nothing makes, or not all; DVC is not
-            clean afterwards; another command is at work.
+        BadInput: Snakemake has work to do or no record of the files; files differ from their index or the last record,
+            or were changed after they were made; a file that no rule makes; a missing output; DVC is not clean
+            afterwards; another command is running.
     """
     with held(Path(), "um record"):
         values = params.load()
@@ -183,7 +183,7 @@ def _check_cache(disk: Disk, outs: dict[Path, str], verb: str) -> None:
     for out, md5 in outs.items():
         for path in disk.damaged(out, md5):
             hint = f"`{verb} --aside` moves it to aside/ and puts a correct copy there if there is one"
-            raise BadInput(path, f"other bytes than its name says, of {out}", "sound copies in DVC's cache", hint)
+            raise BadInput(path, f"content that does not match its name, of {out}", "sound copies in DVC's cache", hint)
 
 
 def _take_recorded(outs: dict[Path, str], lock: Lock, verb: str) -> None:
