@@ -1,11 +1,14 @@
 import os
 import shutil
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
+import typer.main
 from helpers import forking
 
+typer.main.get_command = cache(typer.main.get_command)  # else every call of `um` builds all commands, in 50 ms
 FIRST = ("test_provenance.py", "e2e", "workflow")
 
 
