@@ -30,7 +30,7 @@ HASTY = Patience(connect=2, silence=0.4, slowest=1024, window=0.3, tries=4, firs
 CONTENT = noise(300_007)
 SUM = hashlib.sha256(CONTENT).hexdigest()
 PROCESSES = multiprocessing.get_context("forkserver")  # its children hold none of this process's sockets
-PROCESSES.set_forkserver_preload(["um.download.http"])
+PROCESSES.set_forkserver_preload(["um.download.http", "helpers.serving", "pytest", "trustme"])  # imported once for all
 
 
 def fetch(url: str, target: Path, *, expected: str | None = None, **options) -> None:
