@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from um.features import cpu
-from um.features.cpu import PointwiseConv3d, SeparableMaxPool3d, WinogradConv3d, accelerate
+from um.features.cpu import PointwiseConv3d, WinogradConv3d, accelerate
 from um.features.inception import InceptionI3D
 from um.features.network import Network, fold_batch_norm
 from um.params import Features
@@ -87,14 +87,6 @@ def test_pointwise_is_the_convolution_and_stays_channels_last(bias: bool) -> Non
     torch.testing.assert_close(y, convolution(x))
 
 
-@pytest.mark.parametrize("size", [(1, 1, 1), (2, 5, 3), (8, 7, 7)])
-def test_neighbourhoods_are_those_of_max_pooling(size: tuple[int, int, int]) -> None:
-    x = torch.randn(2, 5, *size).to(memory_format=torch.channels_last_3d)
-    before = x.clone()
-    assert torch.equal(SeparableMaxPool3d()(x), nn.functional.max_pool3d(x, 3, stride=1, padding=1))
-    assert torch.equal(x, before)
-
-
 def test_others_are_not_replaced() -> None:
     kept = [
         nn.Conv3d(2, 2, 3),
@@ -102,11 +94,10 @@ def test_others_are_not_replaced() -> None:
         nn.Conv3d(2, 2, 3, padding=1, groups=2),
         nn.Conv3d(2, 2, 1, 2),
     ]
-    kept += [nn.MaxPool3d(3, 2, 1), nn.MaxPool3d(3, 1, 1, return_indices=True)]
-    taken = nn.Sequential(nn.Conv3d(2, 2, 3, padding=1), nn.Conv3d(2, 2, 1), nn.MaxPool3d(3, 1, 1))
+    taken = nn.Sequential(nn.Conv3d(2, 2, 3, padding=1), nn.Conv3d(2, 2, 1))
     network = nn.Sequential(*kept, taken)
     accelerate(network)
     accelerate(network)  # changes nothing more
     assert list(network)[: len(kept)] == kept
-    assert [type(layer) for layer in taken] == [WinogradConv3d, PointwiseConv3d, SeparableMaxPool3d]
+    assert [type(layer) for layer in taken] == [WinogradConv3d, PointwiseConv3d]
     assert isinstance(taken[0].convolution, nn.Conv3d)

@@ -1,7 +1,7 @@
 """Faster layers for inference on a CPU; outputs agree with the original layers to rounding.
 
 Gains are ratios of the whole network's CPU time without and with a kernel (i3d-inception, one thread, AMD EPYC without
-AVX-512). Replacing MKL's matrix products by oneDNN's gained nothing (0.9 to 1.0).
+AVX-512). oneDNN's matrix products and max-pooling axis by axis gained nothing (0.9 to 1.0).
 """
 
 # N clips, C input and K output channels, T frames, H × W pixels; 36 = 6 × 6 inputs of a tile of 4 × 4 outputs
@@ -41,8 +41,6 @@ def accelerate(network: nn.Module) -> None:
                     setattr(module, name, PointwiseConv3d(child))
                 case nn.Conv3d(kernel_size=(3, 3, 3), padding=(1, 1, 1)) if _is_plain(child):
                     setattr(module, name, WinogradConv3d(child))
-                case nn.MaxPool3d(kernel_size=3, stride=1, padding=1, dilation=1, return_indices=False):
-                    setattr(module, name, SeparableMaxPool3d())
 
 
 def _is_plain(convolution: nn.Conv3d) -> bool:
@@ -51,7 +49,7 @@ def _is_plain(convolution: nn.Conv3d) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Make glibc keep freed memory: gain 0.9 to 1.4 (fewer page faults), on Linux with glibc only."""
+    """Make glibc keep freed memory: gain 1.3 at crop 224, none at 80 (fewer page faults), on Linux with glibc only."""
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -61,7 +59,7 @@ def keep_freed_memory() -> None:
 
 
 class PointwiseConv3d(nn.Module):
-    """A channels-last 1 × 1 × 1 convolution as a matrix product: gain 1.2 to 1.4, for any input."""
+    """A channels-last 1 × 1 × 1 convolution as a matrix product: gain 1.1, for any input."""
 
     def __init__(self, convolution: nn.Conv3d) -> None:
         super().__init__()
@@ -74,22 +72,8 @@ class PointwiseConv3d(nn.Module):
         return y_MK.view(*x_NTHWC.shape[:4], -1).permute(0, 4, 1, 2, 3)
 
 
-class SeparableMaxPool3d(nn.Module):
-    """Max-pooling over 3 × 3 × 3 with stride 1, axis by axis: gain 1.2 at crop 224, for any input."""
-
-    def forward(self, x_NCTHW: Tensor) -> Tensor:
-        """(N, C, T, H, W) → the same shape; bit-identical to F.max_pool3d."""
-        for axis in (4, 3, 2):
-            last, largest = x_NCTHW.shape[axis] - 1, x_NCTHW.clone()
-            for here, there in ((0, 1), (1, 0)):
-                part = largest.narrow(axis, here, last)
-                torch.maximum(part, x_NCTHW.narrow(axis, there, last), out=part)
-            x_NCTHW = largest
-        return x_NCTHW
-
-
 class WinogradConv3d(nn.Module):
-    """A 3 × 3 × 3 convolution with a quarter of the products: gain 1.3 at crop 224, for float32 above SIDE and ENOUGH.
+    """A 3 × 3 × 3 convolution with a quarter of the products: gain 1.2 at crop 224, for float32 above SIDE and ENOUGH.
 
     Winograd's F(4, 3) over space: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016, section
     4, with the transforms for 4 × 4 outputs. Time is summed directly. Equal up to 1e-5 of the largest output; a clip's
