@@ -11,11 +11,10 @@ from itertools import count
 from pathlib import Path
 
 import psutil
-from filelock import FileLock
 
 from um import params
 from um.errors import BadInput
-from um.files import atomic, held, make_folder
+from um.files import atomic, flock, held, make_folder
 from um.forms import read_yaml, validate
 from um.params import Params
 from um.provenance import faults, jobs, pipeline, tools
@@ -120,9 +119,9 @@ def _forget_killed() -> None:
     table = DVC_TMP / "rwlock"
     if not table.exists():
         return
-    with FileLock(f"{table}.lock"):  # DVC's own, held while it edits the table
+    with table.with_name("rwlock.lock").open("ab") as file:  # DVC's own, locked while it edits the table
         users = re.findall(r'"pid": (\d+)', table.read_text(errors="replace"))
-        if not any(_lives(int(user), table.stat().st_mtime) for user in users):
+        if flock(file, shared=False) and not any(_lives(int(user), table.stat().st_mtime) for user in users):
             table.write_text("{}")
 
 
