@@ -442,7 +442,8 @@ def table(
 
     values = params.load()
     datasets = dataset or values.datasets
-    params.check_planned(planned, "table", *(values.of(name, variant) for name in datasets))
+    rows = [values.of(name, row) for name in datasets for row in values.compared(variant)]
+    params.check_planned(planned, "table", *rows)
     benchmark.write(results, datasets, _of_seeds(values, seed), out, variant)
 
 

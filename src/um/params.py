@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PlainSerializer, ValidationInfo, WithJsonSchema, field_validator, model_validator
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 
 from um.errors import BadInput
@@ -16,6 +16,7 @@ from um.forms import Section, read_yaml, validate
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)  # names become folders and words of command lines
 NAMED = "a name of letters, digits and . _ - (at most 100) that starts with a letter, a digit or _"
 SEEDS = 2**32  # NumPy's limit
+AUTO = 0  # a size that follows from the training videos: see um.method.sizes
 MOST_THRESHOLDS = 1000
 
 
@@ -47,6 +48,14 @@ def _check_text(value: Any) -> Any:
 def _check_odd(value: int) -> int:
     if value % 2 == 0:
         raise ValueError("expected an odd number of snippets")
+    return value
+
+
+def _check_size(value: Any) -> Any:
+    if value == "auto":
+        return AUTO
+    if value == AUTO:  # it stands for `auto` here, and is no size
+        raise ValueError("expected auto, or a number above 0")
     return value
 
 
@@ -116,6 +125,13 @@ Name = Annotated[str, BeforeValidator(_check_name)]
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 Mirrors = Annotated[list[str], BeforeValidator(_words)]  # one option on the command line
 Odd = Annotated[int, AfterValidator(_check_odd)]
+Size = Annotated[
+    int,
+    Field(ge=0, le=1_000_000_000),
+    BeforeValidator(_check_size),
+    PlainSerializer(lambda size: size or "auto"),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}),
+]
 Range = Annotated[str, BeforeValidator(_check_text), AfterValidator(_check_range)]
 Streams = Literal["rgb", "flow", "rgb,flow"]
 
@@ -157,12 +173,12 @@ class Features(Section):
 
 
 class Train(Section):
-    """UM's model, losses and optimiser; defaults as in the official code for THUMOS14."""
+    """UM's model, losses and optimiser; the defaults are `ours`."""
 
     streams: Literal["auto", "rgb", "flow", "rgb,flow"] = Field(
         "auto", description="feature streams, concatenated in this order; auto: all that exist"
     )
-    num_segments: int = Field(750, ge=1, le=1_000_000, description="T, snippets sampled per training video")
+    num_segments: Size = Field(AUTO, description="T, snippets sampled per training video; auto: from their lengths")
     embedding_dim: int = Field(2048, ge=1, le=1_000_000, description="D, channels of the embedding")
     input_dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the features, before the embedding")
     dropout: float = Field(0.7, ge=0, lt=1, description="dropout of the classifier's input and of the snippet mask")
@@ -192,9 +208,10 @@ class Train(Section):
     weight_decay: float = Field(5e-4, ge=0, le=1e3, description="Adam's coupled L2 weight decay")
     min_snippets: int = Field(1, ge=1, le=1_000_000_000, description="leave out shorter training videos")
     batch_size: int = Field(16, ge=1, le=1_000_000, description="B, videos per step")
-    iterations: int = Field(10_000, ge=1, le=1_000_000_000, description="optimiser steps")
-    eval_every: int = Field(
-        500, ge=1, le=1_000_000_000, description="steps between evaluations; each leaves a checkpoint"
+    iterations: Size = Field(AUTO, description="optimiser steps; auto: from the number of training videos")
+    eval_every: Size = Field(AUTO, description="steps between evaluations; each leaves a checkpoint; auto: a quarter")
+    ema: float = Field(
+        0.98, ge=0, lt=1, description="decay of the moving average of the weights, which is the model; 0: none"
     )
     held_out: float = Field(
         0.0,
@@ -207,26 +224,28 @@ class Train(Section):
 
 
 class Localize(Section):
-    """Localisation: from the network's output to scored segments."""
+    """Localisation: from the network's output to scored segments; the defaults are `ours`."""
 
     max_segments: int = Field(750, ge=1, le=1_000_000, description="sample longer videos evenly to this many snippets")
     class_threshold: float = Field(0.2, ge=0, le=1, description="video-level score at which a class is predicted")
-    cas_thresholds: Range = Field("0:0.225:0.025", description="thresholds on the fused curve")
-    magnitude_thresholds: Range = Field("0.4:0.6:0.025", description="thresholds on the normalised magnitude")
+    cas_thresholds: Range = Field("0.05:0.35:0.05", description="thresholds on the fused curve")
+    magnitude_thresholds: Range = Field("0.1:0.9:0.05", description="thresholds on the normalised magnitude")
     fusion: bool = Field(True, description="weight the CAS by the magnitude; false: CAS and its thresholds only")
-    foreground: Literal["minmax", "margin"] = Field(
-        "minmax", description="magnitude to probability: the official code's min-max, or the paper's min(m, |f|) / m"
+    foreground: Literal["saturating", "minmax", "margin"] = Field(
+        "saturating",
+        description="magnitude to probability: |f| / (|f| + m), relative to its maximum in the video; "
+        "the official code's min-max; or the paper's min(m, |f|) / m",
     )
-    upscale: int = Field(24, ge=1, le=1000, description="linear interpolation factor over time")
+    upscale: int = Field(1, ge=1, le=1000, description="linear interpolation factor over time; 1: none")
     outer_ratio: float = Field(
         0.25, gt=0, le=1000, description="lambda: length of the outer part per side, relative to the segment"
     )
     gamma: float = Field(0.2, ge=0, le=1e6, description="weight of the video-level class score")
-    nms: Literal["hard", "soft"] = Field("hard", description="drop overlapping segments, or lower scores (Gaussian)")
+    nms: Literal["soft", "hard"] = Field("soft", description="lower scores of overlaps (Gaussian), or drop them")
     nms_iou: float = Field(0.6, gt=0, le=1, description="hard: overlap at which the lower-scored segment is dropped")
     nms_sigma: float = Field(0.3, gt=0, le=1e6, description="soft: scores decay by exp(-overlap^2 / sigma)")
-    nms_plus_one: bool = Field(True, description="add 1 s to every length and overlap in NMS, like the official code")
-    whole_video: bool = Field(False, description="give a video without segments one over its full length")
+    nms_plus_one: bool = Field(False, description="add 1 s to every length and overlap in NMS, like the official code")
+    whole_video: bool = Field(True, description="give a video without segments one over its full length")
 
 
 class Evaluate(Section):
@@ -299,6 +318,7 @@ SELECTIONS = {  # how a model was chosen → folder in results/<run>/seed<k>, fi
     "best_on_test": ("best_on_test", "checkpoints/index.json"),
 }
 OURS = "ours"  # name of a dataset's settings without a variant
+BASELINE = "official"  # the variant that is built beside it, to show what is reproduction and what is improvement
 RESERVED = {OURS, "ablation", "videos", "features"}  # results/<dataset>-<…>/ of the workflow itself
 
 
@@ -338,6 +358,14 @@ class Params(Settings):
                 merged[stage] = merged.get(stage, {}) | values
             settings = validate(Settings, merged, Path("params.yaml"), prefix)
         return settings
+
+    def compared(self, variant: str = OURS) -> list[str]:
+        """The variants in one benchmark table: `ours` beside the baseline, any other alone."""
+        return [OURS, BASELINE] if variant == OURS and BASELINE in self.variants else [variant]
+
+    def runs(self) -> list[str]:
+        """The runs that are built by default."""
+        return [run_name(dataset, variant) for dataset in self.datasets for variant in self.compared()]
 
 
 def run_name(dataset: str, variant: str = OURS) -> str:

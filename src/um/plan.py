@@ -10,12 +10,15 @@ from um import params
 from um.dataset import DATASETS, check_source, comes_as_videos, is_shared, root
 from um.errors import BadInput
 from um.forms import validate
-from um.params import OURS, Settings
+from um.params import BASELINE, OURS, Settings
 from um.provenance import faults, pipeline
 
 STAGES = ("weights", "download", "features", "train", "evaluate", "table")
 MODELS = {f"{folder}/".lstrip("/"): model for folder, model in params.SELECTIONS.values()}
-ABLATION = ("softmax", "fusion", "fusion_um", OURS)  # the rows of the paper's table
+ABLATION = (  # rows: the paper's, then ours without one ingredient each
+    *("softmax", "fusion", "fusion_um", BASELINE),
+    *(OURS, "no_average", "minmax", "official_thresholds", "interpolation", "hard_nms"),
+)
 
 
 class Asked(NamedTuple):
@@ -64,6 +67,7 @@ class Plan:
         asked: the keys of `--config`.
         runs: run → its dataset; a run is a dataset, or `<dataset>-<variant>`.
         variants: run → its variant.
+        trained: run → the run whose models it scores: itself, or the first that trains with the same settings.
         settings: run or dataset → settings.
         seeds: training seeds.
         built: the runs built by default.
@@ -86,15 +90,17 @@ class Plan:
             pipeline.check_ledger(values)
         if asked.only == "table":
             faults.check_leftovers(values)
+        compared = values.compared(asked.variant) if asked.only in (None, "table") else [asked.variant]
         rows = [] if asked.only else [row for row in ABLATION if row in (OURS, *values.variants)]
         self.runs: dict[str, str] = {}
         self.variants: dict[str, str] = {}
         self.settings = {dataset: self._of_what(values.of(dataset)) for dataset in self.datasets}
-        for dataset, variant in product(self.datasets, [asked.variant, *rows]):
+        for dataset, variant in product(self.datasets, [*compared, *rows]):
             run = params.run_name(dataset, variant)
             self.runs[run], self.variants[run] = dataset, variant
             self.settings[run] = self._of_what(values.of(dataset, variant))
-        self.built = [params.run_name(dataset, asked.variant) for dataset in self.datasets]
+        self.built = [params.run_name(dataset, variant) for dataset, variant in product(self.datasets, compared)]
+        self.trained = {run: self._trained(run) for run in self.runs}
         held_out = {self.settings[run].train.held_out > 0 for run in self.built}
         if len(held_out) > 1:
             found = "train.held_out = 0 for some datasets"
@@ -114,6 +120,17 @@ class Plan:
         """The settings, with `download.what` replaced by `--config what` if given."""
         changed = settings.download.model_dump() | ({"what": self.asked.what} if self.asked.what else {})
         return settings.model_copy(update={"download": validate(params.Download, changed, "--config")})
+
+    def _trained(self, run: str) -> str:
+        """Rows of the ablation that only localise differently share their models."""
+        if run in self.built:
+            return run
+        digest = self.settings[run].digest("train")
+        return next(
+            other
+            for other, dataset in self.runs.items()
+            if (dataset, self.settings[other].digest("train")) == (self.runs[run], digest)
+        )
 
     @property
     def _part(self) -> list[str]:

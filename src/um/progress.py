@@ -1,6 +1,7 @@
 """Progress reports: a bar on a terminal, occasional lines in a log."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -9,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 TENTHS = 10  # log lines per long file
 LONG_FILE = 100_000_000  # bytes
+FIRST = 5  # units after which a log gets a first estimate of the time left
 
 
 @contextmanager
@@ -17,18 +19,23 @@ def progress(title: str, total: int | None = None) -> Iterator[Callable[..., Non
 
     Args:
         title: of the work.
-        total: number of units, if known; a log then gets about twenty lines.
+        total: number of units, if known; a log then gets about twenty lines, with the time left.
     """
     console = Console(file=sys.stderr)
     if not console.is_terminal:
         count = 0
         every = max(1, (total or 0) // 20)
+        began: tuple[float, int] | None = None  # time and count at the first unit, which is slower than the others
 
         def line(text: str, done: int | None = None) -> None:
-            nonlocal count
+            nonlocal count, began
             count = count + 1 if done is None else done
-            if count % every == 0 or count == total:
-                print(f"{title}: {count}{f'/{total}' if total else ''} {text}", file=sys.stderr, flush=True)
+            began = began or (time.monotonic(), count)
+            new = count - began[1]
+            if count % every == 0 or count == total or (total and new == FIRST):
+                left = (time.monotonic() - began[0]) * (total - count) / new if total and new else 0.0
+                words = [f"{count}{f'/{total}' if total else ''}", text, f"({duration(left)} left)" if left > 1 else ""]
+                print(f"{title}: {' '.join(filter(None, words))}", file=sys.stderr, flush=True)
 
         yield line
         return
@@ -40,6 +47,14 @@ def progress(title: str, total: int | None = None) -> Iterator[Callable[..., Non
             bars.update(task, description=f"{title} {text}", completed=done, advance=1 if done is None else None)
 
         yield step
+
+
+def duration(seconds: float) -> str:
+    """Rounded, in words: `40 s`, `25 min`, `3 h 20 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 Bytes = Callable[[int, int | None], None]  # bytes done, total

@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from um.datasets.folder import Folder, untaught
 from um.datasets.subset import Subset, load_subset
 from um.errors import BadInput, some
 from um.files import atomic, check_ours, held, sha256, write_json
 from um.forms import Spec, check_file, check_fits
-from um.method import checkpoint
+from um.method import checkpoint, sizes
 from um.method.checkpoint import Header, Selection
 from um.method.loss import Losses, check_classes, imbalance, um_loss
 from um.method.model import UM
@@ -74,9 +75,11 @@ def train(recipe: Recipe, data: Path, out: Path, device: torch.device) -> None:
     settings = recipe.settings
     folder = Folder(data, settings.train.streams, settings.evaluate.missing, clock=recipe.clock)
     run = open_run(folder, recipe)
+    if line := sizes.chosen(settings.train, run.settings, run.train.length_V):
+        log.info(line)
     if recipe.variant not in AS_PUBLISHED and (warning := imbalance(settings.train, len(run.classes))):
         log.warning(warning)
-    steps = settings.train.iterations * (2 if settings.train.held_out else 1)
+    steps = run.settings.iterations * (2 if run.settings.held_out else 1)
     with progress(f"seed {recipe.seed}", steps) as step:
         fit(run, out, device, lambda n, loss: step(f"loss {loss['total']:.3f}" if loss else "", n))
 
@@ -115,7 +118,7 @@ class Run(NamedTuple):
 
 
 def open_run(folder: Folder, recipe: Recipe) -> Run:
-    """Load a folder's training videos of at least `min_snippets`."""
+    """Load a folder's training videos of at least `min_snippets`, and resolve the sizes that are `auto`."""
     settings = recipe.settings.train
     check_classes(folder.annotations.path, folder.classes)
     train = load_subset(folder, "train", getattr(torch, settings.resident))
@@ -129,12 +132,13 @@ def open_run(folder: Folder, recipe: Recipe) -> Run:
         log.warning("%s: no training video for %s of the test videos, which cannot be learnt", folder.root, tested)
     if folder.simulated:
         log.warning("%s: the features are SIMULATED: the model learns from simulated data", folder.root)
+    numbers = recipe.settings.model_copy(update={"train": sizes.resolved(settings, train.length_V)})
     return Run(
         classes=folder.classes,
         streams=folder.streams,
         snippet_seconds=folder.snippet_seconds,
         train=train,
-        recipe=recipe,
+        recipe=recipe._replace(settings=numbers),
         simulated=folder.simulated,
     )
 
@@ -301,6 +305,10 @@ class Training:
         self.optimiser = torch.optim.Adam(
             self.model.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay
         )
+        self.average: AveragedModel | None = None
+        if decay := self.settings.ema:
+            average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(self.model, multi_avg_fn=average).eval()
         self.batches = Batches(train.length_V, self.settings.batch_size, self.settings.num_segments, run.recipe.seed)
         self.identity = repr((run.train.fingerprint, run.header("last", 0).model_dump(), device.type))
         self.history: History = []
@@ -328,10 +336,15 @@ class Training:
             losses = []
             if not np.isfinite(means["total"]):
                 raise self.diverged(f"a loss that is {means['total']}", iteration)
-            figures = evaluate(self.model.eval(), iteration)
+            figures = evaluate(self.outcome, iteration)
             self.history.append({"iteration": iteration} | means | figures)
             self.save()
-        return self.model.eval()
+        return self.outcome
+
+    @property
+    def outcome(self) -> UM:
+        """The model that the training has reached, in evaluation mode: the average of the weights, if any."""
+        return self.average.module if self.average else self.model.eval()  # type: ignore[return-value]
 
     def step(self, iteration: int) -> Tensor:
         """One optimiser step; returns the values of `Losses`, on the device."""
@@ -349,6 +362,8 @@ class Training:
         self.optimiser.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
+        if self.average:
+            self.average.update_parameters(self.model)
         return torch.stack(loss).detach()
 
     def diverged(self, found: str, iteration: int) -> BadInput:
@@ -364,6 +379,7 @@ class Training:
                 "identity": self.identity,
                 "arithmetic": _arithmetic(),
                 "model": self.model.state_dict(),
+                "average": self.average.state_dict() if self.average else None,
                 "optimiser": self.optimiser.state_dict(),
                 "batches": self.batches.state_dict(),
                 "rng": torch.get_rng_state(),
@@ -403,6 +419,8 @@ class Training:
             log.warning("%s: the checkpoints of the stopped run are gone; this run starts over", self.state_file)
             return
         self.model.load_state_dict(state["model"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.batches.load_state_dict(state["batches"])
         torch.set_rng_state(state["rng"])

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from helpers.oracle import OFFICIAL
 
 from um.cli import main
 from um.datasets import annotations
@@ -21,7 +22,7 @@ from um.method import checkpoint
 from um.method.loss import um_loss
 from um.method.model import UM
 from um.method.predict import predict
-from um.params import Evaluate, Localize, Train
+from um.params import Evaluate, Train
 from um.test import score as um_score
 
 
@@ -91,7 +92,7 @@ def predicted(reference_data):
     assert header is None
     test = load_subset(folder, "test")
     videos = ((video.id, test.features(i)) for i, video in enumerate(test.videos))
-    predictions, labels = predict(model, videos, folder.classes, Localize(), folder.snippet_seconds)
+    predictions, labels = predict(model, videos, folder.classes, OFFICIAL.localize, folder.snippet_seconds)
     return test.videos, predictions, labels
 
 

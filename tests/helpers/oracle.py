@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from um import params
 from um.params import threshold_range
+
+OFFICIAL = params.load(Path(__file__).parents[2] / "params.yaml").of("", "official")
 
 
 def sample_random(length: int, T: int, rng: np.random.RandomState) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.convert import LAYOUTS, Dataset, make_official, procl, save_objects, seed_activitynet, wtalc
+from helpers.oracle import OFFICIAL
 from helpers.tiny import SNIPPET, make_dataset
 
 from um.datasets import annotations
@@ -19,7 +20,6 @@ from um.datasets.layouts import recognise
 from um.datasets.objects import read_objects
 from um.datasets.subset import load_subset
 from um.errors import BadInput
-from um.params import Settings
 from um.test import test as run_test
 
 
@@ -62,7 +62,7 @@ def test_the_golden_dataset_in_every_layout(reference_data, tmp_path, layout):
     root = LAYOUTS[layout](Dataset(golden / "dataset"), tmp_path / "other")
     metrics = {}
     for name, path in (("official", golden / "dataset"), (layout, root)):
-        metrics[name] = run_test(path, golden / "model_seed_11.pkl", tmp_path / name, Settings(), torch.device("cpu"))
+        metrics[name] = run_test(path, golden / "model_seed_11.pkl", tmp_path / name, OFFICIAL, torch.device("cpu"))
     scores = json.loads((golden / "scores.json").read_text())
     assert metrics[layout]["average_mAP"] == pytest.approx(scores["average_mAP"], abs=1e-6)
     assert metrics[layout]["mAP"] == metrics["official"]["mAP"]

@@ -82,7 +82,7 @@ def plain_proposals(video: Curves, duration: float, values: Localize) -> list[tu
 def test_segments_are_those_of_the_plain_account(T, seed, factor, outer_ratio):
     rng = np.random.default_rng(seed)
     video = Curves(rng.dirichlet([1, 1, 1]), rng.uniform(size=(T, 3)), rng.uniform(size=T))
-    values = Localize(upscale=factor, outer_ratio=outer_ratio, nms_iou=1.0, nms_plus_one=False)
+    values = Localize(upscale=factor, outer_ratio=outer_ratio, nms="hard", nms_iou=1.0, whole_video=False)
     found = localize(video, 20.0, values)
     expected = plain_proposals(video, 20.0, values)
     # With suppression at an overlap of 1 only the best of equal segments stays.
@@ -100,13 +100,13 @@ def test_segments_are_those_of_the_plain_account(T, seed, factor, outer_ratio):
 
 def test_nothing_above_any_threshold_is_no_segment():
     video = Curves(np.array([1.0, 0.0]), np.zeros((5, 2)), np.zeros(5))
-    assert all(len(column) == 0 for column in localize(video, 10.0, Localize()))
+    assert all(len(column) == 0 for column in localize(video, 10.0, Localize(whole_video=False)))
 
 
 def test_single_points_are_no_segment():
     fused = np.array([[0.0], [1.0], [0.0], [1.0], [0.0]])
     video = Curves(np.array([1.0]), fused, fused[:, 0])
-    assert len(localize(video, 5.0, Localize(upscale=1)).label) == 0
+    assert len(localize(video, 5.0, Localize(whole_video=False)).label) == 0
 
 
 def test_a_clear_action_is_found_where_it_is():
@@ -173,6 +173,14 @@ def test_the_papers_foreground_is_the_share_of_the_margin():
     assert found.min() < 1
 
 
+def test_our_foreground_saturates_and_is_relative_to_the_videos_largest():
+    torch.manual_seed(0)
+    model, x = UM(4, 3, Train(embedding_dim=5, margin=0.8)).eval(), torch.randn(12, 4)
+    norm = model(x[None]).embedding[0].norm(dim=1).detach().numpy()
+    share = norm / (norm + 0.8)
+    np.testing.assert_allclose(curves(model, x, Localize()).magnitude_T, share / share.max(), rtol=1e-5)
+
+
 def test_a_video_without_a_segment_becomes_one_segment():
     video = Curves(np.array([0.9, 0.0]), np.zeros((5, 2)), np.zeros(5))
     found = localize(video, 3.2, Localize(whole_video=True))
@@ -182,7 +190,7 @@ def test_a_video_without_a_segment_becomes_one_segment():
 def test_a_video_with_a_segment_is_left_as_it_is():
     rng = np.random.default_rng(0)
     video = Curves(np.array([0.3, 0.7]), rng.uniform(size=(20, 2)), rng.uniform(size=20))
-    for a, b in zip(localize(video, 9.0, Localize()), localize(video, 9.0, Localize(whole_video=True)), strict=True):
+    for a, b in zip(localize(video, 9.0, Localize(whole_video=False)), localize(video, 9.0, Localize()), strict=True):
         assert np.array_equal(a, b)
 
 
@@ -215,7 +223,7 @@ def test_soft_suppression_is_that_of_the_plain_account(count, seed, sigma, plus)
 def test_soft_suppression_keeps_every_segment_and_orders_by_new_scores():
     rng = np.random.default_rng(0)
     video = Curves(np.array([0.2, 0.8]), rng.uniform(size=(30, 2)), rng.uniform(size=30))
-    soft = localize(video, 20.0, Localize(nms="soft", nms_plus_one=False))
+    soft = localize(video, 20.0, Localize())
     everything = plain_proposals(video, 20.0, Localize())
     assert len(soft.label) == len(everything)
     for label in np.unique(soft.label):

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from um.errors import BadInput
-from um.plan import Asked, Plan
+from um.params import OURS
+from um.plan import ABLATION, Asked, Plan
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("params.yaml", "dvc.yaml", "datasets")
@@ -62,10 +63,17 @@ def test_config_that_cannot_be_meant_is_one_line(config, said):
 
 def test_everything_of_params_yaml_is_the_ledgers(project):
     plan = Plan()
-    assert (plan.datasets, plan.built, plan.seeds) == (["demo"], ["demo"], [0, 1, 2])
+    assert (plan.datasets, plan.built, plan.seeds) == (["demo"], ["demo", "demo-official"], [0, 1, 2])
     assert plan.selections == ["", "best_on_test/", "selected/"]
     assert (plan.is_main, plan.table) == (True, "results/benchmark")
-    assert set(plan.runs) == {"demo", "demo-softmax", "demo-fusion", "demo-fusion_um"}  # rows of the ablation
+    assert {run.removeprefix("demo-") for run in plan.runs} == {*ABLATION, "demo"} - {OURS}
+    own = {"demo", "demo-official", "demo-softmax", "demo-fusion_um"}
+    assert {run: model for run, model in plan.trained.items() if run not in own} == {
+        "demo-fusion": "demo-softmax",
+        "demo-no_average": "demo-official",
+        **dict.fromkeys(("demo-minmax", "demo-official_thresholds", "demo-interpolation", "demo-hard_nms"), "demo"),
+    }
+    assert all(plan.trained[run] == run for run in own)
     assert plan.variants["demo-softmax"] == "softmax"
     assert plan.settings["demo-softmax"].train.alpha == 0
     assert plan.from_videos == {"demo"}

@@ -56,7 +56,7 @@ def of_dataset(pattern):
 
 def model_of(wildcards):
     """The model, or index of checkpoints, scored by a job."""
-    return f"models/{wildcards.run}/seed{wildcards.seed}/{plan.MODELS[wildcards.selection]}"
+    return f"models/{PLAN.trained[wildcards.run]}/seed{wildcards.seed}/{plan.MODELS[wildcards.selection]}"
 
 
 def dataset_of(wildcards):

@@ -47,8 +47,12 @@ def curves(model: UM, features_TF: Tensor, settings: Localize) -> Curves:
     """
     sampled_BTF = features_TF[evenly(len(features_TF), settings.max_segments).to(features_TF.device)][None]
     output = model(sampled_BTF)
-    if settings.foreground == "margin":
-        magnitude_BT = output.magnitude.clamp(max=model.settings.margin) / model.settings.margin
+    margin = model.settings.margin
+    if settings.foreground == "saturating":
+        magnitude_BT = output.magnitude / (output.magnitude + margin)
+        magnitude_BT = _normalise(magnitude_BT, torch.zeros(()), magnitude_BT.amax(dim=1, keepdim=True))
+    elif settings.foreground == "margin":
+        magnitude_BT = output.magnitude.clamp(max=margin) / margin
     else:
         background, foreground = (m.mean(dim=1) for m in (output.background_magnitude, output.action_magnitude))
         magnitude_BT = _normalise(output.magnitude, background[:, None], foreground[:, None])

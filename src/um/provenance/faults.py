@@ -11,12 +11,12 @@ from typing import NamedTuple
 from um.errors import BadInput, some
 from um.files import sha256
 from um.forms import Index, load, read_yaml
-from um.params import Params, value_at
+from um.params import Params, run_name, value_at
 from um.provenance import jobs, pipeline
 from um.provenance.disk import Disk, is_ignored
 from um.provenance.pipeline import RECORD, Lock
 
-LISTED = ("data/{}/videos", "data/{}/features", "models/{}/seed{}/checkpoints")  # folders with an index.json
+OF_DATASET, OF_RUN = ("data/{}/videos", "data/{}/features"), "models/{}/seed{}/checkpoints"  # have an index.json
 MOVES = "`um record --aside` moves it to aside/, continues, and says what must be rebuilt"
 
 
@@ -35,10 +35,11 @@ def check_leftovers(values: Params) -> None:
 
 def _leftovers(values: Params) -> Iterator[Fault]:
     built = {f"seed{seed}" for seed in values.seeds}
-    for dataset in values.datasets:
-        for folder in (Path("models") / dataset, Path("results") / dataset):
+    for dataset, variant in product(values.datasets, values.compared()):
+        run = run_name(dataset, variant)
+        for folder in (Path("models") / run, Path("results") / run):
             unknown = [path for path in sorted(folder.glob("*")) if path.name not in built and not is_ignored(path)]
-            if not values.of(dataset).train.held_out:
+            if not values.of(dataset, variant).train.held_out:
                 unknown += sorted(folder.glob("seed*/selected"))
             if unknown:
                 names = ", ".join(str(path.relative_to(folder)) for path in unknown)
@@ -73,8 +74,8 @@ def of_unchanged(lock: Lock, outs: dict[Path, str]) -> dict[Path, str]:
 def of_files(values: Params, outs: dict[Path, str], same: dict[Path, str]) -> Iterator[Fault]:
     """Files that no run of the workflow leaves like this, even if Snakemake calls them up to date."""
     yield from _leftovers(values)
-    of_all = product(LISTED, values.datasets, values.seeds)
-    listed = {Path(pattern.format(dataset, seed)) for pattern, dataset, seed in of_all}
+    listed = {Path(pattern.format(dataset)) for pattern, dataset in product(OF_DATASET, values.datasets)}
+    listed |= {Path(OF_RUN.format(run, seed)) for run, seed in product(values.runs(), values.seeds)}
     for folder in sorted(listed):
         yield from _unlisted(folder)
     disk, made = Disk(), jobs.made(values)

@@ -9,7 +9,7 @@ from pydantic import Field
 from um.errors import BadInput
 from um.files import sha256
 from um.forms import Form, Inside, read_yaml, validate
-from um.params import Params
+from um.params import Params, run_name
 
 LEDGER = Path("dvc.yaml")
 RECORD = Path("dvc.lock")
@@ -133,8 +133,9 @@ def check_ledger(values: Params) -> None:
         if (dataset in lists["ours"]) + (dataset in lists["theirs"]) != 1:
             found, expected = f"{dataset} not in one of the lists `ours` and `theirs`", "every one of `datasets` in one"
             raise BadInput(LEDGER, found, expected, "add it to `ours` if `dvc push` may pass on its videos")
-        if f"results/{dataset}" not in known["table"].deps:
-            found = f"stage table without results/{dataset}"
+        folders = [f"results/{run_name(dataset, variant)}" for variant in values.compared()]
+        if lost := [folder for folder in folders if folder not in known["table"].deps]:
+            found = f"stage table without {lost[0]}"
             raise BadInput(LEDGER, found, "the results of all `datasets`", "repeat demo's lines there for it")
 
 

@@ -14,13 +14,22 @@ from um.errors import BadInput
 from um.evaluation.metrics import Matched, accuracy, match_predictions, metrics_of, name_of, whole_video
 from um.evaluation.submission import Model, Submission, read_submission
 from um.forms import Form, load, read_json, validate
-from um.params import OURS, SELECTIONS, Params, run_name, threshold_range
+from um.params import BASELINE, OURS, SELECTIONS, Params, run_name, threshold_range
 from um.report import bootstrap, table
 from um.report.published import ABLATION, OFFICIAL, PAPER, PUBLISHED, SEED, Published
 from um.report.table import AVERAGE, INTERVAL, SIMULATED, Figure, Group
 
 LAST, BEST, SELECTED, WHOLE = "Ours (last)", "Ours (best on test)", "Ours (selected)", "Whole video"
-METHODS = (LAST, SELECTED, BEST, WHOLE, PAPER, OFFICIAL, SEED)
+REPRODUCED = "UM, our code"
+METHODS = (LAST, SELECTED, BEST, REPRODUCED, WHOLE, PAPER, OFFICIAL, SEED)
+INGREDIENTS = {  # rows of the ablation of `ours`: variant of params.yaml → row
+    OURS: "Ours",
+    "no_average": "Ours, last weights",
+    "minmax": "Ours, min-max foreground",
+    "official_thresholds": "Ours, official thresholds",
+    "interpolation": "Ours, 24 points per snippet",
+    "hard_nms": "Ours, hard NMS + 1 s",
+}
 CHOSEN = {LAST: "last", SELECTED: "selected", BEST: "best_on_test"}
 POPULATION = ("protocol", "subset", "num_videos", "num_instances", "tiou")  # equal in all rows of a dataset
 MISSING = {"error": "left out", "drop": "left out", "miss": "counted as misses"}
@@ -36,13 +45,16 @@ CAPTION = (
     "trained without them. "
     f"{BEST}: the checkpoint with the highest score on the test subset. It is chosen on the videos it is scored on, "
     "so this is not an honest score. "
+    f"{REPRODUCED}: the method of the official code, trained here on the same features, after its last iteration. "
     f"{WHOLE}: every video's true classes, each as one segment over its full length. "
     f"Published rows are quoted from their sources, which used their own features. {BOOTSTRAP}"
 )
 ABLATION_CAPTION = (
-    f"{SCORES} Rows as in the paper's ablation: softmax localises by the CAS alone; fusion weights it by embedding "
+    f"{SCORES} First the paper's ablation: softmax localises by the CAS alone; fusion weights it by embedding "
     "magnitudes, without a loss on them; the other rows train with L_um, then also with L_be. Our rows are models "
-    f"after their last iteration. The paper's rows are on THUMOS14. {BOOTSTRAP}"
+    f"after their last iteration. The paper's rows are on THUMOS14. "
+    "Then ours, and ours with one ingredient of the official code instead (docs/ours.md). "
+    f"{BOOTSTRAP}"
 )
 
 
@@ -98,29 +110,28 @@ def write(results: Path, datasets: Sequence[str], values: Params, out: Path | No
 
 
 def ablation(results: Path, dataset: str, variants: Sequence[str], values: Params, out: Path) -> None:
-    """Write `ablation.{csv,md,html,tex}` to `out`, and print it: each variant followed by the paper's row.
+    """Write `ablation.{csv,md,html,tex}` to `out`, and print it: each variant, followed by the paper's row if any.
 
     Raises:
-        BadInput: a variant that is not in the paper's table, or results as for `write`.
+        BadInput: a variant that is not in the paper's table or ours, or results as for `write`.
     """
-    if unknown := [variant for variant in variants if variant not in ABLATION]:
-        found, expected = f"--variant {unknown[0]}", f"some of {', '.join(ABLATION)}"
-        raise BadInput("command line", found, expected, "choose rows of the paper's table")
+    known = [*ABLATION, *INGREDIENTS]
+    if unknown := [variant for variant in variants if variant not in known]:
+        found, expected = f"--variant {unknown[0]}", f"some of {', '.join(known)}"
+        raise BadInput("command line", found, expected, "choose rows of the table")
     whole, absent = _whole(dataset, values)
-    figures = []
+    figures, methods = [], []
     for variant in variants:
-        paper = ABLATION[variant]
         runs = [_Run(results, dataset, variant, seed, "last") for seed in values.seeds]
-        figures += _ours(runs, whole, absent, paper.method)
-        figures += _printed(dataset, paper._replace(method=_in_paper(paper)), values)
-    methods = [name for variant in variants for name in (ABLATION[variant].method, _in_paper(ABLATION[variant]))]
+        paper = ABLATION.get(variant)
+        methods.append(paper.method if paper else INGREDIENTS[variant])
+        figures += _ours(runs, whole, absent, methods[-1])
+        if paper:
+            methods.append(f"{paper.method}, {PAPER.lower()}")
+            figures += _printed(dataset, paper._replace(method=methods[-1]), values)
     title = f"{_title(dataset)}: ablation"
-    group = Group(title, _columns(dataset, values), figures, _notes(dataset, values, OURS, whole, len(absent)))
+    group = Group(title, _columns(dataset, values), figures, _notes(dataset, values, runs[0], whole, len(absent)))
     table.write(out, "ablation", [group], methods, ABLATION_CAPTION)
-
-
-def _in_paper(row: Published) -> str:
-    return f"{row.method}, {PAPER.lower()}"
 
 
 def _benchmark(results: Path, dataset: str, values: Params, variant: str) -> Group:
@@ -131,13 +142,16 @@ def _benchmark(results: Path, dataset: str, values: Params, variant: str) -> Gro
             continue
         runs = [_Run(results, dataset, variant, seed, selection) for seed in values.seeds]
         figures += _ours(runs, whole, absent, method)
+    if BASELINE in values.compared(variant):
+        runs = [_Run(results, dataset, BASELINE, seed, "last") for seed in values.seeds]
+        figures += _ours(runs, whole, absent, REPRODUCED)
     interval = bootstrap.average_map_interval([whole])
     figures += _figures(dataset, WHOLE, [metrics_of(whole)], "annotations", interval)
     published = PUBLISHED.get(dataset, [])
     for row in published:
         figures += _printed(dataset, row, values)
     notes = [
-        *_notes(dataset, values, variant, whole, len(absent)),
+        *_notes(dataset, values, _Run(results, dataset, variant, values.seeds[0], "last"), whole, len(absent)),
         *(f"{row.method}: {row.source}." for row in published),
     ]
     title = _title(dataset) + ("" if variant == OURS else f", variant {variant}")
@@ -171,8 +185,8 @@ def _columns(dataset: str, values: Params) -> list[str]:
     return [*map(name_of, threshold_range(values.of(dataset).evaluate.tiou)), AVERAGE, INTERVAL]
 
 
-def _notes(dataset: str, values: Params, variant: str, whole: Matched, absent: int) -> list[str]:
-    settings, population = values.of(dataset, variant), metrics_of(whole)
+def _notes(dataset: str, values: Params, run: "_Run", whole: Matched, absent: int) -> list[str]:
+    settings, population = values.of(dataset, run.variant), metrics_of(whole)
     instances = f"{population['num_videos']} videos and {population['num_instances']} instances"
     policy = settings.evaluate.missing
     missing = (
@@ -183,7 +197,7 @@ def _notes(dataset: str, values: Params, variant: str, whole: Matched, absent: i
         f"Test subset ({population['subset']}): {instances} of {len(population['ap'])} classes; "
         f"protocol {population['protocol']}, tIoU {settings.evaluate.tiou}{missing}.",
         f"Ours: {spread} of n = {len(values.seeds)} training seeds ({', '.join(map(str, values.seeds))}), "
-        f"{settings.train.iterations} iterations, a checkpoint every {settings.train.eval_every}.",
+        f"{read_json(run.file('metrics.json'))['model']['iteration']:,} iterations.",
         _features(_made(dataset)),
     ]
 
