@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
+from um import params
 from um.datasets.folder import Folder
-from um.params import Settings, Train
 from um.training import Recipe, fit, open_run
 
 DENSE_PEAK = {"H200": {"fp32": 67e12, "bf16": 989e12}, "H100": {"fp32": 67e12, "bf16": 989e12}}  # FLOP/s, data sheets
@@ -29,8 +29,10 @@ def main() -> None:
     chosen = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("this benchmark needs a CUDA device")
-    device, settings = torch.device("cuda"), Train(precision=chosen.precision, iterations=chosen.iterations)
-    run = open_run(Folder(chosen.folder), Recipe(Settings(train=settings), 0))
+    preset = params.load().of("thumos14")
+    settings = preset.train.model_copy(update={"precision": chosen.precision, "iterations": chosen.iterations})
+    device, recipe = torch.device("cuda"), Recipe(preset.model_copy(update={"train": settings}), 0)
+    run = open_run(Folder(chosen.folder), recipe)
     busy: list[int] = []
     done = threading.Event()
 

@@ -40,7 +40,9 @@ from um.test import test
 from um.training import Recipe, fit, open_run, seed_everything
 
 CPU = torch.device("cpu")
-WARM_UP = Train(num_segments=100, iterations=100, eval_every=100, lr=1e-3)  # enough for curves like a trained model's
+OFFICIAL = params.load().of("thumos14", "official")  # in which the plain account is written
+SHORT = {"num_segments": 100, "iterations": 100, "eval_every": 100, "lr": 1e-3, "held_out": 0.0}
+WARM_UP = OFFICIAL.train.model_copy(update=SHORT)  # enough for curves like a trained model's
 # What um simulate was calibrated with, at 512 dimensions (docs/simulation.md): trainings that find the actions.
 CALIBRATED = {"embedding_dim": 256, "margin": 25.0, "alpha": 2e-3}
 SMALL = WARM_UP.model_copy(update=CALIBRATED)
@@ -63,7 +65,7 @@ def timed(work: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
 
 def evaluation(folder: Folder, _: argparse.Namespace) -> None:
     """Localisation and average precision, with and without the forward pass that both accounts share."""
-    settings = Settings(train=WARM_UP)
+    settings = OFFICIAL.model_copy(update={"train": WARM_UP})
     with tempfile.TemporaryDirectory() as scratch:
         fit(open_run(folder, Recipe(settings, 0)), Path(scratch), CPU)
         model, _ = checkpoint.read(Path(scratch) / "last.safetensors", settings.train)
@@ -105,7 +107,7 @@ def evaluation(folder: Folder, _: argparse.Namespace) -> None:
 
 def sampling(folder: Folder, _: argparse.Namespace) -> None:
     """Choosing 16 x 750 snippets and bringing them together, from memory and (plain) from files."""
-    train, settings = load_subset(folder, "train"), Train()
+    train, settings = load_subset(folder, "train"), OFFICIAL.train
     batches = Batches(train.length_V, settings.batch_size, settings.num_segments, 0)
     batch_NF = train.packed_NF.new_empty(settings.batch_size * settings.num_segments, train.packed_NF.shape[1])
     files = [[folder.files[stream][video.id].file for stream in folder.streams] for video in train.videos]
@@ -123,11 +125,11 @@ def sampling(folder: Folder, _: argparse.Namespace) -> None:
 def training(folder: Folder, _: argparse.Namespace) -> None:
     """A step of the official size: the share of the network, and bf16 where the processor has AMX."""
     train = load_subset(folder, "train")
-    step_s, batch_s = _step(folder, train, Train())
+    step_s, batch_s = _step(folder, train, OFFICIAL.train)
     print(f"training step, batch 16 x 750 x {train.packed_NF.shape[1]}: {step_s:.2f} s")
     print(f"share of the network: {100 * (1 - batch_s / step_s):.2f} %")
     if _has_amx():
-        faster_s, _ = _step(folder, train, Train(precision="bf16"))
+        faster_s, _ = _step(folder, train, OFFICIAL.train.model_copy(update={"precision": "bf16"}))
         print(f"bf16: {faster_s:.2f} s: {step_s / faster_s:.1f} x")
     else:
         print("bf16: not measured, this processor has no AMX")
@@ -179,7 +181,8 @@ def bf16(folder: Folder, chosen: argparse.Namespace) -> None:
     scores: dict[str, list[float]] = {}
     length = {"iterations": chosen.steps, "eval_every": chosen.steps}
     for precision in ("fp32", "bf16"):
-        settings = Settings(train=SMALL.model_copy(update=length | {"precision": precision}))
+        train = SMALL.model_copy(update=length | {"precision": precision})
+        settings = OFFICIAL.model_copy(update={"train": train})
         scores[precision] = [_final_map(folder, settings, seed) for seed in range(chosen.seeds)]
         mean, sd = (100 * figure for figure in (fmean(scores[precision]), stdev(scores[precision])))
         print(f"{precision}: average mAP {mean:.2f} ± {sd:.2f} of {chosen.seeds} seeds, {chosen.steps} steps")

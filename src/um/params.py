@@ -125,12 +125,18 @@ Name = Annotated[str, BeforeValidator(_check_name)]
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 Mirrors = Annotated[list[str], BeforeValidator(_words)]  # one option on the command line
 Odd = Annotated[int, AfterValidator(_check_odd)]
+_AUTO = BeforeValidator(_check_size), PlainSerializer(lambda size: size or "auto")
 Size = Annotated[
     int,
     Field(ge=0, le=1_000_000_000),
-    BeforeValidator(_check_size),
-    PlainSerializer(lambda size: size or "auto"),
+    *_AUTO,
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}),
+]
+Rate = Annotated[
+    float,
+    Field(ge=0, le=1e3),
+    *_AUTO,
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": "auto"}]}),
 ]
 Range = Annotated[str, BeforeValidator(_check_text), AfterValidator(_check_range)]
 Streams = Literal["rgb", "flow", "rgb,flow"]
@@ -179,7 +185,7 @@ class Train(Section):
         "auto", description="feature streams, concatenated in this order; auto: all that exist"
     )
     num_segments: Size = Field(AUTO, description="T, snippets sampled per training video; auto: from their lengths")
-    embedding_dim: int = Field(2048, ge=1, le=1_000_000, description="D, channels of the embedding")
+    embedding_dim: Size = Field(AUTO, description="D, channels of the embedding; auto: from the number of videos")
     input_dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the features, before the embedding")
     dropout: float = Field(0.7, ge=0, lt=1, description="dropout of the classifier's input and of the snippet mask")
     smoothing: Odd = Field(
@@ -204,7 +210,7 @@ class Train(Section):
     margin: float = Field(100.0, gt=0, le=1e6, description="m of the uncertainty loss")
     alpha: float = Field(5e-4, ge=0, le=1e6, description="weight of the uncertainty loss L_um")
     beta: float = Field(1.0, ge=0, le=1e6, description="weight of the background-entropy loss L_be")
-    lr: float = Field(1e-4, gt=0, le=1e3, description="Adam's learning rate")
+    lr: Rate = Field(AUTO, description="Adam's learning rate; auto: from embedding_dim")
     weight_decay: float = Field(5e-4, ge=0, le=1e3, description="Adam's coupled L2 weight decay")
     min_snippets: int = Field(1, ge=1, le=1_000_000_000, description="leave out shorter training videos")
     batch_size: int = Field(16, ge=1, le=1_000_000, description="B, videos per step")

@@ -75,7 +75,7 @@ def train(recipe: Recipe, data: Path, out: Path, device: torch.device) -> None:
     settings = recipe.settings
     folder = Folder(data, settings.train.streams, settings.evaluate.missing, clock=recipe.clock)
     run = open_run(folder, recipe)
-    if line := sizes.chosen(settings.train, run.settings, run.train.length_V):
+    if line := sizes.told(settings.train, run.settings, run.train.length_V):
         log.info(line)
     if recipe.variant not in AS_PUBLISHED and (warning := imbalance(settings.train, len(run.classes))):
         log.warning(warning)
@@ -132,13 +132,15 @@ def open_run(folder: Folder, recipe: Recipe) -> Run:
         log.warning("%s: no training video for %s of the test videos, which cannot be learnt", folder.root, tested)
     if folder.simulated:
         log.warning("%s: the features are SIMULATED: the model learns from simulated data", folder.root)
-    numbers = recipe.settings.model_copy(update={"train": sizes.resolved(settings, train.length_V)})
+    numbers = recipe.settings.model_copy(
+        update={"train": sizes.resolved(settings, train.length_V, len(folder.classes))}
+    )
     return Run(
         classes=folder.classes,
         streams=folder.streams,
         snippet_seconds=folder.snippet_seconds,
         train=train,
-        recipe=recipe._replace(settings=numbers),
+        recipe=recipe._replace(settings=recipe.settings.model_copy(update={"train": numbers})),
         simulated=folder.simulated,
     )
 

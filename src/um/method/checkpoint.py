@@ -75,9 +75,13 @@ class Header(Form):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_localize(cls, values: Any) -> Any:
-        """Drop the localisation settings that earlier versions stored."""
-        return {key: values[key] for key in values if key != "localize"} if isinstance(values, dict) else values
+    def _of_earlier_versions(cls, values: Any) -> Any:
+        """Earlier versions stored the localisation settings, and did not average weights."""
+        if not isinstance(values, dict):
+            return values
+        train = values.get("train")
+        values = values | ({"train": {"ema": 0.0} | train} if isinstance(train, dict) else {})
+        return {key: values[key] for key in values if key != "localize"}
 
     @field_validator("classes", "streams")
     @classmethod
