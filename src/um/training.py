@@ -132,9 +132,7 @@ def open_run(folder: Folder, recipe: Recipe) -> Run:
         log.warning("%s: no training video for %s of the test videos, which cannot be learnt", folder.root, tested)
     if folder.simulated:
         log.warning("%s: the features are SIMULATED: the model learns from simulated data", folder.root)
-    numbers = recipe.settings.model_copy(
-        update={"train": sizes.resolved(settings, train.length_V, len(folder.classes))}
-    )
+    numbers = sizes.resolved(settings, train.length_V, len(folder.classes))
     return Run(
         classes=folder.classes,
         streams=folder.streams,
