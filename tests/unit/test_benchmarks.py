@@ -8,9 +8,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
-from helpers.tiny import make_dataset
+from helpers.tiny import TINY, make_dataset
+
+from um import params
+from um.datasets.folder import Folder
+from um.training import Recipe, fit, open_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,3 +77,27 @@ def test_the_loss_scale_trains_the_arms_that_are_asked_for(tmp_path, printed, ar
     assert sorted(path.name for path in out.iterdir()) == sorted(arms)
     # float32 kernels and a bias of 8 outputs, and the classifier: far from the preset's 2048
     assert (out / arms[0] / "last.safetensors").stat().st_size < 10_000
+
+
+def test_settings_are_chosen_on_the_other_datasets(printed, tmp_path):
+    words = []
+    for number in range(2):
+        data = make_dataset(tmp_path / f"data{number}", seed=number)
+        for variant, ending in (("ours", ""), ("official", "-official")):
+            how = params.load(ROOT / "params.yaml").of("", variant)
+            train = how.train.model_copy(update={**TINY, "iterations": 30})
+            run = open_run(Folder(data), Recipe(how.model_copy(update={"train": train}), 0))
+            fit(run, tmp_path / f"models{number}{ending}/seed0", torch.device("cpu"))
+        words.append(f"d{number}={data}:{tmp_path}/models{number}")
+    lines = printed("selection.py", *words, "--out", tmp_path / "scores.csv").splitlines()
+    scores = pd.read_csv(tmp_path / "scores.csv", index_col=0)
+    assert len(scores) == 3 * 3 * 2 * 3 * 2
+    for number, line in enumerate(lines):
+        other = scores[f"d{1 - number}"]
+        shown = re.fullmatch(
+            rf"d{number}: official (.+), chosen .+ (.+), params.yaml .+, best .+ (.+); chosen: (.+)", line
+        )
+        assert other[shown[4]] == other.max()
+        assert [float(shown[2]), float(shown[3])] == pytest.approx(
+            [scores.loc[shown[4], f"d{number}"], scores[f"d{number}"].max()], abs=0.051
+        )

@@ -150,6 +150,22 @@ def test_a_damaged_state_is_an_error(root, tmp_path, size):
         fit(run, tmp_path, CPU)
 
 
+def test_the_model_is_the_moving_average_of_the_weights(root, tmp_path):
+    """Of those after every step, which the same training without the average leaves as its checkpoints."""
+    for name, decay in (("weights", 0.0), ("average", 0.75)):
+        fit(open_run(Folder(root), Recipe(settings(iterations=8, eval_every=1, ema=decay), 0)), tmp_path / name, CPU)
+    expected: dict[str, torch.Tensor] = {}
+    for number in range(1, 9):
+        models = [
+            checkpoint.read(checkpoint.file(tmp_path / name, number), Train())[0] for name in ("weights", "average")
+        ]
+        weights, average = (model.state_dict() for model in models)
+        for key, value in weights.items():
+            expected[key] = 0.75 * expected.get(key, value) + 0.25 * value
+            torch.testing.assert_close(average[key], expected[key])
+    assert not torch.equal(average["embed.weight"], weights["embed.weight"])
+
+
 def command(root: Path, out: Path, **values) -> list[str]:
     words = [f"{launchers()}/um", "train", "--data-dir", str(root), "--out", str(out)]
     return words + [w for name, value in values.items() for w in (f"--{name.replace('_', '-')}", str(value))]

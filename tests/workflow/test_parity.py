@@ -15,7 +15,8 @@ from um import params
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # pygtrie, through DVC
 
 WRITTEN = yaml.safe_load((ROOT / "dvc.yaml").read_text().replace("${item}", "${item.dataset}"))["stages"]
-STAGES = {name: stage.get("do", stage) for name, stage in WRITTEN.items() if name != "fetch"}
+ALIKE = {"fetch": "download", "train_official": "train", "evaluate_official": "evaluate"}
+STAGES = {name: stage.get("do", stage) for name, stage in WRITTEN.items() if name not in ALIKE}
 MODULES = {  # the module behind each stage's verb
     "weights": "um.features.weights",
     "download": "um.download.provide",
@@ -42,6 +43,15 @@ def test_stages_are_the_rules_files():
         assert stage["cmd"].startswith("snakemake ")
         assert f"only={name}" in stage["cmd"]
         assert stage["cmd"].endswith(f" -- {name}")
+
+
+def test_the_official_method_runs_the_same_code():
+    for name in ("train", "evaluate"):
+        ours, official = (WRITTEN[stage] for stage in (name, f"{name}_official"))
+        assert official["cmd"] == ours["cmd"].replace(" seed=", " variant=official seed=")
+        for files in ("deps", "outs"):
+            marked = [re.sub(r"^(models|results)/([^/]+)", r"\1/\2-official", path) for path in ours[files]]
+            assert official[files] == marked
 
 
 def test_others_videos_are_recorded_but_not_pushed():
@@ -138,8 +148,9 @@ def kinds(outs: set[str]) -> set[str]:
     [
         ("download.render_seed", 1, ALL),
         ("features.clips", 3, ALL - {"annotations.json", "videos"}),
-        ("train.iterations", 7, set()),  # of other datasets: demo has its own
+        ("overrides.thumos14.train.iterations", 7, set()),
         ("train.margin", 50.0, {"models", "results", "benchmark"}),
+        ("variants.official.localize.gamma", 0.3, {"results", "benchmark"}),
         ("overrides.demo.train.iterations", 5, {"models", "results", "benchmark"}),
         ("localize.gamma", 0.3, {"results", "benchmark"}),
         ("evaluate.tiou", "0.5:0.7:0.1", {"results", "benchmark"}),
