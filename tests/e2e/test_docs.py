@@ -136,6 +136,12 @@ def _form(path: str) -> int:
     return ["csv", "md", "html", "tex"].index(path.rsplit(".", 1)[1])
 
 
+def python(project: Path, words: list[str]) -> None:
+    """A script of benchmarks/, with options that it has; test_benchmarks runs it."""
+    text = (ROOT / words[1]).read_text("utf-8")
+    assert all(f'"{word}"' in text for word in words if word.startswith("--"))
+
+
 CHECKS: dict[str, Callable[[Path, list[str]], None]] = {
     "make": make,
     "snakemake": snakemake,
@@ -144,6 +150,7 @@ CHECKS: dict[str, Callable[[Path, list[str]], None]] = {
     ".": activate,
     "export": export,
     "git": add,
+    "python": python,
 }
 
 
@@ -236,7 +243,8 @@ def test_every_page_asks_its_question_at_the_beginning():
 def test_the_table_in_the_readme_is_the_benchmark():
     with (ROOT / "results/benchmark.csv").open(newline="") as file:
         figures = [row for row in csv.DictReader(file) if row["metric"] in ("mAP", "average_mAP")]
-    rows = re.findall(r"^\| ((?:Ours|UM, our|Whole)[^|]+) \| (.+) \|$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    text = (ROOT / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| ((?:Ours|UM, our|Whole)[^|]+) \| (.+) \|$", text, re.MULTILINE)
     assert {method for method, _ in rows} == {row["method"] for row in figures if row["dataset"] == "demo"}
     for method, cells in rows:
         own = [row for row in figures if row["method"] == method]

@@ -10,7 +10,7 @@ from helpers.tiny import TINY, make_dataset
 SLICE = [*(f"ucf6_train_{number:04d}" for number in (1, 2, 3, 4)), "ucf6_val_0001", "ucf6_val_0002"]
 SMALL = {
     "features": {"fps": 12.5, "short_side": 80, "crop": 64},
-    "train": {"num_segments": 32, "embedding_dim": 64, "iterations": 60, "eval_every": 30, "lr": 1e-3},
+    "train": {"num_segments": 32, "embedding_dim": 64, "iterations": 60, "eval_every": 30, "lr": 1e-3, "ema": 0.9},
 }
 
 
