@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
+from pydantic import PlainSerializer
 
 from um import params
 from um.aliases import translate
@@ -57,6 +58,17 @@ SHARD = "process part I of K into a shared folder; when all parts are done, run 
 ISSUES = "the project's issue tracker"
 
 
+def _number_or_auto(kind: type[int] | type[float]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            return text if text == "auto" else kind(text)
+        except ValueError:
+            number = "a whole number" if kind is int else "a number"
+            raise typer.BadParameter(f"expected auto or {number}, got {text!r}") from None
+
+    return parse
+
+
 def overridable(**sections: type[Section]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add one option per hyper-parameter of the sections to a verb; the options given arrive in `changed`."""
 
@@ -67,7 +79,13 @@ def overridable(**sections: type[Section]) -> Callable[[Callable[..., None]], Ca
         for stage, section in sections.items():
             for name, field in section.model_fields.items():
                 kind: Any = field.annotation if field.annotation in (int, float, bool) else str
-                option = typer.Option(help=field.description, rich_help_panel=f"{stage} settings, as in params.yaml")
+                worded = any(isinstance(each, PlainSerializer) for each in field.metadata)
+                option = typer.Option(
+                    help=field.description,
+                    rich_help_panel=f"{stage} settings, as in params.yaml",
+                    parser=_number_or_auto(kind) if worded else None,
+                    metavar=f"<auto|{kind.__name__}>" if worded else None,
+                )
                 annotation = Annotated[Optional[kind], option]  # noqa: UP045
                 options[name] = inspect.Parameter(
                     name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from helpers.tiny import make_dataset
 
-from um.method import sizes
+from um.method import checkpoint, sizes
 from um.params import AUTO, Train
 
 
@@ -50,3 +51,16 @@ def test_auto_is_written_as_a_word(name):
     for wrong in (0, -1, "some"):
         with pytest.raises(ValueError, match=r"auto|greater|valid"):
             Train(**{name: wrong})
+
+
+def test_auto_is_an_option_too(um, tmp_path):
+    data = make_dataset(tmp_path / "d")
+    words = ["--num-segments", "auto", "--iterations", "20", "--embedding-dim", "8", "--eval-every", "20"]
+    code, _, _ = um("train", "--data-dir", str(data), "--out", str(tmp_path / "m"), *words)
+    assert code == 0
+    _, header = checkpoint.read(tmp_path / "m/last.safetensors", Train())
+    assert (header.train.iterations, header.train.embedding_dim, header.train.lr) == (20, 8, 4e-4)
+    assert header.train.num_segments >= 16
+    code, _, said = um("train", "--data-dir", str(data), "--out", str(tmp_path / "m"), "--iterations", "some")
+    assert code == 2
+    assert "iterations" in said
