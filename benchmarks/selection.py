@@ -88,8 +88,7 @@ def main() -> None:
         folder, _, models = places.partition(":")
         data = Data(Path(folder), Path(models))
         before[name] = data.score(data.curves(data.official, official), official)
-        of = {foreground["foreground"]: {} for foreground in GRID["foreground"]}
-        of = {kind: data.curves(data.models, ours.model_copy(update={"foreground": kind})) for kind in of}
+        of = {kind["foreground"]: data.curves(data.models, ours.model_copy(update=kind)) for kind in GRID["foreground"]}
         after[name] = data.score(of[ours.foreground], ours)
         scores[name] = [data.score(of[c["foreground"]], ours.model_copy(update=c)) for c in candidates]
     frame = pd.DataFrame(scores, index=pd.Index(map(told, candidates), name="candidate"))

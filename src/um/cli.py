@@ -79,7 +79,7 @@ def overridable(**sections: type[Section]) -> Callable[[Callable[..., None]], Ca
         for stage, section in sections.items():
             for name, field in section.model_fields.items():
                 kind: Any = field.annotation if field.annotation in (int, float, bool) else str
-                worded = any(isinstance(each, PlainSerializer) for each in field.metadata)
+                worded = any(isinstance(each, PlainSerializer) for each in field.metadata)  # a number, or `auto`
                 option = typer.Option(
                     help=field.description,
                     rich_help_panel=f"{stage} settings, as in params.yaml",
