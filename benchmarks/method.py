@@ -31,9 +31,10 @@ from um.datasets.subset import Subset, load_subset
 from um.evaluation.metrics import evaluate
 from um.evaluation.submission import COLUMNS
 from um.method import checkpoint
-from um.method.localize import curves, localize
+from um.method.localize import curves
 from um.method.loss import um_loss
 from um.method.model import UM
+from um.method.predict import segments
 from um.method.sampling import Batches
 from um.params import Settings, Train, threshold_range
 from um.test import test
@@ -51,8 +52,9 @@ SMALL = WARM_UP.model_copy(update=CALIBRATED)
 class Convolved(UM):
     """The network with the convolution that it has in the official code."""
 
-    def _embed(self, features_BTF: torch.Tensor) -> torch.Tensor:
-        return torch.relu(self.embed(features_BTF.transpose(1, 2))).transpose(1, 2)
+    def __init__(self, *sizes: Any) -> None:
+        super().__init__(*sizes)
+        self._convolve = lambda features_BTF: self.embed(features_BTF.transpose(1, 2)).transpose(1, 2)
 
 
 def timed(work: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
@@ -80,11 +82,8 @@ def evaluation(folder: Folder, _: argparse.Namespace) -> None:
         return [curves(network, subset.features(i), chosen) for i in range(len(subset.videos))]
 
     def ours() -> float:
-        parts = [localize(video, duration, chosen) for video, duration in zip(found, seconds, strict=True)]
-        rows = [
-            pd.DataFrame(dict(zip(COLUMNS, (video.id, names[p.label], p.score, p.start, p.end), strict=True)))
-            for video, p in zip(subset.videos, parts, strict=True)
-        ]
+        each = zip(subset.videos, found, seconds, strict=True)
+        rows = [segments(video.id, curve, duration, folder.classes, chosen) for video, curve, duration in each]
         return evaluate(subset.videos, pd.concat(rows, ignore_index=True), settings.evaluate)["average_mAP"]
 
     def theirs() -> float:

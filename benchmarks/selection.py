@@ -14,16 +14,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from um import params
 from um.datasets.folder import Folder
 from um.datasets.subset import Subset, load_subset
 from um.evaluation.metrics import evaluate
-from um.evaluation.submission import COLUMNS
 from um.method import checkpoint
-from um.method.localize import Curves, curves, localize
+from um.method.localize import Curves, curves
+from um.method.predict import segments
 from um.params import Localize
 
 GRID: dict[str, list[dict[str, Any]]] = {
@@ -53,14 +52,10 @@ class Data:
 
     def score(self, models: list[list[Curves]], settings: Localize) -> float:
         """Average mAP in percent, the mean over models."""
-        names = np.array(self.folder.classes)
 
         def of(videos: list[Curves]) -> float:
-            rows = []
-            for video, found, duration in zip(self.subset.videos, videos, self.seconds, strict=True):
-                part = localize(found, duration, settings)
-                columns = (video.id, names[part.label], part.score, part.start, part.end)
-                rows.append(pd.DataFrame(dict(zip(COLUMNS, columns, strict=True))))
+            each = zip(self.subset.videos, videos, self.seconds, strict=True)
+            rows = [segments(video.id, *found, self.folder.classes, settings) for video, *found in each]
             frame = pd.concat(rows, ignore_index=True)
             return 100 * float(evaluate(self.subset.videos, frame, params.Evaluate())["average_mAP"])
 

@@ -30,7 +30,7 @@ from um.journal import Journal
 from um.method import checkpoint
 from um.method.checkpoint import Header
 from um.method.localize import Curves
-from um.method.model import UM
+from um.method.model import Network
 from um.method.predict import predict
 from um.params import Localize, Train
 from um.progress import progress
@@ -48,7 +48,7 @@ Input = Path | str
 class Model(NamedTuple):
     """A trained model: the network in evaluation mode, and its file's header."""
 
-    network: UM
+    network: Network
     header: Header
     path: Path
 

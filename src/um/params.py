@@ -184,6 +184,9 @@ class Train(Section):
     streams: Literal["auto", "rgb", "flow", "rgb,flow"] = Field(
         "auto", description="feature streams, concatenated in this order; auto: all that exist"
     )
+    method: Literal["um", "cola"] = Field(
+        "um", description="network and losses: UM, or CoLA, which has no margin, beta, uncertainty and background"
+    )
     num_segments: Size = Field(AUTO, description="T, snippets sampled per training video; auto: from their lengths")
     embedding_dim: Size = Field(AUTO, description="D, channels of the embedding; auto: from the number of videos")
     input_dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the features, before the embedding")
@@ -208,7 +211,7 @@ class Train(Section):
         "snippets", description="mean in L_um: over the selected snippets, or (seed code) over the channels"
     )
     margin: float = Field(100.0, gt=0, le=1e6, description="m of the uncertainty loss")
-    alpha: float = Field(5e-4, ge=0, le=1e6, description="weight of the uncertainty loss L_um")
+    alpha: float = Field(5e-4, ge=0, le=1e6, description="weight of the uncertainty loss L_um, or of CoLA's contrast")
     beta: float = Field(1.0, ge=0, le=1e6, description="weight of the background-entropy loss L_be")
     lr: Rate = Field(AUTO, description="Adam's learning rate; auto: from embedding_dim")
     weight_decay: float = Field(5e-4, ge=0, le=1e3, description="Adam's coupled L2 weight decay")
@@ -324,7 +327,6 @@ SELECTIONS = {  # how a model was chosen → folder in results/<run>/seed<k>, fi
     "best_on_test": ("best_on_test", "checkpoints/index.json"),
 }
 OURS = "ours"  # name of a dataset's settings without a variant
-BASELINE = "official"  # the variant that is built beside it, to show what is reproduction and what is improvement
 RESERVED = {OURS, "ablation", "videos", "features"}  # results/<dataset>-<…>/ of the workflow itself
 
 
@@ -339,6 +341,9 @@ class Params(Settings):
     )
     seeds: Annotated[list[Seed], AfterValidator(_check_once)] = Field(
         default=[0, 1, 2], min_length=1, description="training seeds"
+    )
+    compare: Annotated[list[Name], AfterValidator(_check_once)] = Field(
+        default=[], description="variants in the benchmark table, beside `ours`; each with `train` and `localize`"
     )
     variants: dict[Name, Changes] = Field(
         default={}, description="variant → stage → values, on top of any dataset's; `ours` is the dataset unchanged"
@@ -366,8 +371,8 @@ class Params(Settings):
         return settings
 
     def compared(self, variant: str = OURS) -> list[str]:
-        """The variants in one benchmark table: `ours` beside the baseline, any other alone."""
-        return [OURS, BASELINE] if variant == OURS and BASELINE in self.variants else [variant]
+        """The variants in one benchmark table: `ours` beside those of `compare`, any other alone."""
+        return [OURS, *self.compare] if variant == OURS else [variant]
 
     def runs(self) -> list[str]:
         """The runs that are built by default."""
@@ -412,6 +417,10 @@ def load(path: Path = Path("params.yaml")) -> Params:
     values = read_yaml(path, expected, "run from the project's root")
     params = validate(Params, values, path)
     check_runs([*params.datasets, *params.overrides], params.variants, path)
+    for variant in params.compare:
+        if not {"train", "localize"} <= set(params.variants.get(variant, {})):
+            found, hint = f"compare: {variant}", "DVC compares both sections, so neither may be missing"
+            raise BadInput(path, found, "a variant with `train` and `localize`", hint)
     for dataset in [*params.overrides, *params.datasets]:
         for variant in [OURS, *params.variants]:
             params.of(dataset, variant)

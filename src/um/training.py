@@ -22,8 +22,9 @@ from um.files import atomic, check_ours, held, sha256, write_json
 from um.forms import Spec, check_file, check_fits
 from um.method import checkpoint, sizes
 from um.method.checkpoint import Header, Selection
-from um.method.loss import Losses, check_classes, imbalance, um_loss
-from um.method.model import UM
+from um.method.loss import check_classes, imbalance
+from um.method.methods import METHODS
+from um.method.model import Network
 from um.method.sampling import Batches
 from um.params import OURS, Settings, Train
 from um.progress import progress
@@ -31,7 +32,7 @@ from um.progress import progress
 log = logging.getLogger(__name__)
 
 Report = Callable[[int, dict[str, float]], None]
-Evaluation = Callable[[UM, int], dict[str, float]]  # model, iteration → columns of the history
+Evaluation = Callable[[Network, int], dict[str, float]]  # model, iteration → columns of the history
 History = list[dict[str, float]]
 
 
@@ -146,8 +147,7 @@ def open_run(folder: Folder, recipe: Recipe) -> Run:
 STATE = b"um training state "  # followed by the sha256 of the rest of the file
 STATES = ("state.pt", "state_selected.pt")
 MODELS = ("last.safetensors", "selected.safetensors")
-LOSSES = ["iteration", *Losses._fields]
-HISTORIES = {"history.csv": LOSSES, "selected.csv": [*LOSSES, "held_out_loss"]}
+HISTORIES = dict.fromkeys(("history.csv", "selected.csv"), "iteration,total,classification,")
 
 
 def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: None) -> None:
@@ -190,7 +190,7 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
 
 def _check_ours(out: Path) -> None:
     """Refuse to replace files that `um train` did not write."""
-    beginnings = {out / name: ",".join(columns) for name, columns in HISTORIES.items()}
+    beginnings = {out / name: beginning for name, beginning in HISTORIES.items()}
     beginnings |= {out / name: STATE.decode() for name in STATES}
     for path, beginning in {**beginnings, out / checkpoint.INDEX: checkpoint.BEGINNING}.items():
         check_ours(path, beginning)
@@ -213,7 +213,7 @@ def _check_memory(run: Run, out: Path) -> None:
 def _fit_last(run: Run, out: Path, device: torch.device, report: Report) -> None:
     """Train on all training videos: `last.safetensors`, `history.csv` and `checkpoints/`."""
 
-    def keep(model: UM, iteration: int) -> dict[str, float]:
+    def keep(model: Network, iteration: int) -> dict[str, float]:
         path = checkpoint.file(out, iteration)
         checkpoint.write(path, model, run.header("checkpoint", iteration))
         training.kept[path.name] = sha256(path)
@@ -240,7 +240,7 @@ def _fit_selected(run: Run, held_V: Tensor, out: Path, device: torch.device, rep
     spared = run.train.where(held_V).to(device)
     label_HC = spared.labels(run.classes).to(device)
 
-    def keep_best(model: UM, iteration: int) -> dict[str, float]:
+    def keep_best(model: Network, iteration: int) -> dict[str, float]:
         loss = loss_of(model, spared, label_HC)
         if loss < training.kept.get("loss", np.inf):
             weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
@@ -278,11 +278,11 @@ def held_out(label_VC: Tensor, share: float, seed: int) -> Tensor:
 
 
 @torch.inference_mode()
-def loss_of(model: UM, subset: Subset, label_VC: Tensor) -> float:
-    """UM's mean loss over videos, without dropout, on all snippets."""
+def loss_of(model: Network, subset: Subset, label_VC: Tensor) -> float:
+    """The mean loss over videos, without dropout, on all snippets."""
+    loss = METHODS[model.settings.method].loss
     losses = [
-        um_loss(model(subset.features(i)[None]), label_C[None], model.settings).total
-        for i, label_C in enumerate(label_VC)
+        loss(model(subset.features(i)[None]), label_C[None], model.settings).total for i, label_C in enumerate(label_VC)
     ]
     return torch.stack(losses).double().mean().item()
 
@@ -301,7 +301,8 @@ class Training:
         seed_everything(run.recipe.seed)
         self.train, self.settings, self.state_file, self.device = train, run.settings, state_file, device
         self.label_VC = train.labels(run.classes).to(device)
-        self.model = UM(train.packed_NF.shape[1], len(run.classes), self.settings).to(device)
+        self.method = METHODS[self.settings.method]
+        self.model = self.method.network(train.packed_NF.shape[1], len(run.classes), self.settings).to(device)
         self.optimiser = torch.optim.Adam(
             self.model.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay
         )
@@ -317,7 +318,7 @@ class Training:
         rows = min(self.settings.batch_size, len(train.videos)) * self.settings.num_segments
         self.batch_NF = train.packed_NF.new_empty(rows, train.packed_NF.shape[1])
 
-    def loop(self, evaluate: Evaluation, report: Report) -> UM:
+    def loop(self, evaluate: Evaluation, report: Report) -> Network:
         """Train from the current state to the last iteration; return the model in evaluation mode.
 
         Args:
@@ -332,7 +333,7 @@ class Training:
             report(iteration, means)
             if iteration % self.settings.eval_every and iteration != self.settings.iterations:
                 continue
-            means = dict(zip(Losses._fields, torch.stack(losses).double().mean(dim=0).tolist(), strict=True))
+            means = dict(zip(self.method.scalars, torch.stack(losses).double().mean(dim=0).tolist(), strict=True))
             losses = []
             if not np.isfinite(means["total"]):
                 raise self.diverged(f"a loss that is {means['total']}", iteration)
@@ -342,25 +343,25 @@ class Training:
         return self.outcome
 
     @property
-    def outcome(self) -> UM:
+    def outcome(self) -> Network:
         """The model that the training has reached, in evaluation mode: the average of the weights, if any."""
         return self.average.module if self.average else self.model.eval()  # type: ignore[return-value]
 
     def step(self, iteration: int) -> Tensor:
-        """One optimiser step; returns the values of `Losses`, on the device."""
+        """One optimiser step; returns the values of the losses, on the device."""
         self.model.train()
         video_B, snippet_BT = self.batches.next()
         features_BTF = self.train.batch(video_B, snippet_BT, self.batch_NF)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
             output = self.model(features_BTF.float())
         try:
-            loss = um_loss(output, self.label_VC[video_B.to(self.device)], self.settings)
+            loss = self.method.loss(output, self.label_VC[video_B.to(self.device)], self.settings)
         except RuntimeError:  # PyTorch refuses NaN as a probability
-            if output.action_score.isfinite().all() and output.background_score.isfinite().all():
+            if all(value.isfinite().all() for value in output):
                 raise
             raise self.diverged("outputs that are NaN or infinite", iteration) from None
         self.optimiser.zero_grad()
-        loss.total.backward()  # type: ignore[no-untyped-call]
+        loss.total.backward()
         self.optimiser.step()
         if self.average:
             self.average.update_parameters(self.model)

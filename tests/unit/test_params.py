@@ -137,6 +137,14 @@ def test_a_variant_lies_over_the_dataset(tmp_path):
         values.of("a", "other")
 
 
+@pytest.mark.parametrize("variants", ["{}", "{plain: {train: {alpha: 0.0}}}", "{plain: {localize: {gamma: 0.1}}}"])
+def test_a_compared_variant_needs_both_sections(tmp_path, variants):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"compare: [plain]\nvariants: {variants}")
+    with pytest.raises(BadInput, match="compare: plain; expected a variant with `train` and `localize`"):
+        params.load(path)
+
+
 def test_a_wrong_variant_is_an_error_before_it_is_used(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text("overrides: {a: {train: {lr: 0.5}}}\nvariants: {plain: {train: {alhpa: 0.0}}}")

@@ -493,6 +493,20 @@ def test_a_variant_has_a_table_of_its_own_runs(project):
     assert found["mean"].item() == statistics.fmean(file["average_mAP"] for file in files)
 
 
+def test_compared_variants_have_rows_of_their_own(project):
+    rows = {"official": "UM, our code", "cola": "CoLA, our code", "mine": "mine, our code"}
+    values = project.model_copy(update={"compare": [*rows], "variants": {name: {} for name in rows}})
+    for name in rows:
+        for seed in SEEDS:
+            make_run("clips", values, seed, "last", f"clips-{name}")
+    benchmark.write(Path("results"), ["clips"], values)
+    frame = pd.read_csv("results/benchmark.csv").query("metric == 'average_mAP'").set_index("method")["mean"]
+    assert frame.index.tolist() == ["Ours (last)", "Ours (best on test)", *rows.values(), "Whole video"]
+    for name, row in rows.items():
+        files = [json.loads(metrics_file(f"clips-{name}", seed, "last").read_text()) for seed in SEEDS]
+        assert frame[row] == statistics.fmean(file["average_mAP"] for file in files)
+
+
 def test_the_ablation_stands_beside_the_papers(project):
     rows = {name: {} for name in ("softmax", "fusion", "fusion_um", "official", "minmax")}
     values = project.model_copy(update={"variants": rows})

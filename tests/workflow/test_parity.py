@@ -11,11 +11,12 @@ from dvc.repo import Repo
 from helpers.workspace import ROOT, Workspace
 
 from um import params
+from um.report.table import FORMS
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # pygtrie, through DVC
 
 WRITTEN = yaml.safe_load((ROOT / "dvc.yaml").read_text().replace("${item}", "${item.dataset}"))["stages"]
-ALIKE = {"fetch": "download", "train_official": "train", "evaluate_official": "evaluate"}
+ALIKE = {"fetch": "download", "train_compared": "train", "evaluate_compared": "evaluate"}
 STAGES = {name: stage.get("do", stage) for name, stage in WRITTEN.items() if name not in ALIKE}
 MODULES = {  # the module behind each stage's verb
     "weights": "um.features.weights",
@@ -45,13 +46,13 @@ def test_stages_are_the_rules_files():
         assert stage["cmd"].endswith(f" -- {name}")
 
 
-def test_the_official_method_runs_the_same_code():
+def test_compared_methods_run_the_same_code():
     for name in ("train", "evaluate"):
-        ours, official = (WRITTEN[stage] for stage in (name, f"{name}_official"))
-        assert official["cmd"] == ours["cmd"].replace(" seed=", " variant=official seed=")
+        ours, compared = (WRITTEN[stage] for stage in (name, f"{name}_compared"))
+        assert compared["cmd"] == ours["cmd"].replace(" seed=", " variant=${item.variant} seed=")
         for files in ("deps", "outs"):
-            marked = [re.sub(r"^(models|results)/([^/]+)", r"\1/\2-official", path) for path in ours[files]]
-            assert official[files] == marked
+            marked = [re.sub(r"^(models|results)/([^/]+)", r"\1/\2-${item.variant}", path) for path in ours[files]]
+            assert compared[files] == marked
 
 
 def test_others_videos_are_recorded_but_not_pushed():
@@ -157,6 +158,7 @@ def kinds(outs: set[str]) -> set[str]:
         ("evaluate.missing", "drop", {"models", "results", "benchmark"}),
         ("seeds", [0, 1, 2], {"models", "results", "benchmark"}),
         ("seeds", [0], {"benchmark"}),
+        ("compare", [], {"benchmark"}),
     ],
 )
 def test_a_changed_parameter_means_the_same_to_both(changed, key, value, expected):
@@ -169,6 +171,23 @@ def test_a_changed_parameter_means_the_same_to_both(changed, key, value, expecte
     if value == [0, 1, 2]:
         assert "models/demo/seed2" in outs
         assert "models/demo/seed0" not in outs
+
+
+def test_another_compared_method_means_the_same_to_both(changed):
+    workspace = changed("params.yaml", "dvc.yaml")
+    workspace.change("compare", ["official", "cola"])
+    refused = workspace.run("snakemake", "-n").stdout
+    assert "dvc.yaml: found stage table without results/demo-cola" in refused
+    ledger = workspace / "dvc.yaml"
+    line = "      - results/demo-official\n"
+    ledger.write_text(ledger.read_text().replace(line, line + line.replace("official", "cola")))
+    repo = Repo(str(workspace.root))
+    outs = planned_by_dvc(repo)
+    assert outs_of(repo, planned_by_snakemake(workspace)) == outs
+    assert {out for out in outs if "cola" in out} == {
+        f"{kind}/demo-cola/seed{k}" for kind in ("models", "results") for k in (0, 1)
+    }
+    assert {out for out in outs if "cola" not in out} == {f"results/benchmark.{form}" for form in ("csv", *FORMS)}
 
 
 @pytest.mark.parametrize(

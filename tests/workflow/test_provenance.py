@@ -34,7 +34,7 @@ def test_round_trip_through_a_remote(workspace, tmp_path):
     workspace.done("dvc", "push")
     subprocess.run(["git", "clone", "--quiet", str(workspace.root), str(tmp_path / "other")], check=True)
     other = Workspace(tmp_path / "other")
-    stages = [f"{stage}@demo-{seed}" for stage in ("evaluate", "evaluate_official") for seed in (0, 1)]
+    stages = [f"{stage}-{seed}" for stage in ("evaluate@demo", "evaluate_compared@demo-official") for seed in (0, 1)]
     other.done("dvc", "pull", *stages)
     assert "not here: data/weights" in other.done("um", "restore")  # the table can be had without what it comes from
     assert "Nothing to be done" in other.done("snakemake", "-n")

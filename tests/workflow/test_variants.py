@@ -1,4 +1,4 @@
-"""Variants of the method and the paper's ablation, run by Snakemake beside what the ledger records."""
+"""Variants, another method and the paper's ablation, run by Snakemake beside what the ledger records."""
 
 import json
 
@@ -15,13 +15,15 @@ def header(path):
 
 
 def test_a_variant_has_its_own_models_results_and_table(workspace):
-    workspace.done("snakemake", "--cores", "all", "--config", "variant=seed", "seed=1")
-    model = header(workspace / "models/demo-seed/seed1/last.safetensors")
-    assert (model["train"]["background"], model["train"]["uncertainty"]) == ("masked", "channels")
-    assert (workspace / "results/demo-seed/seed1/selected/metrics.json").is_file()
-    assert not (workspace / "models/demo-seed/seed0").exists()
-    text = (workspace / "results/all-seed-seed1/benchmark.md").read_text()
-    assert "variant seed" in text
+    workspace.done("snakemake", "--cores", "all", "--config", "variant=cola", "seed=1")
+    folder = workspace / "models/demo-cola/seed1"
+    model = header(folder / "last.safetensors")
+    assert (model["train"]["method"], model["train"]["r_act"], model["train"]["alpha"]) == ("cola", 5, 0.01)
+    assert pd.read_csv(folder / "history.csv").columns.tolist() == ["iteration", "total", "classification", "contrast"]
+    assert (workspace / "results/demo-cola/seed1/selected/metrics.json").is_file()
+    assert not (workspace / "models/demo-cola/seed0").exists()
+    text = (workspace / "results/all-cola-seed1/benchmark.md").read_text()
+    assert "variant cola" in text
     assert "n = 1 training seeds (1)" in text
     assert workspace.idle()  # what is recorded is as it was
 

@@ -16,7 +16,8 @@ from um import tensors
 from um.errors import BadInput
 from um.files import atomic, sha256
 from um.forms import Form, Index, Sha256, check_file, load, parse_json, validate
-from um.method.model import UM
+from um.method.methods import METHODS
+from um.method.model import Network
 from um.params import OURS, Features, Name, Seed, Train
 
 FOLDER = "checkpoints"  # one per evaluation, in the model folder
@@ -130,7 +131,7 @@ def listed(index: Path) -> list[Path]:
     return sorted(folder / name for name in entries)
 
 
-def write(path: Path, model: UM, header: Header) -> None:
+def write(path: Path, model: Network, header: Header) -> None:
     """Write a model file; equal models give equal bytes."""
     state = {name: value.detach().cpu().contiguous() for name, value in sorted(model.state_dict().items())}
     head = header.model_dump(exclude={"weights"})
@@ -158,7 +159,7 @@ def is_ours(path: Path) -> bool:
         return False
 
 
-def read(path: Path, settings: Train) -> tuple[UM, Header | None]:
+def read(path: Path, settings: Train) -> tuple[Network, Header | None]:
     """Read a model in evaluation mode, on the CPU, with its header (None for published checkpoints).
 
     Args:
@@ -179,7 +180,7 @@ def read(path: Path, settings: Train) -> tuple[UM, Header | None]:
     try:
         D, F, _ = state["embed.weight"].shape
         C = state["classifier.weight"].shape[0]
-        model = UM(F, C, settings.model_copy(update={"embedding_dim": D}))
+        model = METHODS[settings.method].network(F, C, settings.model_copy(update={"embedding_dim": D}))
         model.load_state_dict(state)
     except (KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
         found_here = f"weights that do not fit ({(str(error).splitlines() or [''])[0]})"
@@ -226,7 +227,7 @@ def _published(path: Path) -> dict[str, Tensor]:
     return {PUBLISHED[name]: value for name, value in state.items()}
 
 
-def check_width(where: Path | str, width: int, model: UM, model_file: Path) -> None:
+def check_width(where: Path | str, width: int, model: Network, model_file: Path) -> None:
     """Check that features have the width that a model was trained on.
 
     Raises:

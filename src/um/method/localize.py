@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from um.method.model import UM
+from um.method.model import Network
 from um.method.sampling import evenly
 from um.params import Localize, threshold_range
 
@@ -37,7 +37,7 @@ class Segments(NamedTuple):
 
 
 @torch.inference_mode()
-def curves(model: UM, features_TF: Tensor, settings: Localize) -> Curves:
+def curves(model: Network, features_TF: Tensor, settings: Localize) -> Curves:
     """Run the network on one video and normalise its curves.
 
     Args:
@@ -54,9 +54,8 @@ def curves(model: UM, features_TF: Tensor, settings: Localize) -> Curves:
     elif settings.foreground == "margin":
         magnitude_BT = output.magnitude.clamp(max=margin) / margin
     else:
-        background, foreground = (m.mean(dim=1) for m in (output.background_magnitude, output.action_magnitude))
-        magnitude_BT = _normalise(output.magnitude, background[:, None], foreground[:, None])
-    fused_BTC = output.cas * magnitude_BT[:, :, None] if settings.fusion else output.cas
+        magnitude_BT = _normalise(output.magnitude, *output.bounds)
+    fused_BTC = output.fused(magnitude_BT) if settings.fusion else output.cas
     fused_BTC = _normalise(fused_BTC, fused_BTC.amin(dim=1, keepdim=True), fused_BTC.amax(dim=1, keepdim=True))
     score, fused, magnitude = (x[0].cpu().numpy() for x in (output.action_score, fused_BTC, magnitude_BT))
     return Curves(score, fused, magnitude)

@@ -37,13 +37,11 @@ def um_loss(output: Output, label_BC: Tensor, settings: Train) -> Losses:
         label_BC: multi-hot video-level labels, float, at least one class per video.
         settings: form and weights of the losses.
     """
-    target_BC = label_BC / label_BC.sum(dim=1, keepdim=True)
-    uniform_BC = torch.full_like(label_BC, 1 / label_BC.shape[1])
+    classification = classification_loss(output.action_score, label_BC, settings)
     if settings.loss == "mean_bce":
-        classification = binary_cross_entropy(output.action_score, target_BC)
+        uniform_BC = torch.full_like(label_BC, 1 / label_BC.shape[1])
         background_entropy = binary_cross_entropy(output.background_score, uniform_BC)
     else:
-        classification = -(target_BC * _log(output.action_score)).sum(dim=1).mean()
         background_entropy = -_log(output.background_score).mean()
     over = 1 if settings.uncertainty == "snippets" else 2
     action_B = (settings.margin - output.action_embedding.mean(dim=over).norm(dim=1)).relu()
@@ -51,6 +49,14 @@ def um_loss(output: Output, label_BC: Tensor, settings: Train) -> Losses:
     uncertainty = ((action_B + background_B) ** 2).mean()
     supervised = settings.loss_scale * (classification + settings.beta * background_entropy)
     return Losses(supervised + settings.alpha * uncertainty, classification, background_entropy, uncertainty)
+
+
+def classification_loss(score_BC: Tensor, label_BC: Tensor, settings: Train) -> Tensor:
+    """L_cls of `um_loss`, from the video-level scores and labels."""
+    target_BC = label_BC / label_BC.sum(dim=1, keepdim=True)
+    if settings.loss == "mean_bce":
+        return binary_cross_entropy(score_BC, target_BC)
+    return -(target_BC * _log(score_BC)).sum(dim=1).mean()
 
 
 def imbalance(settings: Train, C: int) -> str:

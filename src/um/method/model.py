@@ -1,4 +1,4 @@
-"""UM's network (Lee et al., AAAI 2021, section 3), in the variants of docs/method.md.
+"""UM's network (Lee et al., AAAI 2021, section 3), in the variants of docs/method.md, and its layers.
 
 Shape legend of this package: B videos, T snippets, F input features, D embedding, C classes, K selected snippets.
 """
@@ -26,9 +26,18 @@ class Output(NamedTuple):
     magnitude: Tensor  # (B, T) L2 norm of the embedding, smoothed
     cas: Tensor  # (B, T, C) class activation sequence after softmax over C
 
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Magnitudes (B, 1) of background and action, for the min-max foreground: means of the selected snippets."""
+        return self.background_magnitude.mean(dim=1)[:, None], self.action_magnitude.mean(dim=1)[:, None]
 
-class UM(nn.Module):
-    """Embedding, classifier, and selection of pseudo-action and pseudo-background snippets.
+    def fused(self, foreground_BT: Tensor) -> Tensor:
+        """The curves (B, T, C) that are thresholded, given the probability of foreground."""
+        return self.cas * foreground_BT[:, :, None]
+
+
+class Network(nn.Module):
+    """The layers that methods share (um.method.methods): an embedding over three snippets, and its classifier.
 
     Args:
         feature_dim: F.
@@ -46,6 +55,26 @@ class UM(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
         self._convolve = Convolution(self.embed)
 
+    def embedded(self, features_BTF: Tensor) -> tuple[Tensor, Tensor]:
+        """Embedding (B, T, D) and class logits (B, T, C), smoothed over time."""
+        embedding_BTD = self._convolve(self.input_dropout(features_BTF)).relu().float()
+        logits_BTC = linear(self.dropout(embedding_BTD), self.classifier.weight.squeeze(2)).float()
+        return embedding_BTD, self.smooth(logits_BTC.transpose(1, 2)).transpose(1, 2)
+
+    def selected(self, T: int) -> tuple[int, int]:
+        """K_act and K_bkg for videos of T snippets."""
+        K_act, K_bkg = (max(1, int(T // ratio)) for ratio in (self.settings.r_act, self.settings.r_bkg))
+        return K_act, K_bkg
+
+    def smooth(self, curve: Tensor) -> Tensor:
+        """Moving average over time, the last dimension."""
+        width = self.settings.smoothing
+        return curve if width == 1 else avg_pool1d(curve, width, 1, width // 2, count_include_pad=False)
+
+
+class UM(Network):
+    """Selection of pseudo-action and pseudo-background snippets by the magnitude of their embeddings."""
+
     def forward(self, features_BTF: Tensor, mask_BT: Tensor | None = None) -> Output:
         """Run the network.
 
@@ -53,29 +82,24 @@ class UM(nn.Module):
             features_BTF: rgb and flow features, concatenated.
             mask_BT: weights of the random snippet mask; default: dropout of ones (1 in evaluation).
         """
-        T = features_BTF.shape[1]
-        embedding_BTD = self._convolve(self.input_dropout(features_BTF)).relu().float()
-        logits_BTC = linear(self.dropout(embedding_BTD), self.classifier.weight.squeeze(2)).float()
-        logits_BTC = self._smooth(logits_BTC.transpose(1, 2)).transpose(1, 2)
-
-        magnitude_BT = self._smooth(embedding_BTD.norm(dim=2))
+        embedding_BTD, logits_BTC = self.embedded(features_BTF)
+        magnitude_BT = self.smooth(embedding_BTD.norm(dim=2))
         if mask_BT is None:
             mask_BT = self.dropout(torch.ones_like(magnitude_BT))
-        K_act, K_bkg = (max(1, int(T // ratio)) for ratio in (self.settings.r_act, self.settings.r_bkg))
-        action_BK = _largest(magnitude_BT * mask_BT, K_act)
+        K_act, K_bkg = self.selected(features_BTF.shape[1])
+        action_BK = largest(magnitude_BT * mask_BT, K_act)
         if self.settings.background == "reversed":
             # Reverse before masking, so that the mask removes snippets from both selections.
             reversed_BT = magnitude_BT.amax(dim=1, keepdim=True) - magnitude_BT
-            background_BK = _largest(reversed_BT * mask_BT, K_bkg)
+            background_BK = largest(reversed_BT * mask_BT, K_bkg)
         else:
-            background_BK = _largest(-magnitude_BT * mask_BT, K_bkg)
+            background_BK = largest(-magnitude_BT * mask_BT, K_bkg)
 
-        top_BKC = logits_BTC.sort(dim=1, descending=True).values[:, :K_act]
         return Output(
-            action_score=top_BKC.mean(dim=1).softmax(dim=1),
-            background_score=_gather(logits_BTC, background_BK).mean(dim=1).softmax(dim=1),
-            action_embedding=_gather(embedding_BTD, action_BK),
-            background_embedding=_gather(embedding_BTD, background_BK),
+            action_score=pooled(logits_BTC, K_act).softmax(dim=1),
+            background_score=gather(logits_BTC, background_BK).mean(dim=1).softmax(dim=1),
+            action_embedding=gather(embedding_BTD, action_BK),
+            background_embedding=gather(embedding_BTD, background_BK),
             action_magnitude=magnitude_BT.gather(1, action_BK),
             background_magnitude=magnitude_BT.gather(1, background_BK),
             embedding=embedding_BTD,
@@ -83,13 +107,13 @@ class UM(nn.Module):
             cas=logits_BTC.softmax(dim=2),
         )
 
-    def _smooth(self, curve: Tensor) -> Tensor:
-        """Moving average over time, the last dimension."""
-        width = self.settings.smoothing
-        return curve if width == 1 else avg_pool1d(curve, width, 1, width // 2, count_include_pad=False)
+
+def pooled(logits_BTC: Tensor, K: int) -> Tensor:
+    """Top-k pooling (B, C): the mean of each class's K largest values."""
+    return logits_BTC.sort(dim=1, descending=True).values[:, :K].mean(dim=1)
 
 
-def _largest(values_BT: Tensor, K: int) -> Tensor:
+def largest(values_BT: Tensor, K: int) -> Tensor:
     """Indices (B, K) of the K largest values, largest first.
 
     Ties (masked snippets, all 0, if fewer than K survive) follow PyTorch's unstable sort, as in the official code;
@@ -98,5 +122,6 @@ def _largest(values_BT: Tensor, K: int) -> Tensor:
     return values_BT.sort(dim=1, descending=True).indices[:, :K]
 
 
-def _gather(values_BTX: Tensor, index_BK: Tensor) -> Tensor:
+def gather(values_BTX: Tensor, index_BK: Tensor) -> Tensor:
+    """The selected rows (B, K, X)."""
     return values_BTX.gather(1, index_BK[:, :, None].expand(-1, -1, values_BTX.shape[2]))

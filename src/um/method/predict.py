@@ -9,12 +9,12 @@ from torch import Tensor
 from um.errors import BadInput
 from um.evaluation.submission import COLUMNS
 from um.method.localize import Curves, curves, localize
-from um.method.model import UM
+from um.method.model import Network
 from um.params import Localize
 
 
 def predict(
-    model: UM,
+    model: Network,
     videos: Iterable[tuple[str, Tensor]],
     classes: Sequence[str],
     settings: Localize,
@@ -34,7 +34,6 @@ def predict(
     Returns:
         Rows of video, label, score, start, end; and video → labels whose score reaches the class threshold.
     """
-    names = np.array(classes)
     rows, labels = [], {}
     for name, features_TF in videos:
         video = curves(model, features_TF, settings)
@@ -43,8 +42,13 @@ def predict(
             raise BadInput(name, "scores that are NaN or infinite", "finite scores", hint)
         if look:
             look(name, video)
-        found = localize(video, len(features_TF) * snippet_seconds, settings)
-        labels[name] = names[video.score_C >= settings.class_threshold].tolist()
-        columns = (name, names[found.label], found.score, found.start, found.end)
-        rows.append(pd.DataFrame(dict(zip(COLUMNS, columns, strict=True))))
+        labels[name] = np.array(classes)[video.score_C >= settings.class_threshold].tolist()
+        rows.append(segments(name, video, len(features_TF) * snippet_seconds, classes, settings))
     return pd.concat(rows, ignore_index=True), labels
+
+
+def segments(name: str, video: Curves, duration: float, classes: Sequence[str], settings: Localize) -> pd.DataFrame:
+    """Rows of video, label, score, start, end for one video of `duration` seconds."""
+    found = localize(video, duration, settings)
+    columns = (name, np.array(classes)[found.label], found.score, found.start, found.end)
+    return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))

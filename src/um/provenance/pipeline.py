@@ -1,6 +1,7 @@
 """dvc.yaml and dvc.lock: the stages, what they depend on and make, and what DVC has recorded of them."""
 
 import hashlib
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -9,7 +10,7 @@ from pydantic import Field
 from um.errors import BadInput
 from um.files import sha256
 from um.forms import Form, Inside, read_yaml, validate
-from um.params import Params, run_name
+from um.params import OURS, Params, run_name
 
 LEDGER = Path("dvc.yaml")
 RECORD = Path("dvc.lock")
@@ -20,7 +21,7 @@ Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}(\.dir)?$")]
 
 
 class Stage(Form):
-    """A stage of dvc.yaml, of one dataset `${item}` or `${item.dataset}` and one seed `${item.seed}`."""
+    """A stage of dvc.yaml, of one dataset `${item}` or `${item.dataset}`, `${item.variant}` and `${item.seed}`."""
 
     hint: ClassVar[str] = "docs/reruns.md explains dvc.yaml; `git diff dvc.yaml` shows what was changed"
 
@@ -96,22 +97,22 @@ def _dependencies(stage: str, dataset: str) -> list[str]:
     return [text for text in (_of(text, dataset) for text in known[stage].deps) if text.startswith(COMMITTED)]
 
 
-def _of(pattern: str, dataset: str, seed: int | str = "") -> str:
-    """Fill in a dataset and seed in a string of dvc.yaml."""
-    for name, value in {"${item.dataset}": dataset, "${item.seed}": str(seed), "${item}": dataset}.items():
-        pattern = pattern.replace(name, value)
-    return pattern
+def _of(pattern: str, dataset: str, variant: str = "", seed: int | str = "") -> str:
+    """Fill in a dataset, variant and seed in a string of dvc.yaml."""
+    for name, value in {"dataset": dataset, "variant": variant, "seed": str(seed)}.items():
+        pattern = pattern.replace(f"${{item.{name}}}", value)
+    return pattern.replace("${item}", dataset)
 
 
 def outs(values: Params) -> list[Path]:
-    """All outputs of the stages, for all datasets and seeds."""
+    """All outputs of the stages, for all datasets, compared variants and seeds."""
     outs: dict[Path, None] = {}
     for stage in stages().values():
         for out in stage.outs:
             pattern = out if isinstance(out, str) else next(iter(out))
-            for dataset in values.datasets:
-                for seed in values.seeds:
-                    outs[Path(_of(pattern, dataset, seed))] = None
+            variants = values.compare if "${item.variant}" in pattern else [OURS]
+            for item in product(values.datasets, variants, values.seeds):
+                outs[Path(_of(pattern, *item))] = None
     return list(outs)
 
 

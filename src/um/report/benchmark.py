@@ -14,14 +14,13 @@ from um.errors import BadInput
 from um.evaluation.metrics import Matched, accuracy, match_predictions, metrics_of, name_of, whole_video
 from um.evaluation.submission import Model, Submission, read_submission
 from um.forms import Form, load, read_json, validate
-from um.params import BASELINE, OURS, SELECTIONS, Params, run_name, threshold_range
+from um.params import OURS, SELECTIONS, Params, run_name, threshold_range
 from um.report import bootstrap, table
 from um.report.published import ABLATION, OFFICIAL, PAPER, PUBLISHED, SEED, Published
 from um.report.table import AVERAGE, INTERVAL, SIMULATED, Figure, Group
 
 LAST, BEST, SELECTED, WHOLE = "Ours (last)", "Ours (best on test)", "Ours (selected)", "Whole video"
-REPRODUCED = "UM, our code"
-METHODS = (LAST, SELECTED, BEST, REPRODUCED, WHOLE, PAPER, OFFICIAL, SEED)
+NAMES = {"official": "UM, our code", "paper": "UM as in the paper, our code", "cola": "CoLA, our code"}
 INGREDIENTS = {  # rows of the ablation of `ours`: variant of params.yaml → row
     OURS: "Ours",
     "no_average": "Ours, last weights",
@@ -45,7 +44,7 @@ CAPTION = (
     "trained without them. "
     f"{BEST}: the checkpoint with the highest score on the test subset. It is chosen on the videos it is scored on, "
     "so this is not an honest score. "
-    f"{REPRODUCED}: the method of the official code, trained here on the same features, after its last iteration. "
+    "Our code: published methods, trained here on the same features, after the last iteration. "
     f"{WHOLE}: every video's true classes, each as one segment over its full length. "
     f"Published rows are quoted from their sources, which used their own features. {BOOTSTRAP}"
 )
@@ -106,7 +105,8 @@ def write(results: Path, datasets: Sequence[str], values: Params, out: Path | No
         BadInput: metrics or predictions are missing, or contradict params.yaml.
     """
     groups = [_benchmark(results, name, values, variant) for name in datasets]
-    table.write(out or results, "benchmark", groups, METHODS, CAPTION)
+    methods = [*CHOSEN, *map(_name, values.compare), WHOLE, PAPER, OFFICIAL, SEED]
+    table.write(out or results, "benchmark", groups, methods, CAPTION)
 
 
 def ablation(results: Path, dataset: str, variants: Sequence[str], values: Params, out: Path) -> None:
@@ -142,9 +142,9 @@ def _benchmark(results: Path, dataset: str, values: Params, variant: str) -> Gro
             continue
         runs = [_Run(results, dataset, variant, seed, selection) for seed in values.seeds]
         figures += _ours(runs, whole, absent, method)
-    if BASELINE in values.compared(variant):
-        runs = [_Run(results, dataset, BASELINE, seed, "last") for seed in values.seeds]
-        figures += _ours(runs, whole, absent, REPRODUCED)
+    for other in values.compared(variant)[1:]:
+        runs = [_Run(results, dataset, other, seed, "last") for seed in values.seeds]
+        figures += _ours(runs, whole, absent, _name(other))
     interval = bootstrap.average_map_interval([whole])
     figures += _figures(dataset, WHOLE, [metrics_of(whole)], "annotations", interval)
     published = PUBLISHED.get(dataset, [])
@@ -156,6 +156,11 @@ def _benchmark(results: Path, dataset: str, values: Params, variant: str) -> Gro
     ]
     title = _title(dataset) + ("" if variant == OURS else f", variant {variant}")
     return Group(title, _columns(dataset, values), figures, notes)
+
+
+def _name(variant: str) -> str:
+    """The row of a compared variant."""
+    return NAMES.get(variant, f"{variant}, our code")
 
 
 def _whole(dataset: str, values: Params) -> tuple[Matched, list[str]]:
