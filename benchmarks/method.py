@@ -1,12 +1,12 @@
 """Times of the method's parts against the plain account of the official code's structure, in one run, as ratios.
 
 python benchmarks/method.py FOLDER [--parts evaluation sampling training] [--threads N]
-python benchmarks/method.py FOLDER --parts memory [--dataset activitynet1.3]
+python benchmarks/method.py FOLDER --parts cost                   `ours` beside `official`
+python benchmarks/method.py FOLDER --parts memory [--dataset activitynet1.3] [--variant official]
 python benchmarks/method.py FOLDER --parts bf16 [--seeds 3]       on um simulate --dataset thumos14 --dims 512
 
 FOLDER is a dataset in any public layout with one file per video and stream; `make bench` takes simulated THUMOS14.
-`memory` and `bf16` are other questions than time: what a training of a preset's sizes takes, and whether bf16 scores as
-fp32 does.
+`memory` prints what a training with a preset's sizes needs; `bf16` tests whether bf16 scores like fp32.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from typing import Any
 
 import numpy as np
@@ -34,11 +34,11 @@ from um.method import checkpoint
 from um.method.localize import curves
 from um.method.loss import um_loss
 from um.method.model import UM
-from um.method.predict import segments
+from um.method.predict import predict, segments
 from um.method.sampling import Batches
-from um.params import Settings, Train, threshold_range
+from um.params import Localize, Settings, Train, threshold_range
 from um.test import test
-from um.training import Recipe, fit, open_run, seed_everything
+from um.training import Recipe, Training, fit, open_run, seed_everything
 
 CPU = torch.device("cpu")
 OFFICIAL = params.load().of("thumos14", "official")  # in which the plain account is written
@@ -160,9 +160,39 @@ def _step(folder: Folder, train: Subset, settings: Train) -> tuple[float, float]
     return timed(step, 2)[0], spent
 
 
+def cost(folder: Folder, _: argparse.Namespace) -> None:
+    """Time of `ours` relative to `official`: a training step of the official size, and inference on the test subset."""
+    both = {name: params.load().of("thumos14", name) for name in ("official", params.OURS)}
+    with tempfile.TemporaryDirectory() as scratch:
+        runs = {name: open_run(folder, Recipe(settings)) for name, settings in both.items()}
+        trainings = {name: Training(run, run.train, Path(scratch) / name, CPU) for name, run in runs.items()}
+        steps = _alternately({name: training.step for name, training in trainings.items()})
+        warm = open_run(folder, Recipe(OFFICIAL.model_copy(update={"train": WARM_UP})))
+        fit(warm, Path(scratch) / "model", CPU)
+        model, _ = checkpoint.read(Path(scratch) / "model/last.safetensors", WARM_UP)
+    subset = load_subset(folder, "test")
+
+    def infer(settings: Localize) -> Callable[[int], Any]:
+        videos = [(video.id, subset.features(i)) for i, video in enumerate(subset.videos)]
+        return lambda _: predict(model, videos, folder.classes, settings, folder.snippet_seconds)
+
+    inference = _alternately({name: infer(settings.localize) for name, settings in both.items()})
+    for what, (official_s, ours_s) in (("training step", steps), ("inference, test subset", inference)):
+        print(f"{what}: ours {ours_s:.2f} s, official {official_s:.2f} s: {ours_s / official_s:.2f} x")
+
+
+def _alternately(work: dict[str, Callable[[int], Any]], rounds: int = 4) -> list[float]:
+    """Median seconds of each, called in turn; the first round warms up."""
+    spent: dict[str, list[float]] = {name: [] for name in work}
+    for number in range(1, rounds + 1):
+        for name, one in work.items():
+            spent[name].append(timed(lambda one=one, number=number: one(number))[0])
+    return [median(seconds[1:]) for seconds in spent.values()]
+
+
 def memory(folder: Folder, chosen: argparse.Namespace) -> None:
     """What the training subset takes, and the most that this process ever took, after steps of a preset's sizes."""
-    preset = params.load().of(chosen.dataset)
+    preset = params.load().of(chosen.dataset, chosen.variant)
     short = {"iterations": 3, "eval_every": 3, "held_out": 0.0}  # a second training would take no more
     run = open_run(folder, Recipe(preset.model_copy(update={"train": preset.train.model_copy(update=short)}), 0))
     with tempfile.TemporaryDirectory() as scratch:
@@ -203,7 +233,7 @@ def _has_amx() -> bool:
     return "amx_bf16" in Path("/proc/cpuinfo").read_text()
 
 
-PARTS = {part.__name__: part for part in (evaluation, sampling, training, memory, bf16)}
+PARTS = {part.__name__: part for part in (evaluation, sampling, training, cost, memory, bf16)}
 
 
 def main() -> None:
@@ -213,6 +243,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=["evaluation", "sampling", "training"])
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
     parser.add_argument("--dataset", default="activitynet1.3", help="memory: the preset of params.yaml")
+    parser.add_argument("--variant", default=params.OURS, help="memory: of params.yaml")
     parser.add_argument("--seeds", type=int, default=3, help="bf16: trainings per precision, at least 2")
     parser.add_argument("--steps", type=int, default=500, help="bf16: of each training")
     chosen = parser.parse_args()

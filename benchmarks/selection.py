@@ -3,9 +3,10 @@
 python benchmarks/selection.py demo=data/demo:models/demo ucf6=data/ucf6:models/ucf6 [...]
 
 Every argument is NAME=FOLDER:MODELS, with MODELS/seed*/last.safetensors of `ours` and MODELS-official/seed*/ of the
-official method. All candidates are scored on all datasets. For each dataset, the candidate with the highest mean gain
-over `official` on the *other* datasets is chosen; the table shows its score there, beside that of the settings in
-params.yaml and of the best candidate, which knows the answer.
+official method. If NAME is a dataset of params.yaml, its settings apply, except for what is chosen. All candidates are
+scored on all datasets. For each dataset, the candidate with the highest mean gain over `official` on the *other*
+datasets is chosen; the table shows its score there, beside that of the settings in params.yaml and of the best
+candidate, which knows the answer.
 """
 
 import argparse
@@ -37,8 +38,8 @@ GRID: dict[str, list[dict[str, Any]]] = {
 class Data:
     """A dataset's test subset, and the curves of its models."""
 
-    def __init__(self, folder: Path, models: Path) -> None:
-        self.folder = Folder(folder, missing="drop")
+    def __init__(self, folder: Path, models: Path, scoring: params.Evaluate) -> None:
+        self.folder, self.scoring = Folder(folder, missing="drop"), scoring
         self.subset: Subset = load_subset(self.folder, "test")
         self.seconds = [int(length) * self.folder.snippet_seconds for length in self.subset.length_V]
         self.models = sorted(models.glob("seed*/last.safetensors"))
@@ -57,7 +58,7 @@ class Data:
             each = zip(self.subset.videos, videos, self.seconds, strict=True)
             rows = [segments(video.id, *found, self.folder.classes, settings) for video, *found in each]
             frame = pd.concat(rows, ignore_index=True)
-            return 100 * float(evaluate(self.subset.videos, frame, params.Evaluate())["average_mAP"])
+            return 100 * float(evaluate(self.subset.videos, frame, self.scoring)["average_mAP"])
 
         return fmean(of(videos) for videos in models)
 
@@ -76,12 +77,13 @@ def main() -> None:
     chosen = parser.parse_args()
     candidates = [{k: v for part in parts for k, v in part.items()} for parts in product(*GRID.values())]
     values = params.load()
-    ours, official = values.of("").localize, values.of("", "official").localize
     scores, before, after = {}, {}, {}
     for text in chosen.datasets:
         name, _, places = text.partition("=")
         folder, _, models = places.partition(":")
-        data = Data(Path(folder), Path(models))
+        settings, official = values.of(name), values.of(name, "official").localize
+        ours = settings.localize
+        data = Data(Path(folder), Path(models), settings.evaluate)
         before[name] = data.score(data.curves(data.official, official), official)
         of = {kind["foreground"]: data.curves(data.models, ours.model_copy(update=kind)) for kind in GRID["foreground"]}
         after[name] = data.score(of[ours.foreground], ours)

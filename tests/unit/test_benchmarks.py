@@ -80,24 +80,23 @@ def test_the_loss_scale_trains_the_arms_that_are_asked_for(tmp_path, printed, ar
 
 
 def test_settings_are_chosen_on_the_other_datasets(printed, tmp_path):
-    words = []
-    for number in range(2):
+    words, names = [], ["mine", "activitynet1.2-simulated"]
+    for number, name in enumerate(names):
         data = make_dataset(tmp_path / f"data{number}", seed=number)
         for variant, ending in (("ours", ""), ("official", "-official")):
             how = params.load(ROOT / "params.yaml").of("", variant)
             train = how.train.model_copy(update={**TINY, "iterations": 30})
             run = open_run(Folder(data), Recipe(how.model_copy(update={"train": train}), 0))
             fit(run, tmp_path / f"models{number}{ending}/seed0", torch.device("cpu"))
-        words.append(f"d{number}={data}:{tmp_path}/models{number}")
+        words.append(f"{name}={data}:{tmp_path}/models{number}")
     lines = printed("selection.py", *words, "--out", tmp_path / "scores.csv").splitlines()
     scores = pd.read_csv(tmp_path / "scores.csv", index_col=0)
     assert len(scores) == 3 * 3 * 2 * 3 * 2
-    for number, line in enumerate(lines):
-        other = scores[f"d{1 - number}"]
+    for name, other, line in zip(names, names[::-1], lines, strict=True):
         shown = re.fullmatch(
-            rf"d{number}: official (.+), chosen .+ (.+), params.yaml .+, best .+ (.+); chosen: (.+)", line
+            rf"{name}: official (.+), chosen .+ (.+), params.yaml .+, best .+ (.+); chosen: (.+)", line
         )
-        assert other[shown[4]] == other.max()
+        assert scores.loc[shown[4], other] == scores[other].max()
         assert [float(shown[2]), float(shown[3])] == pytest.approx(
-            [scores.loc[shown[4], f"d{number}"], scores[f"d{number}"].max()], abs=0.051
+            [scores.loc[shown[4], name], scores[name].max()], abs=0.051
         )
