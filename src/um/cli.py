@@ -11,12 +11,12 @@ import traceback
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Optional, get_args
 
 import typer
 from pydantic import PlainSerializer
 
-from um import params
+from um import __version__, params, progress
 from um.aliases import translate
 from um.errors import BadInput, plain
 from um.features.weights import WEIGHTS
@@ -25,11 +25,30 @@ from um.forms import Section
 from um.params import Download, Evaluate, Features, Localize, Settings, Train
 
 log = logging.getLogger(__name__)
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-features = typer.Typer(no_args_is_help=True, help="Inspect features, in any public layout.")
+HELP = {"no_args_is_help": True, "context_settings": {"help_option_names": ["-h", "--help"]}}
+app = typer.Typer(pretty_exceptions_enable=False, **HELP)  # type: ignore[arg-type]
+features = typer.Typer(help="Inspect features, in any public layout.", **HELP)  # type: ignore[arg-type]
 app.add_typer(features, name="features")
-data = typer.Typer(no_args_is_help=True, help="Inspect annotations, and the state of a dataset.")
+data = typer.Typer(help="Inspect annotations, and the state of a dataset.", **HELP)  # type: ignore[arg-type]
 app.add_typer(data, name="data")
+ANYWHERE = {"--debug", "-q", "--quiet", "-v", "--verbose"}  # options that may follow the verb
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"um {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=__doc__)
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print it")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="only results, warnings and errors")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="also messages of libraries")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+) -> None:
+    pass  # `main` reads them, anywhere on the command line
+
 
 Changed = dict[str, dict[str, Any]]
 DatasetName = Annotated[Optional[str], typer.Option("--dataset", help="dataset of params.yaml, in data/<dataset>")]  # noqa: UP045
@@ -69,8 +88,20 @@ def _number_or_auto(kind: type[int] | type[float]) -> Callable[[str], Any]:
     return parse
 
 
-def overridable(**sections: type[Section]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add one option per hyper-parameter of the sections to a verb; the options given arrive in `changed`."""
+def _told(default: Any, worded: bool) -> str:
+    """The default of a setting, as --help shows it."""
+    return "auto" if worded and not default else str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def overridable(
+    hidden: tuple[str, ...] = (), **sections: type[Section]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add one option per hyper-parameter of the sections to a verb; the options given arrive in `changed`.
+
+    Args:
+        hidden: sections that --help leaves out.
+        sections: of params.yaml, by name.
+    """
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
         own = {name: p for name, p in inspect.signature(verb).parameters.items() if name != "changed"}
@@ -80,11 +111,14 @@ def overridable(**sections: type[Section]) -> Callable[[Callable[..., None]], Ca
             for name, field in section.model_fields.items():
                 kind: Any = field.annotation if field.annotation in (int, float, bool) else str
                 worded = any(isinstance(each, PlainSerializer) for each in field.metadata)  # a number, or `auto`
+                words = ["auto", kind.__name__] if worded else [str(word) for word in get_args(field.annotation)]
                 option = typer.Option(
                     help=field.description,
                     rich_help_panel=f"{stage} settings, as in params.yaml",
                     parser=_number_or_auto(kind) if worded else None,
-                    metavar=f"<auto|{kind.__name__}>" if worded else None,
+                    metavar=f"<{'|'.join(words)}>" if words and kind is not bool else None,
+                    show_default=_told(field.default, worded),
+                    hidden=stage in hidden,
                 )
                 annotation = Annotated[Optional[kind], option]  # noqa: UP045
                 options[name] = inspect.Parameter(
@@ -231,13 +265,12 @@ def simulate(
     half: Annotated[Optional[bool], typer.Option(help="float16; default: for ActivityNet")] = None,  # noqa: UP045
 ) -> None:
     """Write a dataset folder with real annotations and simulated features."""
-    from um.progress import progress
     from um.simulation import truth
     from um.simulation.simulate import Choice
     from um.simulation.simulate import simulate as run_simulate
 
     source = truth.annotation_file(dataset, annotations)
-    with progress("simulated videos") as step:
+    with progress.progress("simulated videos") as step:
         folder = out or Path("data/simulated") / dataset
         run_simulate(dataset, source, folder, Choice(seed, dims, videos, half), step)
 
@@ -265,7 +298,6 @@ def extract(
     from um.features.extract import extract as run_extract
     from um.features.imported import bring
     from um.features.weights import weights_of
-    from um.progress import progress
     from um.shard import Shard
 
     settings = _settings(dataset, changed, planned=("features", planned)).features
@@ -278,7 +310,7 @@ def extract(
             if share:
                 found = f"{dataset}, which is published as features"
                 raise BadInput("--shard", found, "a dataset of videos", "leave out --shard")
-            with progress("features") as step:
+            with progress.progress("features") as step:
                 bring(folder, out, step, load(data / "annotations.json"))
             return
         named, missing = downloaded(data), not_downloaded(data)
@@ -336,7 +368,7 @@ def train(
 
 
 @app.command()
-@overridable(localize=Localize, evaluate=Evaluate, train=Train)
+@overridable(hidden=("train",), localize=Localize, evaluate=Evaluate, train=Train)  # of published checkpoints
 def test(
     model_file: Annotated[Path, typer.Option(help="a model, or the checkpoints/ folder of a training")],
     out: Out,
@@ -366,9 +398,25 @@ def test(
 @app.command()
 @overridable(localize=Localize)
 def localize(
-    inputs: Annotated[list[Path], typer.Argument(help="videos, or feature folders made by um extract")],
     model_file: Annotated[Path, typer.Option(help="model written by um train")],
+    inputs: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Argument(help="videos, or feature folders made by um extract"),
+    ] = None,
+    dataset: DatasetName = None,
+    data_dir: DataDir = None,
+    subset: Annotated[str, typer.Option(help="of the dataset: train or test")] = "test",
     out: Out = Path("predictions.json"),
+    min_score: Annotated[Optional[float], typer.Option(help="leave out segments with a lower score")] = None,  # noqa: UP045
+    top: Annotated[Optional[int], typer.Option(min=1, help="keep the best segments of each video")] = None,  # noqa: UP045
+    export: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="also write csv, srt or vtt to <out without suffix>-export/; repeat for more"),
+    ] = None,
+    pseudo_labels: Annotated[
+        bool,
+        typer.Option("--pseudo-labels", help="write the dataset's annotations, with these segments for the subset"),
+    ] = False,
     weights: Weights = WEIGHTS,
     flow_weights: FlowWeights = None,
     device: Device = "auto",
@@ -379,10 +427,12 @@ def localize(
 ) -> None:
     """Find actions in videos: labelled, scored segments in seconds, and a picture of each video's timeline."""
     from um.device import choose_device
-    from um.infer import Files, run
+    from um.localizing import Choice, Files, run
 
-    files = Files(out, timelines, annotations)
-    run(inputs, model_file, files, _given(weights, flow_weights), choose_device(device), changed["localize"])
+    data = _root(dataset, data_dir) if dataset or data_dir else None
+    choice = Choice(inputs or (), data, subset, min_score, top)
+    files = Files(out, timelines, annotations, export or (), pseudo_labels)
+    run(choice, model_file, files, _given(weights, flow_weights), choose_device(device), changed["localize"])
 
 
 @app.command()
@@ -520,9 +570,14 @@ def main() -> None:
     `--debug` anywhere on the command line, or the variable UM_DEBUG, also shows the traceback.
     """
     gc.set_threshold(200_000)  # imported objects stay alive: scanning them takes a fifth of a short verb's time
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    words = [word for word in sys.argv[1:] if word != "--debug"]
-    debug = len(words) < len(sys.argv) - 1 or bool(os.environ.get("UM_DEBUG"))
+    given = sys.argv[1:]
+    end = given.index("--") if "--" in given else len(given)
+    asked = {word for word in given[:end] if word in ANYWHERE}
+    words = [word for word in given[:end] if word not in ANYWHERE] + given[end:]
+    debug = "--debug" in asked or bool(os.environ.get("UM_DEBUG"))
+    progress.shown = not asked & {"-q", "--quiet"}
+    level = logging.DEBUG if asked & {"-v", "--verbose"} else logging.INFO if progress.shown else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be valid text
     try:

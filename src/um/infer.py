@@ -1,7 +1,6 @@
-"""Using a model on videos or features, from Python (`um.localize`) and as a verb."""
+"""The Python API: using a model on videos or features, and the verbs as functions."""
 
 import logging
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,24 +15,22 @@ from numpy.typing import NDArray
 
 from um import params
 from um.dataset import by_id
-from um.datasets.annotations import Annotations, load, video_id
+from um.datasets.annotations import load
 from um.datasets.folder import loose_features
 from um.device import choose_device
 from um.errors import BadInput, some
 from um.evaluation.fitting import Unlisted
-from um.evaluation.submission import BEGINNING, Submission, submission
+from um.evaluation.submission import Submission, submission
 from um.features import backbones
 from um.features import extract as extraction
 from um.features.weights import weights_of
-from um.files import check_ours, json_text, write_json
-from um.journal import Journal
+from um.files import json_text
 from um.method import checkpoint
 from um.method.checkpoint import Header
 from um.method.localize import Curves
 from um.method.model import Network
 from um.method.predict import predict
 from um.params import Localize, Train
-from um.progress import progress
 from um.test import score, score_submission
 
 if TYPE_CHECKING:
@@ -76,7 +73,7 @@ class Predictions:
     """
 
     def __init__(self, rows: pd.DataFrame, curves: dict[str, Curves], durations: dict[str, float], by: Header) -> None:
-        self._rows, self._model = rows, by.model
+        self._rows, self._header = rows, by
         self.curves, self.durations = curves, durations
         self.classes, self.simulated = by.classes, by.simulated
         self.left_out: dict[str, BadInput] = {}
@@ -96,7 +93,19 @@ class Predictions:
 
     def submission(self) -> dict[str, Any]:
         """`to_json` before serialisation."""
-        return submission(self._rows, self.curves, self._model, self.simulated)
+        return submission(self._rows, self.curves, self._header.model, self.simulated)
+
+    def best(self, min_score: float | None = None, top: int | None = None) -> "Predictions":
+        """The same with only the segments that score at least `min_score`, and at most `top` per video."""
+        from um.report import export
+
+        return self.with_rows(export.best(self._rows, min_score, top))
+
+    def with_rows(self, rows: pd.DataFrame) -> "Predictions":
+        """The same with other segments, in the columns of `to_frame`."""
+        other = Predictions(rows, self.curves, self.durations, self._header)
+        other.left_out = self.left_out
+        return other
 
     def __repr__(self) -> str:
         return f"<{len(self._rows)} segments of {len(self.curves)} videos>"
@@ -141,7 +150,7 @@ def localize(
         BadInput: an unusable model or setting, or no usable input.
     """
     model = model if isinstance(model, Model) else load_model(model)
-    return _localize(_resolve(inputs, model), model, choose_device(device), weights, settings)
+    return localized(resolve(inputs, model), model, choose_device(device), weights, settings)
 
 
 def extract(
@@ -245,12 +254,12 @@ class Inputs(NamedTuple):
     features: "dict[str, tuple[Path, Callable[[], Array]]]"  # path and reader
 
 
-def _resolve(inputs: Input | Array | Sequence[Input] | Mapping[str, Array], model: Model) -> Inputs:
+def resolve(inputs: Input | Array | Sequence[Input] | Mapping[str, Array], model: Model) -> Inputs:
     """The inputs by video id, checked before the long work starts."""
     if isinstance(inputs, Mapping):
         return Inputs({}, {name: (Path(name), partial(_rows, name, value)) for name, value in inputs.items()})
     if isinstance(inputs, np.ndarray):
-        return _resolve({"video": inputs}, model)
+        return resolve({"video": inputs}, model)
     paths = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(path) for path in inputs]
     for path in paths:
         if not path.exists():
@@ -276,13 +285,14 @@ def _rows(name: str, value: Array) -> Array:
     return array
 
 
-def _localize(
+def localized(
     inputs: Inputs,
     model: Model,
     device: torch.device,
     weights: Mapping[str, Path] | None,
     settings: Mapping[str, Any],
 ) -> Predictions:
+    """Extract the features of videos, and localise all; arguments as for `localize`."""
     header, how = model.header, chosen_for(model, settings)
     network = model.network.to(device)
     named: dict[str, torch.Tensor] = {}
@@ -337,75 +347,3 @@ def refusal(failures: Mapping[str, BadInput], total: int, rest: str) -> BadInput
         return first
     found = f"{some(sorted(failures))} of {total} unusable; {Path(first.where).name}: {first.found}"
     return BadInput(first.where, found, first.expected, f"{rest}; {first.hint}")
-
-
-class Files(NamedTuple):
-    """Files of `um localize`.
-
-    Attributes:
-        out: JSON file to write; pictures go to `<its name without suffix>-timelines/<id>.png` beside it.
-        timelines: write the pictures.
-        annotations: true segments to show in the pictures.
-    """
-
-    out: Path
-    timelines: bool = True
-    annotations: Path | None = None
-
-
-def run(
-    paths: Sequence[Path],
-    model_file: Path,
-    files: Files,
-    weights: Mapping[str, Path],
-    device: torch.device,
-    settings: Mapping[str, Any],
-) -> None:
-    """Write the predicted segments as a submission, and a picture of each video.
-
-    Args:
-        paths, weights, settings: as for `localize`.
-        model_file: written by `um train`.
-        files: to write.
-        device: where the networks run.
-    """
-    if files.annotations and not files.timelines:
-        raise BadInput("command line", "--annotations with --no-timelines", "one of them", "only pictures show them")
-    truth = load(files.annotations) if files.annotations else None
-    model = load_model(model_file)
-    out = files.out
-    check_ours(out, BEGINNING)
-    if out.name == "predictions.json" and os.path.lexists(out.with_name("metrics.json")):
-        found = "predictions of um test, with their metrics.json beside them"
-        raise BadInput(out, found, "a path not in use", "choose another --out")
-    inputs = _resolve(paths, model)
-    places = {**inputs.videos, **{name: where for name, (where, _) in inputs.features.items()}}
-    for name, where in places.items():
-        if truth and video_id(name) not in truth.videos:
-            expected, hint = f"one for {where}", "annotate it, or leave out --annotations"
-            raise BadInput(truth.path, f"no video {name}", expected, hint)
-    pictures = Journal(folder := out.with_name(f"{out.stem}-timelines"), folder / ".um.jsonl", "um localize").read()
-    drawn = files.timelines and (out.is_file() or not out.exists())  # not beside /dev/null
-    if drawn:
-        pictures.refuse(f"{name}.png" for name in places)
-    predictions = _localize(inputs, model, device, weights, settings)
-    write_json(out, predictions.submission())
-    if drawn:
-        _draw(predictions, pictures, truth)
-    if predictions.left_out:
-        raise refusal(predictions.left_out, len(places), f"{out} contains the others")
-
-
-def _draw(predictions: Predictions, pictures: Journal, truth: Annotations | None) -> None:
-    from um.report import timeline  # imported late: matplotlib takes a second
-
-    rows_of = dict(list(predictions.to_frame().groupby("video")))
-    nothing = predictions.to_frame()[:0]
-    with progress("timelines", len(predictions.curves)) as step:
-        for name, curves in predictions.curves.items():
-            instances = truth.videos[video_id(name)].instances if truth else ()
-            duration, segments = predictions.durations[name], rows_of.get(name, nothing)
-            with pictures.write(f"{name}.png") as path:
-                timeline.draw(path, timeline.Found(name, segments, curves, predictions.classes, duration, instances))
-            step(name)
-    pictures.settle(pictures.entries)

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 TENTHS = 10  # log lines per long file
 LONG_FILE = 100_000_000  # bytes
+shown = True  # False: no reports at all, for --quiet
 FIRST = 5  # units after which a log gets a first estimate of the time left
 
 
@@ -22,6 +23,9 @@ def progress(title: str, total: int | None = None) -> Iterator[Callable[..., Non
         total: number of units, if known; a log then gets about twenty lines, with the time left.
     """
     console = Console(file=sys.stderr)
+    if not shown:
+        yield lambda *_: None
+        return
     if not console.is_terminal:
         count = 0
         every = max(1, (total or 0) // 20)
@@ -75,7 +79,7 @@ def transfers(title: str, total: int) -> Iterator[Callable[[str], AbstractContex
         TextColumn("{task.fields[state]}", markup=False),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bars:
         whole = bars.add_task(title, total=total, state=f"0/{total}")
 
         @contextmanager
@@ -87,7 +91,7 @@ def transfers(title: str, total: int) -> Iterator[Callable[[str], AbstractContex
                 nonlocal told
                 state = f"{done / 1e6:,.1f}{f'/{size / 1e6:,.1f}' if size else ''} MB"
                 bars.update(task, completed=done, total=size, state=state)
-                if not console.is_terminal and size and size >= LONG_FILE and done * TENTHS // size > told:
+                if shown and not console.is_terminal and size and size >= LONG_FILE and done * TENTHS // size > told:
                     told = done * TENTHS // size
                     print(f"{title}: {name} {state}", file=sys.stderr, flush=True)
 
@@ -97,7 +101,7 @@ def transfers(title: str, total: int) -> Iterator[Callable[[str], AbstractContex
                 bars.remove_task(task)
             count += 1
             bars.update(whole, completed=count, state=f"{count}/{total}")
-            if not console.is_terminal and (count % max(1, total // 20) == 0 or count == total):
+            if shown and not console.is_terminal and (count % max(1, total // 20) == 0 or count == total):
                 print(f"{title}: {count}/{total} {name}", file=sys.stderr, flush=True)
 
         yield begin

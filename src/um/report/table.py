@@ -168,14 +168,14 @@ def selection_of(model: dict[str, Any] | None) -> str:
     return f"{model['selection']} (iteration {model['iteration']}, seed {model['seed']})"
 
 
-def print_table(title: str, heads: list[str], rows: list[list[str]]) -> None:
-    """Print a table with a title."""
+def print_table(title: str, heads: list[str], rows: list[list[str]], texts: int = 1) -> None:
+    """Print a table with a title; the first `texts` columns are aligned to the left."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)  # do not wrap lines in a log
     table = Table(title=Text(_visible(title)), title_justify="left")  # plain Text: [/red] in a name is not markup
     for position, head in enumerate(heads):
-        table.add_column(Text(_visible(head)), justify="right" if position else "left")
+        table.add_column(Text(_visible(head)), justify="right" if position >= texts else "left")
     for row in rows:
         table.add_row(*(Text(_visible(cell)) for cell in row))
     console.print(table)
