@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import torch
 from helpers.tiny import TINY, make_dataset, options
 
+from um import __version__ as um_version
 from um.method.loss import imbalance
 from um.params import Evaluate, Localize, Train
 
@@ -369,12 +371,32 @@ def test_no_predictions_at_all_score_zero(um, dataset, tmp_path):
     assert json.loads(Path("metrics.json").read_text())["average_mAP"] == 0
 
 
-def test_every_hyper_parameter_is_an_option(um):
-    for verb, sections in {"train": [Train], "test": [Train, Localize, Evaluate], "localize": [Localize]}.items():
+def test_every_hyper_parameter_is_an_option_with_its_choices_and_default(um, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    for verb, sections in {"train": [Train], "test": [Localize, Evaluate], "localize": [Localize]}.items():
         _, said, _ = um(verb, "--help")
         for section in sections:
             for name in section.model_fields:
-                assert f"--{name.replace('_', '-')}"[:20] in said
+                assert f"--{name.replace('_', '-')}" in said
+        assert ("<mean_bce|summed_ce>" in said) == (verb == "train")  # um test takes them, too
+        assert ("<soft|hard>" in said) == (verb != "train")
+    assert re.search(r"--nms-iou .*default: \(0\.6\)", said)
+
+
+def test_version_and_help(um):
+    assert um("--version")[:2] == (0, f"um {um_version}\n")
+    assert um("-h")[1] == um("--help")[1] != ""
+    assert um("train", "-h")[1] == um("train", "--help")[1] != ""
+
+
+@pytest.mark.parametrize("flags", [["-q"], ["--quiet"]])
+def test_quiet_leaves_results_and_errors(um, dataset, flags):
+    words = ["train", "--data-dir", dataset, *options(TINY), "--out", "model"]
+    assert um(*words)[2] != ""
+    assert um(*words, *flags)[1:] == ("", "")
+    assert um(*flags, *words, "--seed", 1)[1:] == ("", "")
+    (dataset / FIRST).unlink()
+    refused(um(*words, *flags), "video_00")
 
 
 def test_the_installed_command_behaves_the_same(dataset, tmp_path):
