@@ -1,6 +1,7 @@
 """The benchmark table, from metrics that `um.evaluation.metrics` computes."""
 
 import csv
+import io
 import json
 import re
 import shutil
@@ -22,6 +23,7 @@ from um.params import Params
 from um.report import benchmark, bootstrap, table
 
 SEEDS = [0, 1, 2]
+CONTROLS = ["Random segments", "Whole video", "True segments, our classes", "Our segments, true classes"]
 SPEC = {"backbone": "i3d-inception", "streams": "rgb", "fps": 25.0, "window": 16, "weights_sha256": {"rgb": "ab" * 32}}
 
 
@@ -151,7 +153,7 @@ def test_intervals_are_those_of_the_bootstrap_and_of_the_average_alone(project):
     frame = pd.read_csv("results/benchmark.csv")
     bounded = frame[frame["low"].notna()]
     assert set(bounded["metric"]) == {"average_mAP"}
-    assert set(bounded["method"]) == {"Ours (last)", "Ours (best on test)", "Whole video"}
+    assert set(bounded["method"]) == {"Ours (last)", "Ours (best on test)", *CONTROLS[:2]}
     assert ((bounded["low"] <= bounded["mean"]) & (bounded["mean"] <= bounded["high"])).all()
     videos = annotations.load(Path("data/clips/annotations.json")).subset("test")
     evaluation = project.of("clips").evaluate
@@ -419,6 +421,38 @@ def test_metrics_have_their_types_and_bounds(project, change, told):
     assert "hint: run again: um test --dataset clips" in str(error.value)
 
 
+def test_controls_bound_what_was_moved_at_random(project):
+    frame = pd.read_csv(io.StringIO(write(project)["csv"])).query("metric == 'average_mAP'")
+    for dataset in ("thumos14", "clips"):
+        average = frame[frame["dataset"] == dataset].set_index("method")["mean"]
+        assert average["True segments, our classes"] == 1  # the classes are right
+        assert average["Our segments, true classes"] == average["Ours (last)"]
+        assert average["Random segments"] < average["Ours (last)"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda row: {**row, "label": "ab"[row["label"] == "a"]}, "scores below random segments"),
+        (lambda row: {**row, "segment": [0.0, 60.0]}, "scores below"),
+    ],
+)
+def test_a_score_outside_its_controls_is_named(project, change, said, caplog):
+    videos = annotations.load(Path("data/clips/annotations.json")).subset("test")
+    for seed in SEEDS:
+        path = metrics_file("clips", seed, "last")
+        file = path.with_name("predictions.json")
+        content = json.loads(file.read_text())
+        content["results"] = {name: [change(row) for row in rows] for name, rows in content["results"].items()}
+        write_json(file, content)
+        scores = evaluate(videos, read_submission(file).predictions, project.of("clips").evaluate)
+        write_json(path, json.loads(path.read_text()) | scores | {"accuracy": 0.0})
+    text = write(project, ["clips"])["md"]
+    assert f"Ours (last) {said}" in text
+    assert f"clips: Ours (last) {said}" in caplog.text
+    assert "scores below" not in write(project, ["thumos14"])["md"]
+
+
 def test_names_are_no_markup_in_any_form(project, capsys):
     title = "[/red] <b>x</b> & | `a` *b* $c$ \\d \x1b[31m\u202e"
     (Path("datasets/clips") / "dataset.yaml").write_text(
@@ -501,7 +535,7 @@ def test_compared_variants_have_rows_of_their_own(project):
             make_run("clips", values, seed, "last", f"clips-{name}")
     benchmark.write(Path("results"), ["clips"], values)
     frame = pd.read_csv("results/benchmark.csv").query("metric == 'average_mAP'").set_index("method")["mean"]
-    assert frame.index.tolist() == ["Ours (last)", "Ours (best on test)", *rows.values(), "Whole video"]
+    assert frame.index.tolist() == ["Ours (last)", "Ours (best on test)", *rows.values(), *CONTROLS]
     for name, row in rows.items():
         files = [json.loads(metrics_file(f"clips-{name}", seed, "last").read_text()) for seed in SEEDS]
         assert frame[row] == statistics.fmean(file["average_mAP"] for file in files)

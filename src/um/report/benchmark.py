@@ -1,5 +1,6 @@
 """The benchmark table and the paper's ablation: our results beside published scores."""
 
+import logging
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,11 +16,16 @@ from um.evaluation.metrics import Matched, accuracy, match_predictions, metrics_
 from um.evaluation.submission import Model, Submission, read_submission
 from um.forms import Form, load, read_json, validate
 from um.params import OURS, SELECTIONS, Params, run_name, threshold_range
-from um.report import bootstrap, table
+from um.report import bootstrap, controls, table
 from um.report.published import ABLATION, OFFICIAL, PAPER, PUBLISHED, SEED, Published
 from um.report.table import AVERAGE, INTERVAL, SIMULATED, Figure, Group
 
-LAST, BEST, SELECTED, WHOLE = "Ours (last)", "Ours (best on test)", "Ours (selected)", "Whole video"
+log = logging.getLogger(__name__)
+
+LAST, BEST, SELECTED = "Ours (last)", "Ours (best on test)", "Ours (selected)"
+RANDOM, WHOLE = "Random segments", "Whole video"
+SEGMENTS, CLASSES = "True segments, our classes", "Our segments, true classes"
+CEILINGS = {SEGMENTS: controls.true_segments, CLASSES: controls.true_classes}
 NAMES = {"official": "UM, our code", "paper": "UM as in the paper, our code", "cola": "CoLA, our code"}
 INGREDIENTS = {  # rows of the ablation of `ours`: variant of params.yaml → row
     OURS: "Ours",
@@ -45,7 +51,9 @@ CAPTION = (
     f"{BEST}: the checkpoint with the highest score on the test subset. It is chosen on the videos it is scored on, "
     "so this is not an honest score. "
     "Our code: published methods, trained here on the same features, after the last iteration. "
-    f"{WHOLE}: every video's true classes, each as one segment over its full length. "
+    f"Controls: {RANDOM.lower()} ({controls.EACH} per video, with random classes); {WHOLE.lower()} (every video's true "
+    f"classes, each as one segment over its full length); {SEGMENTS.lower()} and {CLASSES.lower()} (of {LAST}: what it "
+    "would score if the rest were right). "
     f"Published rows are quoted from their sources, which used their own features. {BOOTSTRAP}"
 )
 ABLATION_CAPTION = (
@@ -105,7 +113,7 @@ def write(results: Path, datasets: Sequence[str], values: Params, out: Path | No
         BadInput: metrics or predictions are missing, or contradict params.yaml.
     """
     groups = [_benchmark(results, name, values, variant) for name in datasets]
-    methods = [*CHOSEN, *map(_name, values.compare), WHOLE, PAPER, OFFICIAL, SEED]
+    methods = [*CHOSEN, *map(_name, values.compare), RANDOM, WHOLE, *CEILINGS, PAPER, OFFICIAL, SEED]
     table.write(out or results, "benchmark", groups, methods, CAPTION)
 
 
@@ -145,13 +153,19 @@ def _benchmark(results: Path, dataset: str, values: Params, variant: str) -> Gro
     for other in values.compared(variant)[1:]:
         runs = [_Run(results, dataset, other, seed, "last") for seed in values.seeds]
         figures += _ours(runs, whole, absent, _name(other))
-    interval = bootstrap.average_map_interval([whole])
-    figures += _figures(dataset, WHOLE, [metrics_of(whole)], "annotations", interval)
+    chance = match_predictions(whole.videos, controls.random_segments(whole.videos), whole.settings)
+    for control, matched in ((RANDOM, chance), (WHOLE, whole)):
+        interval = bootstrap.average_map_interval([matched])
+        figures += _figures(dataset, control, [metrics_of(matched)], "annotations", interval)
+    figures += _ceilings([_Run(results, dataset, variant, seed, "last") for seed in values.seeds], whole)
+    if outside := _outside(figures):
+        log.warning("%s: %s", dataset, outside)
     published = PUBLISHED.get(dataset, [])
     for row in published:
         figures += _printed(dataset, row, values)
     notes = [
         *_notes(dataset, values, _Run(results, dataset, variant, values.seeds[0], "last"), whole, len(absent)),
+        *([outside] if outside else []),
         *(f"{row.method}: {row.source}." for row in published),
     ]
     title = _title(dataset) + ("" if variant == OURS else f", variant {variant}")
@@ -215,6 +229,30 @@ def _ours(runs: Sequence["_Run"], whole: Matched, absent: list[str], method: str
     matched = [_matched(run, score, whole, absent) for run, score in zip(runs, scores, strict=True)]
     seeds = f"seeds {', '.join(str(run.seed) for run in runs)}"
     return _figures(runs[0].dataset, method, scores, seeds, bootstrap.average_map_interval(matched))
+
+
+def _ceilings(runs: Sequence["_Run"], whole: Matched) -> list[Figure]:
+    """What our segments with true classes, and true segments with our classes would score."""
+    predictions = [read_submission(run.file("predictions.json")).predictions for run in runs]
+    figures = []
+    for method, control in CEILINGS.items():
+        rows = [control(whole.videos, each) for each in predictions]
+        scores = [metrics_of(match_predictions(whole.videos, each, whole.settings)) for each in rows]
+        figures += _figures(runs[0].dataset, method, scores, f"annotations and predictions of {LAST}")
+    return figures
+
+
+def _outside(figures: list[Figure]) -> str:
+    """A note if our average is not between those of its controls; empty if it is."""
+    average = {figure.method: figure.mean for figure in figures if figure.metric == "average_mAP"}
+    ours, names = average[LAST], ", ".join(name.lower() for name in CEILINGS)
+    if ours < average[RANDOM]:
+        return f"{LAST} scores below {RANDOM.lower()}: it has learnt nothing, or its classes are named differently."
+    if ours > min(average[name] for name in CEILINGS):
+        return f"{LAST} scores above a ceiling ({names}): its scores or the annotations are wrong."
+    if ours < average[WHOLE]:
+        return f"{LAST} scores below {WHOLE.lower()}: its classes are wrong, or named differently."
+    return ""
 
 
 def _printed(dataset: str, row: Published, values: Params) -> list[Figure]:
