@@ -48,7 +48,7 @@ def test_tables_of_others_are_not_replaced(tmp_path, monkeypatch):
         folder.mkdir()
         (folder / name).write_text("<!doctype html> mine")
         with pytest.raises(BadInput, match=f"{name}: found another file"):
-            table.write(folder, "benchmark", [], [], "")
+            table.write(folder, "benchmark", [], "")
         assert [path.read_text() for path in folder.iterdir()] == ["<!doctype html> mine"]
 
 
@@ -125,7 +125,7 @@ class Cells(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if self.open and self.open[-1] in ("td", "th"):
+        if {"td", "th"} & set(self.open):
             text, attributes = self.rows[-1][-1]
             self.rows[-1][-1] = text + data, attributes
 
@@ -179,41 +179,81 @@ def test_csv_survives_a_round_trip(project):
     text = write(project)["csv"]
     assert pd.read_csv("results/benchmark.csv").to_csv(index=False, lineterminator="\n") == text
     heads = next(csv.reader(text.splitlines()))
-    assert heads == ["dataset", "method", "metric", "tiou", "mean", "sd", "low", "high", "n", "source"]
+    figure = ["dataset", "method", "metric", "tiou", "mean", "sd", "low", "high", "n", "source"]
+    assert heads == [*figure, "weights", "libraries"]
 
 
 def test_equal_inputs_give_equal_bytes(project):
     assert write(project) == write(project)
 
 
-def test_html_has_a_true_two_row_head_and_every_cell_of_the_csv(project):
-    text = write(project)["html"]
-    titles, columns, *body = Cells(text).rows
-    assert [cell[0] for cell in titles] == ["Method", "THUMOS'14", "A & B_c <50 %>"]
-    assert titles[0][1]["rowspan"] == "2"
-    assert sum(int(cell[1]["colspan"]) for cell in titles[1:]) == len(columns) == 9 + 12
-    assert [cell[0] for cell in columns[:9]] == [f"0.{i}0" for i in range(1, 8)] + ["average", "95 % interval"]
+def test_html_has_true_two_row_heads_and_every_method_of_the_csv(project):
+    """The field's table, in which two datasets are not built, and the other dataset's."""
+    rows = Cells(write(project)["html"]).rows
+    starts = [number for number, row in enumerate(rows) if row[0][0] == "Method"]
+    assert len(starts) == 2
+    tables = rows[: starts[1]], rows[starts[1] :]
     frame = pd.read_csv("results/benchmark.csv")
-    assert [row[0][0] for row in body] == list(dict.fromkeys(frame["method"]))
-    assert {len(row) for row in body} == {1 + len(columns)}
-    first = frame.iloc[0]
-    assert body[0][1][0] == f"{100 * first['mean']:.1f} ± {100 * first['sd']:.1f}"
+    widths = {"THUMOS'14": 9, "ActivityNet 1.2": 5, "ActivityNet 1.3": 5}, {"A & B_c <50 %>": 5}
+    for (titles, columns, *body), expected in zip(tables, widths, strict=True):
+        assert [cell[0] for cell in titles] == ["Method", *expected, "Download"]
+        assert [cell[1].get("colspan") for cell in titles[1:-1]] == [str(width) for width in expected.values()]
+        assert titles[0][1]["rowspan"] == titles[-1][1]["rowspan"] == "2"
+        assert {len(row) for row in body} == {1 + sum(expected.values()) + 1}
+        assert len(columns) == sum(expected.values())
+    clips, (_, columns, *body) = frame[frame["dataset"] == "clips"], tables[1]
+    assert [cell[0] for cell in columns] == ["0.50", "0.75", "0.95", "average", "95 % interval"]
+    assert {row[0][0] for row in body} == set(clips["method"])
+    first = clips[(clips["method"] == "Ours (last)") & (clips["metric"] == "average_mAP")].iloc[0]
+    cells = {row[0][0]: [text for text, _ in row[1:]] for row in body}
+    assert cells["Ours (last)"][3] == f"{100 * first['mean']:.1f} ± {100 * first['sd']:.1f} (3)"
+    field = {row[0][0]: [text for text, _ in row[1:]] for row in tables[0][2:]}
+    assert field["Paper"][9:13] == ["41.2", "25.6", "6.0", "25.9"]
+    assert field["Ours (last)"][9:-1] == ["–"] * 10
 
 
-def test_markdown_holds_the_same_table(project):
+def test_the_best_of_each_column_is_bold_among_models(project):
+    text = write(project)["html"]
+    frame = pd.read_csv("results/benchmark.csv").query("dataset == 'thumos14' and metric == 'average_mAP'")
+    honest = frame[frame["method"].isin(["Ours (last)", "Paper", "Official code", "Seed"])].set_index("method")["mean"]
+    bold = re.findall(r"<td>([^<]+)</td>(?:(?!</tr>).)*?<b>", text, re.DOTALL)
+    assert honest.idxmax() in bold
+    assert not {"Ours (best on test)", *CONTROLS} & set(bold)
+
+
+def test_models_are_named_by_path_and_weights(project):
+    for seed in SEEDS:
+        path = metrics_file("clips", seed, "last")
+        for file in (path, path.with_name("predictions.json")):
+            content = json.loads(file.read_text())
+            place = content if file == path else content["external_data"]
+            place["model"] = json.loads(path.read_text())["model"] | {"weights": f"{seed}" * 64}
+            write_json(file, content)
+    forms = write(project)
+    named = "dvc pull models/clips (last.safetensors: seed0 00000000, seed1 11111111, seed2 22222222)"
+    assert named in forms["html"]
+    row = pd.read_csv("results/benchmark.csv").query("dataset == 'clips' and method == 'Ours (last)'").iloc[0]
+    assert row["weights"] == " ".join(str(seed) * 64 for seed in SEEDS)
+    assert row["libraries"].startswith("python 3.")
+
+
+def test_markdown_holds_the_same_tables(project):
     forms = write(project)
     assert Cells(forms["md"]).rows == Cells(forms["html"]).rows
 
 
-def test_tex_has_a_true_two_row_head_and_as_many_cells_in_every_row(project, tmp_path):
+def test_tex_has_true_two_row_heads_and_as_many_cells_in_every_row(project, tmp_path):
     text = write(project)["tex"]
     assert r"A \& B\_c $<$50 \%$>$" in text
-    columns = re.search(r"\\begin\{tabular\}\{(lc*)\}", text)[1]
-    assert len(columns) == 1 + 9 + 12
-    lines = [line for line in text.splitlines() if line.endswith(r"\\") and " & " in line and "multicolumn" not in line]
-    assert {line.replace(r"\&", "").count("&") for line in lines} == {len(columns) - 1}
-    assert re.findall(r"\\multicolumn\{(\d+)\}", text) == ["9", "12"]
-    assert re.findall(r"\\cmidrule\(lr\)\{(\d+-\d+)\}", text) == ["2-10", "11-22"]
+    parts, widths = text.split(r"\begin{table*}")[1:], ([9, 5, 5], [5])
+    for number, (part, groups) in enumerate(zip(parts, widths, strict=True), 1):
+        columns = re.search(r"\\begin\{tabular\}\{(lc*)\}", part)[1]
+        assert len(columns) == 1 + sum(groups)
+        lines = [line for line in part.splitlines() if line.endswith(r"\\") and " & " in line and "multi" not in line]
+        assert {line.replace(r"\&", "").count("&") for line in lines} == {len(columns) - 1}
+        assert re.findall(r"\\multicolumn\{(\d+)\}", part) == [str(width) for width in groups]
+        assert rf"\label{{tab:benchmark{number}}}" in part
+    assert re.findall(r"\\cmidrule\(lr\)\{(\d+-\d+)\}", text) == ["2-10", "11-15", "16-20", "2-6"]
     opened, closed = (len(re.findall(rf"(?<!\\){re.escape(brace)}", text)) for brace in "{}")
     assert opened == closed
     if shutil.which("pdflatex"):
@@ -224,12 +264,23 @@ def test_tex_has_a_true_two_row_head_and_as_many_cells_in_every_row(project, tmp
         subprocess.run(["pdflatex", "-halt-on-error", source], check=True, cwd=tmp_path, capture_output=True)
 
 
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_narrow_terminal_gets_a_narrow_table(project, capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    write(project)
+    lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= width
+    assert ("interval" in "".join(lines)) == (width == 160)
+    assert any(line.lstrip(" │").startswith("True segments, our classes ") for line in lines)  # one line per row
+
+
 def test_published_rows_appear_only_for_their_dataset(project):
     write(project)
     frame = pd.read_csv("results/benchmark.csv")
     published = frame[frame["method"].isin(["Paper", "Official code", "Seed"])]
-    assert set(published["dataset"]) == {"thumos14"}
-    averages = published[published["metric"] == "average_mAP"].set_index("method")["mean"]
+    assert set(published["dataset"]) == {"thumos14", "activitynet1.2", "activitynet1.3"}
+    averages = published.query("metric == 'average_mAP' and dataset == 'thumos14'").set_index("method")["mean"]
     assert averages.to_dict() == {"Paper": 0.419, "Official code": 0.404, "Seed": 0.361}
     assert published["source"].notna().all()
     assert "Paper" not in write(project, ["clips"])["csv"]
@@ -242,7 +293,7 @@ def test_a_published_average_stands_only_under_its_own_thresholds(project):
             make_run("thumos14", narrow, seed, selection)
     write(narrow, ["thumos14"])
     frame = pd.read_csv("results/benchmark.csv")
-    paper = frame[frame["method"] == "Paper"]
+    paper = frame[(frame["method"] == "Paper") & (frame["dataset"] == "thumos14")]
     assert set(paper["metric"]) == {"mAP"}
     assert paper["tiou"].tolist() == pytest.approx([0.3, 0.4, 0.5, 0.6, 0.7])
 

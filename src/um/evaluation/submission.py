@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, RootModel, ValidationError
 from um import __version__
 from um.datasets.annotations import LONGEST_LABEL, Label, Number, Seconds, unfit, unread, video_id
 from um.errors import BadInput
-from um.forms import Form, no_cycles, read_json
+from um.forms import Form, Sha256, no_cycles, read_json
 
 COLUMNS = ["video", "label", "score", "start", "end"]
 BEGINNING = '{\n "version": "um '  # of the files that we write
@@ -37,11 +37,13 @@ class Model(Form):
         selection: last, selected, best_on_test, or unknown.
         iteration: that it was trained to.
         seed: of its training.
+        weights: sha256 of its tensors and header.
     """
 
     selection: str = Field(max_length=100)
     iteration: int | None = Field(None, ge=0)
     seed: int | None = Field(None, ge=0)
+    weights: Sha256 | None = None
 
 
 class _About(Form):

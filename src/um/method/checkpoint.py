@@ -94,7 +94,8 @@ class Header(Form):
     @property
     def model(self) -> dict[str, Any]:
         """The model's description in result files."""
-        return {"selection": self.selection, "iteration": self.iteration, "seed": self.seed}
+        told = {"selection": self.selection, "iteration": self.iteration, "seed": self.seed}
+        return told | ({"weights": self.weights} if self.weights else {})
 
 
 def file(folder: Path, iteration: int) -> Path:

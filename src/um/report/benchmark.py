@@ -17,8 +17,8 @@ from um.evaluation.submission import Model, Submission, read_submission
 from um.forms import Form, load, read_json, validate
 from um.params import OURS, SELECTIONS, Params, run_name, threshold_range
 from um.report import bootstrap, controls, table
-from um.report.published import ABLATION, OFFICIAL, PAPER, PUBLISHED, SEED, Published
-from um.report.table import AVERAGE, INTERVAL, SIMULATED, Figure, Group
+from um.report.published import ABLATION, ACTIVITYNET, FIELD, OFFICIAL, PAPER, PUBLISHED, SEED, Published
+from um.report.table import AVERAGE, INTERVAL, SIMULATED, Figure, Group, Table
 
 log = logging.getLogger(__name__)
 
@@ -112,9 +112,14 @@ def write(results: Path, datasets: Sequence[str], values: Params, out: Path | No
     Raises:
         BadInput: metrics or predictions are missing, or contradict params.yaml.
     """
-    groups = [_benchmark(results, name, values, variant) for name in datasets]
-    methods = [*CHOSEN, *map(_name, values.compare), RANDOM, WHOLE, *CEILINGS, PAPER, OFFICIAL, SEED]
-    table.write(out or results, "benchmark", groups, methods, CAPTION)
+    built = {name: _benchmark(results, name, values, variant) for name in datasets}
+    field = list(FIELD) if set(FIELD) & set(datasets) or list(datasets) == values.datasets else []
+    ours = [*CHOSEN, *map(_name, values.compare)]
+    methods = [PAPER, OFFICIAL, SEED, *ours, RANDOM, WHOLE, *CEILINGS]
+    ranked = [method for method in (PAPER, OFFICIAL, SEED, *ours) if method != BEST]
+    groups = [[built.get(name) or _unbuilt(name) for name in field]] if field else []
+    groups += [[group] for name, group in built.items() if name not in field]
+    table.write(out or results, "benchmark", [Table(each, methods, [LAST], ranked) for each in groups], CAPTION)
 
 
 def ablation(results: Path, dataset: str, variants: Sequence[str], values: Params, out: Path) -> None:
@@ -136,23 +141,26 @@ def ablation(results: Path, dataset: str, variants: Sequence[str], values: Param
         figures += _ours(runs, whole, absent, methods[-1])
         if paper:
             methods.append(f"{paper.method}, {PAPER.lower()}")
-            figures += _printed(dataset, paper._replace(method=methods[-1]), values)
+            figures += _printed(dataset, paper._replace(method=methods[-1]), whole.settings.tiou)
     title = f"{_title(dataset)}: ablation"
-    group = Group(title, _columns(dataset, values), figures, _notes(dataset, values, runs[0], whole, len(absent)))
-    table.write(out, "ablation", [group], methods, ABLATION_CAPTION)
+    group = Group(title, _columns(whole.settings.tiou), figures, _notes(dataset, values, runs[0], whole, len(absent)))
+    table.write(out, "ablation", [Table([group], methods)], ABLATION_CAPTION)
 
 
 def _benchmark(results: Path, dataset: str, values: Params, variant: str) -> Group:
     whole, absent = _whole(dataset, values)
-    figures = []
+    figures, downloads = [], {}
     for method, selection in CHOSEN.items():
         if method == SELECTED and not values.of(dataset, variant).train.held_out:
             continue
         runs = [_Run(results, dataset, variant, seed, selection) for seed in values.seeds]
         figures += _ours(runs, whole, absent, method)
+        if method != BEST:
+            downloads[method] = _download(runs)
     for other in values.compared(variant)[1:]:
         runs = [_Run(results, dataset, other, seed, "last") for seed in values.seeds]
         figures += _ours(runs, whole, absent, _name(other))
+        downloads[_name(other)] = _download(runs)
     chance = match_predictions(whole.videos, controls.random_segments(whole.videos), whole.settings)
     for control, matched in ((RANDOM, chance), (WHOLE, whole)):
         interval = bootstrap.average_map_interval([matched])
@@ -162,14 +170,22 @@ def _benchmark(results: Path, dataset: str, values: Params, variant: str) -> Gro
         log.warning("%s: %s", dataset, outside)
     published = PUBLISHED.get(dataset, [])
     for row in published:
-        figures += _printed(dataset, row, values)
+        figures += _printed(dataset, row, whole.settings.tiou)
     notes = [
         *_notes(dataset, values, _Run(results, dataset, variant, values.seeds[0], "last"), whole, len(absent)),
         *([outside] if outside else []),
         *(f"{row.method}: {row.source}." for row in published),
     ]
     title = _title(dataset) + ("" if variant == OURS else f", variant {variant}")
-    return Group(title, _columns(dataset, values), figures, notes)
+    return Group(title, _columns(whole.settings.tiou), figures, notes, downloads)
+
+
+def _unbuilt(dataset: str) -> Group:
+    """Published rows alone."""
+    rows = PUBLISHED[dataset]
+    figures = [figure for row in rows for figure in _printed(dataset, row, row.tiou)]
+    notes = [f"{row.method}: {row.source}." for row in rows]
+    return Group(FIELD[dataset], _columns(rows[0].tiou), figures, ["Not built here.", *notes])
 
 
 def _name(variant: str) -> str:
@@ -200,8 +216,22 @@ def _title(dataset: str) -> str:
     return title if told or not _made(dataset).get("simulated") else f"{title} ({SIMULATED})"
 
 
-def _columns(dataset: str, values: Params) -> list[str]:
-    return [*map(name_of, threshold_range(values.of(dataset).evaluate.tiou)), AVERAGE, INTERVAL]
+def _columns(thresholds: str) -> list[str]:
+    """The thresholds that papers print; the csv has all."""
+    tiou = threshold_range(thresholds)
+    names = ["0.50", "0.75", "0.95"] if tiou == threshold_range(ACTIVITYNET) else map(name_of, tiou)
+    return [*names, AVERAGE, INTERVAL]
+
+
+def _download(runs: Sequence["_Run"]) -> str:
+    """The models of some seeds: DVC's path, and the beginning of the sha256 of the weights."""
+    names = ", ".join(f"seed{run.seed} {(_weights(run) or '?')[:8]}" for run in runs)
+    return f"dvc pull {runs[0].model.parent.parent} ({runs[0].model.name}: {names})"
+
+
+def _weights(run: "_Run") -> str | None:
+    model = read_json(run.file("metrics.json"))["model"]
+    return model.get("weights") if isinstance(model, dict) else None
 
 
 def _notes(dataset: str, values: Params, run: "_Run", whole: Matched, absent: int) -> list[str]:
@@ -228,7 +258,9 @@ def _ours(runs: Sequence["_Run"], whole: Matched, absent: list[str], method: str
     scores = [_metrics(run, population) for run in runs]
     matched = [_matched(run, score, whole, absent) for run, score in zip(runs, scores, strict=True)]
     seeds = f"seeds {', '.join(str(run.seed) for run in runs)}"
-    return _figures(runs[0].dataset, method, scores, seeds, bootstrap.average_map_interval(matched))
+    figures = _figures(runs[0].dataset, method, scores, seeds, bootstrap.average_map_interval(matched))
+    weights = " ".join(each for run in runs if (each := _weights(run)))
+    return [figure._replace(weights=weights or None) for figure in figures]
 
 
 def _ceilings(runs: Sequence["_Run"], whole: Matched) -> list[Figure]:
@@ -255,14 +287,14 @@ def _outside(figures: list[Figure]) -> str:
     return ""
 
 
-def _printed(dataset: str, row: Published, values: Params) -> list[Figure]:
-    """The figures of a published row at the thresholds of this evaluation."""
-    tiou = threshold_range(values.of(dataset).evaluate.tiou)
+def _printed(dataset: str, row: Published, thresholds: str) -> list[Figure]:
+    """The figures of a published row at the thresholds of an evaluation."""
+    tiou = threshold_range(thresholds)
     at = {t: round(percent / 100, 4) for t, percent in row.mAP.items() if float(t) in tiou}
     scores: dict[str, Any] = {"mAP": at}
     if threshold_range(row.tiou) == tiou:
         scores["average_mAP"] = round(row.average / 100, 4)
-    return _figures(dataset, row.method, [scores], row.source)
+    return [figure._replace(libraries=None) for figure in _figures(dataset, row.method, [scores], row.source)]
 
 
 class _Run(NamedTuple):
@@ -290,11 +322,26 @@ class _Run(NamedTuple):
         return self.results / run_name(self.dataset, self.variant) / f"seed{self.seed}" / SELECTIONS[self.selection][0]
 
     @property
+    def model(self) -> Path:
+        return (
+            Path("models") / run_name(self.dataset, self.variant) / f"seed{self.seed}" / SELECTIONS[self.selection][1]
+        )
+
+    @property
     def command(self) -> str:
         """The command that writes the files."""
-        model = f"models/{run_name(self.dataset, self.variant)}/seed{self.seed}/{SELECTIONS[self.selection][1]}"
         chosen = [] if self.variant == OURS else ["--variant", self.variant]
-        words = ["um", "test", "--dataset", self.dataset, *chosen, "--model-file", model, "--out", str(self.folder)]
+        words = [
+            "um",
+            "test",
+            "--dataset",
+            self.dataset,
+            *chosen,
+            "--model-file",
+            str(self.model),
+            "--out",
+            str(self.folder),
+        ]
         return shlex.join(words)
 
 
@@ -377,11 +424,13 @@ def _figures(
     dataset: str, method: str, runs: list[dict[str, Any]], origin: str, bounds: bootstrap.Interval | None = None
 ) -> list[Figure]:
     """Mean and spread of every metric over the runs; `bounds` is the interval of the average."""
+    versions = table.libraries()
 
     def figure(metric: str, tiou: float | None, numbers: list[float]) -> Figure:
         sd = stdev(numbers) if len(numbers) > 1 else None
         low, high = bounds if bounds and metric == "average_mAP" else (None, None)
-        return Figure(dataset, method, metric, tiou, fmean(numbers), sd, low, high, len(numbers), origin)
+        mean, n = fmean(numbers), len(numbers)
+        return Figure(dataset, method, metric, tiou, mean, sd, low, high, n, origin, None, versions)
 
     single = [metric for metric in ("average_mAP", "accuracy") if metric in runs[0]]
     return [

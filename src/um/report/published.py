@@ -54,6 +54,8 @@ PUBLISHED: dict[str, list[Published]] = {
     ],
 }
 
+FIELD = {"thumos14": "THUMOS14", "activitynet1.2": "ActivityNet 1.2", "activitynet1.3": "ActivityNet 1.3"}
+
 # The paper's ablation, THUMOS14 (poster): variant of params.yaml → row.
 ABLATION = {
     "softmax": Published("Softmax", THUMOS, _thumos(42.3, 35.1, 27.7, 21.7, 16.4, 10.5, 4.6), 22.6, POSTER),

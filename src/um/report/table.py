@@ -3,16 +3,17 @@
 import html
 import platform
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
 import pandas as pd
+from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as Printed
 from rich.text import Text
 
 from um.errors import printable
@@ -30,6 +31,8 @@ AVERAGE = "average"
 INTERVAL = f"{100 * bootstrap.LEVEL:.0f} % interval"
 SIMULATED = "SIMULATED features"
 LIBRARIES = ("torch", "mmaction2", "numpy")
+ABSENT = "–"
+WIDE = 140  # characters of a terminal that shows all columns
 
 
 class Figure(NamedTuple):
@@ -45,6 +48,8 @@ class Figure(NamedTuple):
     high: float | None
     n: int
     source: str
+    weights: str | None = None  # sha256 of the models' weights, by seed
+    libraries: str | None = None  # versions that the figure was computed with
 
     @property
     def column(self) -> str:
@@ -70,51 +75,108 @@ class Group:
     columns: list[str]
     figures: list[Figure]
     notes: list[str]
+    downloads: Mapping[str, str] = field(default_factory=dict)  # method → where its models are
+
+    def figure(self, method: str, column: str) -> Figure | None:
+        """The figure of one cell; that of the average in its interval's."""
+        column = AVERAGE if column == INTERVAL else column
+        return next((f for f in self.figures if (f.method, f.column) == (method, column)), None)
 
     def cell(self, method: str, column: str) -> str:
         """The text of one cell."""
+        figure = self.figure(method, column)
+        if figure is None:
+            return ABSENT
         if column == INTERVAL:
-            average = next((f for f in self.figures if (f.method, f.column) == (method, AVERAGE)), None)
-            return average.interval if average else "–"
-        return next((str(f) for f in self.figures if (f.method, f.column) == (method, column)), "–")
+            return figure.interval
+        return f"{figure} ({figure.n})" if column == AVERAGE and figure.n > 1 else str(figure)
 
 
-def write(out: Path, stem: str, groups: Sequence[Group], methods: Sequence[str], caption: str) -> None:
-    """Write `<stem>.{csv,md,html,tex}` to `out`, and print the table.
+@dataclass(frozen=True)
+class Table:
+    """Datasets side by side, with the same rows.
 
-    The md file embeds the HTML table, because Markdown has no two-row headers.
+    Attributes:
+        groups: of columns, from left to right.
+        methods: rows, in this order; those without a figure are left out, but for `always`.
+        always: rows that stay.
+        ranked: rows of which the best in each column is bold.
+    """
+
+    groups: Sequence[Group]
+    methods: Sequence[str]
+    always: Sequence[str] = ()
+    ranked: Sequence[str] = ()
+
+    @property
+    def figures(self) -> list[Figure]:
+        """Of all groups."""
+        return [figure for group in self.groups for figure in group.figures]
+
+    @property
+    def rows(self) -> list[str]:
+        """The methods shown."""
+        shown = {figure.method for figure in self.figures} | set(self.always)
+        return [method for method in self.methods if method in shown]
+
+    @property
+    def downloads(self) -> dict[str, str]:
+        """Row → where its models are, for a last column; empty if none are known."""
+        named = {row: [g.downloads[row] for g in self.groups if row in g.downloads] for row in self.rows}
+        return {row: "; ".join(places) for row, places in named.items() if places}
+
+    def is_best(self, group: Group, method: str, column: str) -> bool:
+        """Whether a cell is the best of its column, as printed."""
+        figures = [group.figure(each, column) for each in self.ranked]
+        best = max((round(figure.mean, 3) for figure in figures if figure), default=None)
+        own = group.figure(method, column) if method in self.ranked and column != INTERVAL else None
+        return own is not None and round(own.mean, 3) == best
+
+
+def write(out: Path, stem: str, tables: Sequence[Table], caption: str) -> None:
+    """Write `<stem>.{csv,md,html,tex}` to `out`, and print the tables.
+
+    The md file embeds HTML tables, because Markdown has no two-row headers.
 
     Args:
         out: folder.
         stem: of the file names.
-        groups: of columns, from left to right.
-        methods: rows, in this order; empty rows are left out.
-        caption: below the table, followed by library versions.
+        tables: one below the other.
+        caption: below the tables, followed by library versions.
     """
-    figures = [figure for group in groups for figure in group.figures]
+    rows = [figure for table in tables for figure in table.figures]
     with held(out, "um table"):
         check_ours(out / f"{stem}.csv", ",".join(Figure._fields) + "\n")
         for form in FORMS:
             check_ours(out / f"{stem}.{form}", BEGINNINGS[form])
         with atomic(out / f"{stem}.csv") as temporary:
-            pd.DataFrame(figures).to_csv(temporary, index=False, lineterminator="\n")
+            pd.DataFrame(rows, columns=Figure._fields).to_csv(temporary, index=False, lineterminator="\n")
         for form in FORMS:
             with atomic(out / f"{stem}.{form}") as temporary:
-                temporary.write_text(_render(form, groups, _shown(figures, methods), caption), "utf-8")
-    for group in groups:
-        rows = [
-            [method, *(group.cell(method, column) for column in group.columns)]
-            for method in _shown(group.figures, methods)
-        ]
-        print_table(group.title, ["mAP at tIoU", *group.columns], rows)
+                temporary.write_text(_render(form, tables, caption), "utf-8")
+    for table in tables:
+        for group in table.groups:
+            if any(figure.libraries for figure in group.figures):
+                _print(group, table.rows)
 
 
-def _shown(figures: Sequence[Figure], methods: Sequence[str]) -> list[str]:
-    shown = {figure.method for figure in figures}
-    return [method for method in methods if method in shown]
+def _print(group: Group, methods: Sequence[str]) -> None:
+    """Print a group; a narrow terminal gets fewer columns, and no deviations but that of the average."""
+    console = Console()
+    narrow = console.is_terminal and console.width < WIDE
+    columns = [column for column in group.columns if not narrow or column != INTERVAL]
+    rows = []
+    for method in methods:
+        cells = [group.cell(method, column) for column in columns]
+        if narrow:  # no seeds, and no deviations but that of the average
+            cells = [
+                cell.split(" (" if column == AVERAGE else " ")[0] for column, cell in zip(columns, cells, strict=True)
+            ]
+        rows.append([method, *cells])
+    print_table(group.title, ["mAP at tIoU", *columns], rows)
 
 
-def _render(form: str, groups: Sequence[Group], methods: list[str], caption: str) -> str:
+def _render(form: str, tables: Sequence[Table], caption: str) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("um.report"),
         autoescape=jinja2.select_autoescape(("html.j2",)),
@@ -123,9 +185,15 @@ def _render(form: str, groups: Sequence[Group], methods: list[str], caption: str
         finalize=_visible,
     )
     environment.filters |= {"tex": _tex, "md": _md}
-    libraries = ", ".join(f"{name} {version(name).split('+')[0]}" for name in LIBRARIES)
-    caption = f"{caption} Written with python {platform.python_version()}, {libraries}."
-    return environment.get_template(f"benchmark.{form}.j2").render(groups=groups, methods=methods, caption=caption)
+    return environment.get_template(f"benchmark.{form}.j2").render(
+        tables=tables, caption=f"{caption} Written with {libraries()}."
+    )
+
+
+def libraries() -> str:
+    """Versions of Python and of the libraries that the figures depend on."""
+    versions = ", ".join(f"{name} {version(name).split('+')[0]}" for name in LIBRARIES)
+    return f"python {platform.python_version()}, {versions}"
 
 
 def _visible(value: Any) -> Any:
@@ -173,7 +241,10 @@ def print_table(title: str, heads: list[str], rows: list[list[str]], texts: int 
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)  # do not wrap lines in a log
-    table = Table(title=Text(_visible(title)), title_justify="left")  # plain Text: [/red] in a name is not markup
+    narrow = console.width < WIDE
+    form: dict[str, Any] = {"box": SIMPLE, "padding": 0, "pad_edge": False} if narrow else {}
+    name = Text(_visible(title))  # plain Text: [/red] in a name is not markup
+    table = Printed(title=name, title_justify="left", **form)
     for position, head in enumerate(heads):
         table.add_column(Text(_visible(head)), justify="right" if position >= texts else "left")
     for row in rows:
