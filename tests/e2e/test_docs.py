@@ -22,6 +22,7 @@ from helpers.tiny import make_dataset, options
 from um.aliases import translate
 from um.cli import app
 from um.download import sources
+from um.report.published import FIELD
 
 ROOT = Path(__file__).parents[2]
 PRESETS = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))["overrides"]
@@ -244,13 +245,26 @@ def test_the_table_in_the_readme_is_the_benchmark():
     with (ROOT / "results/benchmark.csv").open(newline="") as file:
         figures = [row for row in csv.DictReader(file) if row["metric"] in ("mAP", "average_mAP")]
     text = (ROOT / "README.md").read_text("utf-8")
-    rows = re.findall(r"^\| ((?:Ours|UM, our|Whole)[^|]+) \| (.+) \|$", text, re.MULTILINE)
+    of_demo = text[text.index("| Demo |") : text.index("- **Last**")]
+    rows = re.findall(r"^\| ([A-Z][^|]+) \| (\d.+) \|$", of_demo, re.MULTILINE)
     assert {method for method, _ in rows} == {row["method"] for row in figures if row["dataset"] == "demo"}
     for method, cells in rows:
-        own = [row for row in figures if row["method"] == method]
+        own = [row for row in figures if (row["dataset"], row["method"]) == ("demo", method)]
         *values, interval = cells.split(" | ")
         assert values == [percent(row["mean"]) + (f" ± {percent(row['sd'])}" if row["sd"] else "") for row in own]
-        assert interval == f"{percent(own[-1]['low'])} to {percent(own[-1]['high'])}"
+        low, high = own[-1]["low"], own[-1]["high"]
+        assert interval == (f"{percent(low)} to {percent(high)}" if low else "–")
+
+
+def test_published_averages_in_the_readme_are_those_of_the_table():
+    with (ROOT / "results/benchmark.csv").open(newline="") as file:
+        averages = [row for row in csv.DictReader(file) if row["metric"] == "average_mAP"]
+    published = {(row["method"], row["dataset"]): percent(row["mean"]) for row in averages}
+    text = (ROOT / "README.md").read_text("utf-8")
+    block = text[text.index("| | THUMOS14 |") :].split("\n\n")[0]
+    for method, *cells in (line.strip("| ").split(" | ") for line in block.splitlines()[2:]):
+        row = "Ours (last)" if method == "Ours" else method
+        assert cells == [published.get((row, dataset), "–") for dataset in FIELD]
 
 
 def percent(text: str) -> str:
