@@ -1,7 +1,9 @@
 """dvc.yaml and the rules are two views of one pipeline: the same stages, files, parameters and code."""
 
 import ast
+import contextlib
 import re
+import shutil
 from pathlib import Path
 
 import networkx as nx
@@ -11,6 +13,7 @@ from dvc.repo import Repo
 from helpers.workspace import ROOT, Workspace
 
 from um import params
+from um.provenance import pipeline
 from um.report.table import FORMS
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # pygtrie, through DVC
@@ -53,6 +56,20 @@ def test_compared_methods_run_the_same_code():
         for files in ("deps", "outs"):
             marked = [re.sub(r"^(models|results)/([^/]+)", r"\1/\2-${item.variant}", path) for path in ours[files]]
             assert compared[files] == marked
+
+
+def test_metrics_and_plots_are_outputs_of_stages(built):
+    ledger = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    files = [file for plot in ledger["plots"] for form in plot.values() for file in form["y"]]
+    with contextlib.chdir(ROOT):
+        outs = pipeline.outs(params.load())
+    for file in (*ledger["metrics"], *files):
+        assert any(Path(file).is_relative_to(out) for out in outs), file
+    shown = built.done("dvc", "metrics", "show")
+    for run in ("demo", "demo-official"):
+        assert re.search(rf"results/{run}/seed1/metrics.json +0\.\d+ +0\.\d+ ", shown)
+    assert "index.html" in built.done("dvc", "plots", "show", "--out", "plots")
+    shutil.rmtree(built / "plots")
 
 
 def test_others_videos_are_recorded_but_not_pushed():
