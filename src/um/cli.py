@@ -436,6 +436,27 @@ def localize(
 
 
 @app.command()
+def view(
+    video: Annotated[Path, typer.Argument(help="video file, named after its id")],
+    predictions: Annotated[Path, typer.Option(help="ActivityNet submission JSON, as um localize writes it")],
+    annotations: Annotated[Optional[Path], typer.Option(help="true segments to show, as for um evaluate")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="page to write; default: <video>.html here; it links to the video: keep or move both"),
+    ] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="show the page at a local address until Ctrl-C")] = False,
+    port: Annotated[Optional[int], typer.Option(min=1, max=65535, help="of --serve; default: any")] = None,  # noqa: UP045
+) -> None:
+    """Make a page to watch a video with its predicted segments."""
+    from um.view.view import view as run_view
+
+    if (out and serve) or (port and not serve):
+        found = "both --out and --serve" if serve else "--port without --serve"
+        raise BadInput("command line", found, "--out PAGE, or --serve [--port N]", "see --help")
+    run_view(video, predictions, annotations, out, (port or 0) if serve else None)
+
+
+@app.command()
 @overridable(evaluate=Evaluate)
 def evaluate(
     annotations: Annotated[Path, typer.Option(help="ActivityNet-style JSON, or THUMOS'14's folder of txt files")],
