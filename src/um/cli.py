@@ -421,7 +421,13 @@ def localize(
     flow_weights: FlowWeights = None,
     device: Device = "auto",
     timelines: Annotated[bool, typer.Option(help="draw timelines to <out without suffix>-timelines/")] = True,
-    annotations: Annotated[Optional[Path], typer.Option(help="true segments to show in the timelines")] = None,  # noqa: UP045
+    view: Annotated[
+        bool, typer.Option("--view", help="write a page to watch each video to <out without suffix>-view/")
+    ] = False,
+    annotations: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="true segments to show in the timelines and pages"),
+    ] = None,
     *,
     changed: Changed,
 ) -> None:
@@ -431,7 +437,7 @@ def localize(
 
     data = _root(dataset, data_dir) if dataset or data_dir else None
     choice = Choice(inputs or (), data, subset, min_score, top)
-    files = Files(out, timelines, annotations, export or (), pseudo_labels)
+    files = Files(out, timelines, annotations, export or (), pseudo_labels, view)
     run(choice, model_file, files, _given(weights, flow_weights), choose_device(device), changed["localize"])
 
 

@@ -10,8 +10,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class Tab:
     """A page in the browser.
 
     Attributes:
-        complaints: errors and warnings of the console, and exceptions.
+        complaints: errors and warnings of the console, and exceptions, since the page was opened.
     """
 
     def __init__(self, into: int, out: int) -> None:
@@ -96,6 +96,7 @@ class Tab:
 
     def open(self, url: str, width: int = 1200, height: int = 900) -> None:
         """Load a page in a window of this size, and wait until its scripts have run."""
+        self.complaints.clear()
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.send("Emulation.setDeviceMetricsOverride", **size)
         assert "errorText" not in (went := self.send("Page.navigate", url=url)), went
@@ -141,8 +142,8 @@ class Tab:
 
 
 @contextmanager
-def browser(work: Path) -> Iterator[Callable[[], Tab]]:
-    """A running browser that keeps its files in `work`; yields a function that opens a tab."""
+def browser(work: Path) -> Iterator[Tab]:
+    """A running browser that keeps its files in `work`, and its only tab."""
     command = [program(), *OPTIONS, f"--user-data-dir={work}", "about:blank"]
     here, into = os.pipe()
     out, there = os.pipe()
@@ -152,17 +153,19 @@ def browser(work: Path) -> Iterator[Callable[[], Tab]]:
         os.dup2(high[0], 3)
         os.dup2(high[1], 4)
 
-    process = subprocess.Popen(
-        command, pass_fds=(3, 4), preexec_fn=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )  # fmt: skip
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, pass_fds=(3, 4), preexec_fn=place, start_new_session=True, **streams)
     for end in (here, there, *high):
         os.close(end)
     try:
-        yield lambda: Tab(into, out)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        tab = Tab(into, out)
+        yield tab
+        tab.session = None
+        tab.send("Browser.close")
         process.wait(10)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
         os.close(into)
         os.close(out)

@@ -5,10 +5,13 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from um.datasets.annotations import Instance, load, video_id
 from um.errors import BadInput, plain, some
 from um.evaluation.submission import read_submission
 from um.files import atomic, check_ours
+from um.forms import check_file
 from um.video import probe
 from um.video.container import opened, pictures
 from um.view import page, server
@@ -35,28 +38,45 @@ def view(video: Path, predictions: Path, annotations: Path | None, out: Path | N
     out = out or Path(f"{video.stem}.html")
     if port is None:
         check_ours(out, page.BEGINNING)
-    length = measured(video)
+    check_file(video, "a video file")
     name, found = video_id(video.stem), read_submission(predictions)
     hint = "name the video file after its id"
     if name not in found.videos:
         raise BadInput(predictions, f"no video {name}, but {some(found.videos)}", f"one for {video}", hint)
     truth: Sequence[Instance] | None = None
+    length = None
     if annotations:
         listed = load(annotations).videos
         if name not in listed:
             raise BadInput(annotations, f"no video {name}, but {some(list(listed))}", f"one for {video}", hint)
-        truth, length = listed[name].instances, length or listed[name].duration
+        truth, length = listed[name].instances, listed[name].duration
     rows = found.predictions[found.predictions["video"] == name]
-    last = max([*rows["end"], *(instance.end for instance in truth or ()), 0.0])
-    source = page.address(video, out) if port is None else server.source(video)
-    convert = conversion(Path(video.name))
-    content = page.Page(name, source, video.name, convert, length or last or 1.0, rows, truth)
+    content = described(video, out, rows, truth, length)
     if port is None:
         with atomic(out) as temporary:
             temporary.write_text(page.render(content), "utf-8")
         print(f"{out}: {len(rows):,} segments")
     else:
-        server.serve(page.render(content), video, port)
+        server.serve(page.render(content._replace(source=server.source(video))), video, port)
+
+
+def described(
+    video: Path, out: Path, segments: pd.DataFrame, truth: Sequence[Instance] | None, length: float | None
+) -> page.Page:
+    """The page of a video.
+
+    Args:
+        video: file.
+        out: file of the page.
+        segments: columns label, score, start and end.
+        truth: annotated instances, if known.
+        length: seconds of the video, if its container declares none.
+    """
+    declared = measured(video)
+    last = max([*segments["end"], *(instance.end for instance in truth or ()), 0.0])
+    convert = conversion(Path(video.name))
+    seconds = declared or length or last or 1.0
+    return page.Page(video_id(video.stem), page.address(video, out), video.name, convert, seconds, segments, truth)
 
 
 def measured(video: Path) -> float | None:

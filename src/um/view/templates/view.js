@@ -108,11 +108,14 @@
   };
 
   const place = (segment, height, row, shown) => {
+    const wanted = shown ? height : 0;
+    if ((segment.height ?? 0) === wanted) return; // thousands of segments stay fast
+    segment.height = wanted;
     if (shown) {
       segment.element ??= element(segment);
-      Object.assign(segment.element.style, { top: `${row * height}px`, height: `${height - 2}px`, fontSize: height === THIN ? "0" : "" });
+      Object.assign(segment.element.style, { top: `${row * height}px`, height: `${height - 2}px` });
     }
-    if (segment.element) segment.element.hidden = !shown;
+    segment.element.hidden = !shown;
   };
 
   // Show the segments that the controls ask for.
@@ -121,6 +124,7 @@
     const height = all ? THIN : THICK;
     find("level").textContent = scored(least);
     slider.setAttribute("aria-valuetext", scored(least));
+    lanes.classList.toggle("thin", all);
     order = [];
     let shown = 0, total = 0, away = 0;
     for (const lane of data.lanes) {
@@ -132,7 +136,7 @@
       }
       for (const segment of lane.found) {
         const visible = segment.score >= least - 1e-9 && (all ? segment.row >= 0 : segment.distinct === 1);
-        if (visible || segment.element) place(segment, height, all ? segment.row : 0, visible);
+        place(segment, height, all ? segment.row : 0, visible);
         if (visible) (rows = Math.max(rows, all ? segment.row + 1 : 1)), count++, order.push(segment);
       }
       lane.truthRows.style.height = `${truthRows * TRUTH}px`;
@@ -225,7 +229,11 @@
   lanes.addEventListener("pointerleave", () => (tip.hidden = true));
   lanes.addEventListener("focusin", (event) => event.target.segment && pointAt(event.target.segment));
   lanes.addEventListener("focusout", () => (tip.hidden = true));
-  addEventListener("scroll", () => (tip.hidden = true), { passive: true });
+  addEventListener("scroll", () => {
+    const segment = document.activeElement.segment; // may be what was scrolled to
+    if (segment && !tip.hidden) pointAt(segment);
+    else tip.hidden = true;
+  }, { passive: true });
 
   addEventListener("keydown", (event) => {
     const target = event.target, key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
@@ -285,7 +293,7 @@
   lanes.append(frame);
   data.lanes.forEach(build);
   if (data.magnitude) {
-    const lane = { label: "probability of action", truth: [], found: [], curve: data.magnitude, colour: "#595959" };
+    const lane = { label: "Probability of action", truth: [], found: [], curve: data.magnitude, colour: "#595959" };
     build(lane, 0);
   }
   find("total").textContent = `of ${clock(data.duration)}`;
