@@ -132,7 +132,7 @@ class Tab:
 
     def press(self, key: str, modifiers: int = 0) -> None:
         code = {"windowsVirtualKeyCode": KEYS.get(key) or ord(key.upper()), "modifiers": modifiers}
-        text = {"text": key} if len(key) == 1 else {}
+        text = {"text": "\r" if key == "Enter" else key} if len(key) == 1 or key == "Enter" else {}
         self.send("Input.dispatchKeyEvent", type="keyDown", key=key, **code, **text)
         self.send("Input.dispatchKeyEvent", type="keyUp", key=key, **code)
 

@@ -4,14 +4,12 @@ import http.client
 import json
 import os
 import re
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from socketserver import BaseServer
 from threading import Thread
 from urllib.parse import quote, unquote
 
@@ -290,19 +288,25 @@ def test_ranges_of_an_empty_file():
     assert (asked(None, 0), list(asked("bytes=0-", 0)), list(asked("bytes=-5", 0))) == (None, [], [])
 
 
-def test_serving_ends_with_ctrl_c(film, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    command = [sys.executable, "-c", "from um.cli import main; main()", "view", film, *inputs(), "--serve"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        line = process.stdout.readline()
-        port = int(re.match(r"http://127\.0\.0\.1:(\d+)/ ", line)[1])
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        connection.request("GET", "/")
-        assert connection.getresponse().read().decode().startswith(BEGINNING)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
-    assert (process.returncode, said) == (0, "")
-    assert not list(tmp_path.glob("*.html"))
+def test_serving_ends_with_ctrl_c(um, film, monkeypatch):
+    pages = []
+
+    def interrupted(server: Server) -> None:
+        thread = Thread(target=BaseServer.serve_forever, args=(server, 0.02), daemon=True)
+        thread.start()
+        pages.append((server.url, ask(server, "/")[2].decode()))
+        pages.append((film.name, ask(server, f"/{film.name}")[2]))
+        server.shutdown()
+        thread.join()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Server, "serve_forever", interrupted)
+    code, said, printed = um("view", film, *inputs(), "--serve")
+    (url, page), (name, content) = pages
+    assert (code, said, printed) == (0, f"{url}  (Ctrl-C ends it)\n", "")
+    assert page.startswith(BEGINNING)
+    assert (f'src="{name}"' in page, content) == (True, film.read_bytes())
+    assert not list(Path().glob("*.html"))
 
 
 @pytest.fixture(scope="module")
@@ -384,6 +388,10 @@ def test_clicks_and_keys_seek(tab, page):
     tab.wait("!video.paused && video.currentTime > 2.2")
     tab.press(" ")
     tab.wait("video.paused")
+    tab.run("next.focus()")
+    for _ in range(2):  # the button keeps the focus
+        tab.press("Enter")
+    assert at(tab) == pytest.approx(6.0, abs=0.02)
 
 
 def test_hovering_tells_the_score(tab, page):
@@ -407,6 +415,9 @@ def test_the_slider_hides_lower_scores(tab, page):
     slide(tab, 0)
     tab.run("all.click()")
     assert len(seen(tab)) == 7
+    slide(tab, 55)
+    assert len(seen(tab)) == 5
+    slide(tab, 0)
     tab.run("threshold.focus()")
     tab.press("ArrowRight")  # moves the slider, not the video
     assert (tab.run("threshold.value"), tab.run("video.currentTime")) == ("1", 0)

@@ -176,7 +176,7 @@
     const found = [...best.values()].sort((a, b) => b.score - a.score).slice(0, 3);
     const lines = data.annotated ? [`annotated: ${truth.join(", ") || "–"}`] : [];
     lines.push(`predicted: ${found.map((segment) => `${segment.lane.label} ${scored(segment.score)}`).join(", ") || "–"}`);
-    find("now").replaceChildren(...lines.map((line) => create("span", "", line)).flatMap((span) => [span, create("br")]));
+    if (find("now").textContent !== lines.join("\n")) find("now").textContent = lines.join("\n");
   };
 
   const seek = (seconds) => {
@@ -190,11 +190,11 @@
     seek(segment.start);
     if (focus) segment.element.focus({ focusVisible: true });
   };
-  const step = (ahead) => {
+  const step = (ahead, focus) => {
     const here = selected && Math.abs(position - selected.start) < 0.05 ? order.indexOf(selected) : -1;
     let next = order[here + ahead];
     if (here < 0) next = ahead > 0 ? order.find((s) => s.start > position + 0.01) : order.findLast((s) => s.start < position - 0.01);
-    if (next) goTo(next, true);
+    if (next) goTo(next, focus);
   };
 
   const point = (text, x, y) => {
@@ -240,8 +240,8 @@
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const control = target.closest?.("input, button"), jump = event.shiftKey ? 5 : 1;
     const actions = {
-      n: () => step(1),
-      p: () => step(-1),
+      n: () => step(1, true),
+      p: () => step(-1, true),
       Escape: () => (tip.hidden = true),
       ...(control ? {} : {
         " ": () => broken || (video.paused ? video.play().catch(() => {}) : video.pause()),
@@ -256,8 +256,8 @@
     actions[key]();
   }, true);
 
-  find("previous").addEventListener("click", () => step(-1));
-  find("next").addEventListener("click", () => step(1));
+  find("previous").addEventListener("click", () => step(-1, false)); // which keeps the focus
+  find("next").addEventListener("click", () => step(1, false));
   slider.addEventListener("input", show);
   every.addEventListener("change", show);
 
