@@ -421,7 +421,13 @@ def localize(
     flow_weights: FlowWeights = None,
     device: Device = "auto",
     timelines: Annotated[bool, typer.Option(help="draw timelines to <out without suffix>-timelines/")] = True,
-    annotations: Annotated[Optional[Path], typer.Option(help="true segments to show in the timelines")] = None,  # noqa: UP045
+    view: Annotated[
+        bool, typer.Option("--view", help="write a page to watch each video to <out without suffix>-view/")
+    ] = False,
+    annotations: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="true segments to show in the timelines and pages"),
+    ] = None,
     *,
     changed: Changed,
 ) -> None:
@@ -431,8 +437,29 @@ def localize(
 
     data = _root(dataset, data_dir) if dataset or data_dir else None
     choice = Choice(inputs or (), data, subset, min_score, top)
-    files = Files(out, timelines, annotations, export or (), pseudo_labels)
+    files = Files(out, timelines, annotations, export or (), pseudo_labels, view)
     run(choice, model_file, files, _given(weights, flow_weights), choose_device(device), changed["localize"])
+
+
+@app.command()
+def view(
+    video: Annotated[Path, typer.Argument(help="video file, named after its id")],
+    predictions: Annotated[Path, typer.Option(help="ActivityNet submission JSON, as um localize writes it")],
+    annotations: Annotated[Optional[Path], typer.Option(help="true segments to show, as for um evaluate")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="page to write; default: <video>.html here; it links to the video: keep or move both"),
+    ] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="show the page at a local address until Ctrl-C")] = False,
+    port: Annotated[Optional[int], typer.Option(min=1, max=65535, help="of --serve; default: any")] = None,  # noqa: UP045
+) -> None:
+    """Make a page to watch a video with its predicted segments."""
+    from um.view.view import view as run_view
+
+    if (out and serve) or (port and not serve):
+        found = "both --out and --serve" if serve else "--port without --serve"
+        raise BadInput("command line", found, "--out PAGE, or --serve [--port N]", "see --help")
+    run_view(video, predictions, annotations, out, (port or 0) if serve else None)
 
 
 @app.command()

@@ -32,11 +32,12 @@ class Files(NamedTuple):
 
     Attributes:
         out: JSON file to write; pictures go to `<its name without suffix>-timelines/<id>.png` beside it, and exports
-            to `<its name without suffix>-export/`.
+            to `<its name without suffix>-export/`, and pages to `<its name without suffix>-view/<id>.html`.
         timelines: write the pictures.
-        annotations: true segments to show in the pictures.
+        annotations: true segments to show in the pictures and pages.
         exports: of `um.report.export.FORMS`.
         pseudo_labels: write annotations to train another model on, instead of predictions.
+        view: write a page for every video.
     """
 
     out: Path
@@ -44,6 +45,7 @@ class Files(NamedTuple):
     annotations: Path | None = None
     exports: Sequence[str] = ()
     pseudo_labels: bool = False
+    view: bool = False
 
     def beside(self, ending: str) -> Journal:
         """The journal of a folder beside `out`."""
@@ -99,11 +101,16 @@ def run(
         if truth and video_id(name) not in truth.videos:
             expected, hint = f"one for {where}", "annotate it, or leave out --annotations"
             raise BadInput(truth.path, f"no video {name}", expected, hint)
-    pictures, exports = files.beside("timelines"), files.beside("export")
+    if files.view and not inputs.videos:
+        hint = "use `um view VIDEO --predictions` for videos whose features you localise"
+        raise BadInput("command line", "--view without a video", "video files among the inputs", hint)
+    pictures, exports, pages = (files.beside(ending) for ending in ("timelines", "export", "view"))
     drawn = files.timelines and not files.pseudo_labels and (out.is_file() or not out.exists())  # not beside /dev/null
     if drawn:
         pictures.refuse(f"{name}.png" for name in places)
     exports.refuse(_exported(files, places))
+    if files.view:
+        pages.refuse(f"{name}.html" for name in inputs.videos)
     predictions = localized(inputs, model, device, weights, settings)
     if truth and files.pseudo_labels:
         predictions = _of_labels(predictions, truth, chosen_for(model, settings))
@@ -121,13 +128,16 @@ def run(
     if files.exports:
         _export(predictions, exports, files)
         print(f"{exports.root}/: {', '.join(files.exports)}")
+    if files.view:
+        _view(predictions, pages, inputs.videos, truth)
+        print(f"{pages.root}/: a page for each video, to open in a browser")
     if predictions.left_out:
         raise refusal(predictions.left_out, len(places), f"{out} contains the others")
 
 
 def _check(choice: Choice, files: Files) -> None:
     """Refuse options that do not go together."""
-    if files.annotations and not files.timelines:
+    if files.annotations and not (files.timelines or files.view):
         raise BadInput("command line", "--annotations with --no-timelines", "one of them", "only pictures show them")
     if bool(choice.paths) == bool(choice.data):
         found = "both inputs and a dataset" if choice.data else "neither inputs nor a dataset"
@@ -199,3 +209,19 @@ def _draw(predictions: Predictions, pictures: Journal, truth: Annotations | None
                 timeline.draw(path, timeline.Found(name, segments, curves, predictions.classes, duration, instances))
             step(name)
     pictures.settle(pictures.entries)
+
+
+def _view(predictions: Predictions, pages: Journal, videos: Mapping[str, Path], truth: Annotations | None) -> None:
+    from um.view import page, view
+
+    rows = predictions.to_frame()
+    for name, video in videos.items():
+        if name not in predictions.curves:  # left out
+            continue
+        spanned = predictions.durations[name]
+        traced = page.Traced(predictions.curves[name], predictions.classes, spanned)
+        instances = truth.videos[video_id(name)].instances if truth else None
+        shown = view.described(video, pages.root / f"{name}.html", rows[rows["video"] == name], instances, spanned)
+        with pages.write(f"{name}.html") as path:
+            path.write_text(page.render(shown._replace(name=name, traced=traced)), "utf-8")
+    pages.settle(pages.entries)

@@ -4,6 +4,7 @@ The CLI is run on a tiny rendered video with a tiny model and a backbone of rand
 """
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -244,6 +245,10 @@ def test_annotations_that_cannot_be_shown(um, folder, model, tmp_path):
     refused(um("localize", video, *words[2:], annotated(Path("truth.json"), "one")), "no video two")
 
 
+def test_pages_are_made_of_videos_only(um, folder, model):
+    refused(um("localize", folder, "--model-file", model, "--out", "found.json", "--view"), "--view without a video")
+
+
 def test_an_id_twice_is_still_an_error(um, folder, model, tmp_path):
     refused(um("localize", folder, folder, "--model-file", model, "--out", "found.json"), "duplicate id one")
     for name in ("a/x.mp4", "b/x.avi"):
@@ -262,9 +267,21 @@ def test_from_a_video_to_segments_and_a_picture(um, model, tmp_path):
     video = constant(tmp_path / "clip.mp4", 85)
     truth = annotated(Path("truth.json"), "clip")
     words = ("--model-file", model, "--weights", tmp_path / "weights.safetensors", "--device", "cpu")
-    code, _, printed = um("localize", video, *words, "--out", "found.json", "--annotations", truth)
+    code, said, printed = um("localize", video, *words, "--out", "found.json", "--annotations", truth, "--view")
     assert code == 0, printed
+    assert "found-view/: a page" in said
     (entries,) = json.loads(Path("found.json").read_text())["results"].values()
     assert entries
     assert all(0 <= start < end <= 5 * SNIPPET + 1e-9 for start, end in (entry["segment"] for entry in entries))
     assert Path("found-timelines/clip.png").read_bytes().startswith(b"\x89PNG")
+    page = Path("found-view/clip.html").read_text()
+    assert 'src="../clip.mp4"' in page
+    assert f'"curveSeconds":{5 * SNIPPET:g}' in page
+    found, *_ = re.findall(r'"label":"(\w+)","truth":(\[.*?\]),"found"', page)
+    assert found[0] in CLASSES
+    again = um("localize", video, *words, "--out", "found.json", "--view", "--no-timelines", "--annotations", truth)
+    assert (again[0], Path("found-view/clip.html").read_text()) == (0, page)
+    Path("found-view/clip.html").write_text("mine")
+    code, _, printed = um("localize", video, *words, "--out", "found.json", "--view")
+    assert (code, Path("found-view/clip.html").read_text()) == (2, "mine")
+    assert "found-view/clip.html: found a file that `um localize` did not write" in printed
