@@ -121,7 +121,7 @@ def run(
     else:
         write_json(out, predictions.submission())
     export.show(rows)
-    print(f"{out}: {len(rows):,} segments, {len(predictions.curves):,} videos")
+    print(f"{out}: {len(rows):,} segments of {len(predictions.curves):,} video{'s' * (len(predictions.curves) != 1)}")
     if drawn:
         _draw(predictions, pictures, truth)
         print(f"{pictures.root}/: a timeline of each video")

@@ -78,7 +78,7 @@ def test_the_best_segments_are_printed_and_every_file_is_named(um, trained):
     )
     assert code == 0
     assert "video_06" in out
-    assert re.search(r"p\.json: \d+ segments, 4 videos", out)
+    assert re.search(r"p\.json: \d+ segments of 4 videos", out)
     names = [f"video_{number:02d}.srt" for number in range(6, 10)]
     assert sorted(path.name for path in Path("p-export").iterdir()) == sorted([".um.jsonl", "segments.csv", *names])
     with Path("p-export/segments.csv").open() as file:

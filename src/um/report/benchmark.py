@@ -185,7 +185,8 @@ def _unbuilt(dataset: str) -> Group:
     rows = PUBLISHED[dataset]
     figures = [figure for row in rows for figure in _printed(dataset, row, row.tiou)]
     notes = [f"{row.method}: {row.source}." for row in rows]
-    return Group(FIELD[dataset], _columns(rows[0].tiou), figures, ["Not built here.", *notes])
+    columns = [column for column in _columns(rows[0].tiou) if column != INTERVAL]
+    return Group(FIELD[dataset], columns, figures, ["Not built here.", *notes])
 
 
 def _name(variant: str) -> str:
@@ -224,9 +225,9 @@ def _columns(thresholds: str) -> list[str]:
 
 
 def _download(runs: Sequence["_Run"]) -> str:
-    """The models of some seeds: DVC's path, and the beginning of the sha256 of the weights."""
-    names = ", ".join(f"seed{run.seed} {(_weights(run) or '?')[:8]}" for run in runs)
-    return f"dvc pull {runs[0].model.parent.parent} ({runs[0].model.name}: {names})"
+    """The models of some seeds: DVC's path, and the beginnings of the sha256 of the weights."""
+    names = " ".join((_weights(run) or "?")[:8] for run in runs)
+    return f"{runs[0].model.parent.parent}/*/{runs[0].model.name}: {names}"
 
 
 def _weights(run: "_Run") -> str | None:
