@@ -494,9 +494,9 @@ def compare(
     from um.evaluation.fitting import policy
     from um.report import compare as comparison
 
-    truth = _annotated(dataset, annotations)
     if out:
         check_ours(out, comparison.BEGINNING)
+    truth = _annotated(dataset, annotations)
     settings = _settings(dataset, changed).evaluate
     options = comparison.Options(subset, selection, policy(unlisted), resamples)
     result = comparison.compare(a, b, truth, settings, options)
@@ -524,9 +524,9 @@ def errors(
     from um.evaluation.fitting import policy
     from um.report import errors as analysis
 
-    truth = _annotated(dataset, annotations)
     if out:
         check_ours(out, analysis.BEGINNING)
+    truth = _annotated(dataset, annotations)
     options = analysis.Options(subset, policy(unlisted), bins)
     result = analysis.analyse(predictions, truth, _settings(dataset, changed).evaluate, options)
     if out:

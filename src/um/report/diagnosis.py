@@ -6,7 +6,7 @@ G instances of C classes; H tIoU thresholds α; R ranked predictions of one clas
   a true positive or one of `KINDS`, by the instance of any label that it overlaps most.
 - **Gain** (`gains`): average mAP without the false positives of one kind, minus average mAP with them.
 - **Sensitivity** (`sensitivity`): average mAP_N of all predictions, for the instances of one bin of a characteristic.
-- **Missed instances** (`detected`): no prediction hits them before precision falls below `LEAST_PRECISION`.
+- **Missed instances** (`detected`): no prediction hits them at a normalised precision above `LEAST_PRECISION`.
 
 mAP_N is the normalised mAP of Hoiem et al. (2012): every class, or the part of it in a bin, has the precision that it
 would have with N instances, the mean per class. Bins with many and with few instances are therefore comparable.
@@ -32,11 +32,11 @@ from um.params import threshold_range
 from um.report.bootstrap import over_classes
 
 KINDS = ("double detection", "wrong label", "localisation", "confusion", "background")
-TRUE, IGNORED = len(KINDS), len(KINDS) + 1
+DOUBLE, WRONG_LABEL, LOCALISATION, CONFUSION, BACKGROUND, TRUE, IGNORED = range(7)
 OUTCOMES = (*KINDS, "true positive", "ignored")
 FACTOR = 10
 NEAR = 0.1  # least IoU of a prediction that is not background
-LEAST_PRECISION = 0.05  # hits at a lower normalised precision find nothing
+LEAST_PRECISION = 0.05  # hits at a normalised precision up to this find nothing
 UNKNOWN = "unknown"
 SIZES = ("XS", "S", "M", "L", "XL")
 BINS: dict[str, dict[str, tuple[float, ...]]] = {  # upper edges, which belong to their bin; the last bin is open
@@ -74,8 +74,7 @@ class Binned(NamedTuple):
 def characteristics(videos: Sequence[Video], truth: pd.DataFrame) -> pd.DataFrame:
     """Of every instance: length (s), coverage (length / duration of its video, at most 1), instances per video.
 
-    As in DETAD's published file for THUMOS14, instances of all labels count.  Coverage is NaN if the duration
-    is unknown.
+    As in DETAD's published file for THUMOS14, instances of all labels count. Coverage is NaN for unknown durations.
     """
     duration = truth["video"].map({video.id: video.duration for video in videos}).astype(float)
     length = truth["end"] - truth["start"]
@@ -118,8 +117,8 @@ def outcomes(matched: Matched, predictions: pd.DataFrame) -> dict[str, Codes]:
     any_N, own_N = best_overlaps(ids, matched.truth, rows, min(NEAR, tiou_H1[0, 0]), kit=kit)
     own_label_N = own_N == any_N
     reached_HN = any_N > tiou_H1 if kit else any_N >= tiou_H1
-    near_N = np.where(any_N < NEAR, 4, np.where(own_label_N, 2, 3))
-    code_HN = np.where(reached_HN, np.where(own_label_N, 0, 1), near_N).astype(np.int8)
+    missed_N = np.where(any_N < NEAR, BACKGROUND, np.where(own_label_N, LOCALISATION, CONFUSION))
+    code_HN = np.where(reached_HN, np.where(own_label_N, DOUBLE, WRONG_LABEL), missed_N).astype(np.int8)
     ends = np.cumsum([len(row_R) for row_R in tops.values()])
     found = dict(zip(tops, np.split(code_HN, ends[:-1], axis=1), strict=True))
     for label, code_HR in found.items():
@@ -136,7 +135,7 @@ def tally(found: Mapping[str, Codes]) -> Ints:
 
 
 def profile(matched: Matched, found: Mapping[str, Codes]) -> Ints:
-    """The same in each of `FACTOR` slices of G ranks, summed over thresholds: (slices, outcomes)."""
+    """Like `tally`, summed over thresholds, in each of F = `FACTOR` slices of G ranks: (F, outcomes)."""
     count_FO = np.zeros((FACTOR, len(OUTCOMES)), np.int64)
     for label, code_HR in found.items():
         slice_R = np.arange(code_HR.shape[1]) // matched.rankings[label].instances_V.sum()

@@ -174,7 +174,7 @@ def show(found: dict[str, Any]) -> None:
         print(f"{found['num_missing']} without an entry, {become}")
     top, levels = found["top"], _levels(found["tiou"])
     print(f"all predictions: {_scores(found)}")
-    print(f"the best {top['num_predictions']}, {FACTOR} per instance of each class: {_scores(top)}")
+    print(f"best {top['num_predictions']}, {FACTOR} per instance: {_scores(top)}")
     heads = ["", *(f"tIoU\n{level}" for level in levels), "gain in\nmAP", "gain in\nmAP_N"]
     rows = [
         [kind, *map(_percent, [*_summary(one["share"]), one["gain"], one["gain_N"]])]
