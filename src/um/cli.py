@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Optional, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Optional, get_args
 
 import typer
 from pydantic import PlainSerializer
@@ -23,6 +23,9 @@ from um.features.weights import WEIGHTS
 from um.files import check_ours, write_json
 from um.forms import Section
 from um.params import Download, Evaluate, Features, Localize, Settings, Train
+
+if TYPE_CHECKING:
+    from um.datasets.annotations import Annotations
 
 log = logging.getLogger(__name__)
 HELP = {"no_args_is_help": True, "context_settings": {"help_option_names": ["-h", "--help"]}}
@@ -178,6 +181,17 @@ def _root(dataset: str | None, data_dir: Path | None) -> Path:
     from um.dataset import root
 
     return data_dir or root(str(dataset))
+
+
+def _annotated(dataset: str | None, path: Path | None) -> "Annotations":
+    """The annotations of a dataset, or those at a path."""
+    if (dataset is None) == (path is None):
+        found = "both --dataset and --annotations" if dataset else "neither --dataset nor --annotations"
+        raise BadInput("command line", found, "one of them", "--dataset demo is built in")
+    from um.dataset import root
+    from um.datasets.annotations import load
+
+    return load(path or root(str(dataset)) / "annotations.json")
 
 
 @app.command()
@@ -504,23 +518,47 @@ def compare(
     changed: Changed,
 ) -> None:
     """Test whether two systems differ, by a paired bootstrap over test videos and seeds."""
-    from um.dataset import root
-    from um.datasets import annotations as form
     from um.evaluation.fitting import policy
     from um.report import compare as comparison
 
-    if (dataset is None) == (annotations is None):
-        found = "both --dataset and --annotations" if dataset else "neither --dataset nor --annotations"
-        raise BadInput("command line", found, "one of them", "--dataset demo is built in")
     if out:
         check_ours(out, comparison.BEGINNING)
-    truth = form.load(annotations or root(str(dataset)) / "annotations.json")
+    truth = _annotated(dataset, annotations)
     settings = _settings(dataset, changed).evaluate
     options = comparison.Options(subset, selection, policy(unlisted), resamples)
     result = comparison.compare(a, b, truth, settings, options)
     if out:
         write_json(out, result)
     comparison.show(result)
+
+
+@app.command()
+@overridable(evaluate=Evaluate)
+def errors(
+    predictions: Annotated[Path, typer.Option(help="ActivityNet submission JSON")],
+    dataset: DatasetName = None,
+    annotations: Annotated[Optional[Path], typer.Option(help="instead of --dataset, as for um evaluate")] = None,  # noqa: UP045
+    subset: Annotated[Optional[str], typer.Option(help="default: the layout's test subset")] = None,  # noqa: UP045
+    bins: Annotated[
+        str, typer.Option(help="of lengths and so on: activitynet, thumos14, or auto (as they fit)")
+    ] = "auto",
+    unlisted: Unlisted = "count",
+    out: Annotated[Optional[Path], typer.Option(help="JSON file to write")] = None,  # noqa: UP045
+    *,
+    changed: Changed,
+) -> None:
+    """Tell where predictions fail: kinds of false positives, hard and missed instances, as DETAD does."""
+    from um.evaluation.fitting import policy
+    from um.report import errors as analysis
+
+    if out:
+        check_ours(out, analysis.BEGINNING)
+    truth = _annotated(dataset, annotations)
+    options = analysis.Options(subset, policy(unlisted), bins)
+    result = analysis.analyse(predictions, truth, _settings(dataset, changed).evaluate, options)
+    if out:
+        write_json(out, result)
+    analysis.show(result)
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """Scoring a model on a test subset (`um test`), and predictions against annotations (`um evaluate`)."""
 
-import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from um.datasets.folder import Folder
 from um.datasets.subset import Subset, load_subset
 from um.errors import BadInput, some
 from um.evaluation import metrics as scores
-from um.evaluation.fitting import NOTHING_LEFT, Unlisted, fitted
+from um.evaluation.fitting import Unlisted, population
 from um.evaluation.submission import BEGINNING, Submission, read_submission, submission
 from um.files import atomic, check_ours, held, write_json
 from um.forms import Spec
@@ -22,8 +21,6 @@ from um.method.checkpoint import Header
 from um.method.predict import predict
 from um.params import Evaluate, Settings
 from um.progress import progress
-
-log = logging.getLogger(__name__)
 
 CHECKPOINTS, COLUMNS = "checkpoints.csv", ["iteration", "test_accuracy", "test_average_mAP"]
 BEGINNINGS = {
@@ -176,17 +173,8 @@ def score_submission(
     unlisted: Unlisted = "count",
 ) -> dict[str, Any]:
     """Like `score`, for parsed predictions; errors name `where`."""
-    videos = listed.evaluated(subset)
-    rows = fitted(where, submitted, listed, videos, unlisted)
-    there = set(submitted.videos)
-    absent = [video for video in videos if video.id not in there]
-    if absent:
-        become = "are left out" if settings.missing == "drop" else "count as videos without a prediction"
-        log.warning("%s: no entry for %s, which %s", where, some([video.id for video in absent]), become)
-    if settings.missing == "drop":
-        videos = [video for video in videos if video.id in there]
-    if not videos:
-        raise BadInput(where, *NOTHING_LEFT)
-    metrics = scores.evaluate(videos, rows, settings) | scores.featureless(absent, settings.missing)
+    scored = population(where, submitted, listed, subset, settings.missing, unlisted)
+    metrics = scores.evaluate(scored.videos, scored.rows, settings)
+    metrics |= scores.featureless(scored.absent, settings.missing)
     stated = {"model": submitted.model} if submitted.model else {}
     return metrics | stated | {"simulated": submitted.simulated}

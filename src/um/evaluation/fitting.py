@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
@@ -20,6 +20,50 @@ Unlisted = Literal["count", "ignore"]
 TOO_LONG = 1.5  # times the durations; more than rounding or a video's tail explains
 NOTHING_LEFT = ("no video with predictions", "at least one", "--missing drop leaves out videos without an entry")
 SUFFIX = re.compile(r"\.\w{1,5}$")
+
+
+class Population(NamedTuple):
+    """What is scored.
+
+    Attributes:
+        videos: the evaluated ones.
+        absent: annotated videos without an entry; not evaluated under `missing: drop`.
+        rows: predictions to score.
+    """
+
+    videos: list[Video]
+    absent: list[Video]
+    rows: pd.DataFrame
+
+
+def population(
+    path: Path, submitted: Submission, truth: Annotations, subset: str | None, missing: str, unlisted: Unlisted
+) -> Population:
+    """The videos and predictions to score; log what cannot match, and the annotated videos without an entry.
+
+    Args:
+        path: of the submission.
+        submitted: its content.
+        truth: all annotations.
+        subset: of the videos; default: the layout's test subset.
+        missing: whether videos without an entry are left out (`drop`).
+        unlisted: whether predictions for other videos count or are left out.
+
+    Raises:
+        BadInput: as `fitted`, or no video is left.
+    """
+    videos = truth.evaluated(subset)
+    rows = fitted(path, submitted, truth, videos, unlisted)
+    there = set(submitted.videos)
+    absent = [video for video in videos if video.id not in there]
+    if absent:
+        become = "are left out" if missing == "drop" else "count as videos without a prediction"
+        log.warning("%s: no entry for %s, which %s", path, some([video.id for video in absent]), become)
+    if missing == "drop":
+        videos = [video for video in videos if video.id in there]
+    if not videos:
+        raise BadInput(path, *NOTHING_LEFT)
+    return Population(videos, absent, rows)
 
 
 def policy(name: str) -> Unlisted:

@@ -27,15 +27,22 @@ class Ranking(NamedTuple):
 
     Attributes:
         video_R: index of each prediction's video; V for other videos.
-        hit_HR: whether it hits an instance.
+        instance_HR: row of the truth that it hits; -1 if it hits none.
         ignored_R: whether a miss is ignored instead of counted as wrong.
         instances_V: instances of the class in each video.
+        row_R: row of each prediction.
     """
 
     video_R: Ints
-    hit_HR: Bools
+    instance_HR: NDArray[np.int32]
     ignored_R: Bools
     instances_V: Ints
+    row_R: Ints
+
+    @property
+    def hit_HR(self) -> Bools:  # noqa: N802
+        """Whether each prediction hits an instance."""
+        return self.instance_HR >= 0
 
 
 def tiou(some_P2: Floats, others_P2: Floats) -> Floats:
@@ -71,8 +78,8 @@ def match(
     """
     labels, kit = sorted(map(str, truth["label"].unique())), ambiguous is not None
     instances = _segments(truth, videos, labels)
-    ranked = _ranked(predictions, videos, labels, kit=kit)
-    hit_HR = _hits(ranked, instances, len(videos), tiou_H, kit=kit)
+    row_R, ranked = _ranked(predictions, videos, labels, kit=kit)
+    instance_HR = _taken(ranked, instances, len(videos), tiou_H, kit=kit)
     ignored_R = np.zeros(len(ranked.video_N), dtype=bool)
     if ambiguous is not None:
         excused_N2 = ambiguous[["start", "end"]].to_numpy(np.float64)
@@ -83,12 +90,42 @@ def match(
     return {
         label: Ranking(
             video_R=ranked.video_N[low:high],
-            hit_HR=hit_HR[:, low:high],
+            instance_HR=instance_HR[:, low:high],
             ignored_R=ignored_R[low:high],
             instances_V=np.bincount(instances.video_N[instances.label_N == code], minlength=len(videos)),
+            row_R=row_R[low:high],
         )
         for code, (label, low, high) in enumerate(zip(labels, bounds[:-1], bounds[1:], strict=True))
     }
+
+
+def best_overlaps(
+    videos: list[str], truth: pd.DataFrame, predictions: pd.DataFrame, least: float, *, kit: bool
+) -> tuple[Floats, Floats]:
+    """The IoU of every prediction with the instance it overlaps most: of any label, and of its own.
+
+    Args:
+        videos: ids of the V videos.
+        truth: columns video, label, start, end (seconds).
+        predictions: N rows of the same columns.
+        least: smaller IoUs become 0.
+        kit: whether IoU is rounded as under `thumos14`.
+
+    Returns:
+        (N,) and (N,); 0 in videos without an instance.
+    """
+    labels = sorted(map(str, truth["label"].unique()))
+    found, instances = (_segments(rows, videos, labels) for rows in (predictions, truth))
+    below = np.nextafter(least, 0)  # so that an IoU of exactly `least` is kept under both protocols
+    pair_P2, overlap_P = _pairs(
+        found.video_N, found.segment_N2, instances.video_N, instances.segment_N2, below, kit=kit
+    )
+    rank_P, instance_P = pair_P2.T
+    own_P = found.label_N[rank_P] == instances.label_N[instance_P]
+    any_N, own_N = np.zeros(len(predictions)), np.zeros(len(predictions))
+    np.maximum.at(any_N, rank_P, overlap_P)
+    np.maximum.at(own_N, rank_P[own_P], overlap_P[own_P])
+    return any_N, own_N
 
 
 class _Segments(NamedTuple):
@@ -104,8 +141,8 @@ def _segments(rows: pd.DataFrame, videos: list[str], labels: list[str]) -> _Segm
     return _Segments(_codes(rows["video"], videos), _codes(rows["label"], labels), segment_N2)
 
 
-def _ranked(predictions: pd.DataFrame, videos: list[str], labels: list[str], *, kit: bool) -> _Segments:
-    """The predictions of known classes, by class, best first; other videos have index V."""
+def _ranked(predictions: pd.DataFrame, videos: list[str], labels: list[str], *, kit: bool) -> tuple[Ints, _Segments]:
+    """The predictions of known classes, by class, best first, and their rows; other videos have index V."""
     found = _segments(predictions, videos, labels)
     known_R = np.flatnonzero(found.label_N >= 0)
     keys = [-predictions["score"].to_numpy(np.float64)[known_R], found.label_N[known_R]]
@@ -113,18 +150,19 @@ def _ranked(predictions: pd.DataFrame, videos: list[str], labels: list[str], *, 
         keys.insert(0, pd.factorize(predictions["video"].iloc[known_R], sort=True)[0])
     order_R = known_R[np.lexsort(keys)]
     video_R = np.where(found.video_N < 0, len(videos), found.video_N)[order_R]
-    return _Segments(video_R, found.label_N[order_R], found.segment_N2[order_R])
+    return order_R, _Segments(video_R, found.label_N[order_R], found.segment_N2[order_R])
 
 
-def _hits(ranked: _Segments, instances: _Segments, num_videos: int, tiou_H: Floats, *, kit: bool) -> Bools:
-    """Which of R ranked predictions hit an instance at each of H thresholds: (H, R)."""
+def _taken(ranked: _Segments, instances: _Segments, num_videos: int, tiou_H: Floats, *, kit: bool) -> NDArray[np.int32]:
+    """The instance that each of R ranked predictions hits at each of H thresholds, or -1: (H, R)."""
     group_R, group_G = (rows.label_N * (num_videos + 1) + rows.video_N for rows in (ranked, instances))
     pair_P2, overlap_P = _pairs(group_R, ranked.segment_N2, group_G, instances.segment_N2, tiou_H.min(), kit=kit)
-    hit_HR = np.zeros((len(tiou_H), len(group_R)), dtype=bool)
+    instance_HR = np.full((len(tiou_H), len(group_R)), -1, dtype=np.int32)
     for h, threshold in enumerate(tiou_H):
         reached_P = overlap_P > threshold if kit else overlap_P >= threshold
-        hit_HR[h, _greedy(pair_P2[reached_P], len(group_R), len(group_G))] = True
-    return hit_HR
+        rank_K, instance_K = _greedy(pair_P2[reached_P], len(group_R), len(group_G)).T
+        instance_HR[h, rank_K] = instance_K
+    return instance_HR
 
 
 def _codes(names: "pd.Series[str]", known: list[str]) -> Ints:
@@ -169,12 +207,12 @@ def _pairs(
 
 
 def _greedy(pair_P2: NDArray[np.int64], ranks: int, instances: int) -> Ints:
-    """The ranks of the pairs taken by a greedy pass, which takes each pair whose two sides are still free.
+    """The pairs (K, 2) taken by a greedy pass, which takes each pair whose two sides are still free.
 
     A pair that is first for both of its sides is always taken. Each round takes all such pairs at once and drops the
     pairs they block.
     """
-    taken = [np.empty(0, np.int64)]
+    taken = [np.empty((0, 2), np.int64)]
     rank_P, instance_P = pair_P2.T
     first_R, first_G = np.empty(ranks, np.int64), np.empty(instances, np.int64)
     free_R, free_G = np.ones(ranks, dtype=bool), np.ones(instances, dtype=bool)
@@ -183,7 +221,7 @@ def _greedy(pair_P2: NDArray[np.int64], ranks: int, instances: int) -> Ints:
         first_R[rank_P[::-1]] = position_P[::-1]
         first_G[instance_P[::-1]] = position_P[::-1]
         wins_P = (first_R[rank_P] == position_P) & (first_G[instance_P] == position_P)
-        taken.append(rank_P[wins_P])
+        taken.append(np.column_stack([rank_P[wins_P], instance_P[wins_P]]))
         free_R[rank_P[wins_P]] = free_G[instance_P[wins_P]] = False
         open_P = free_R[rank_P] & free_G[instance_P]
         rank_P, instance_P = rank_P[open_P], instance_P[open_P]

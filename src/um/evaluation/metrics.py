@@ -24,6 +24,7 @@ class Matched:
     Attributes:
         videos: ground truth, V videos.
         settings: protocol and H thresholds.
+        truth: its instances, rows of video, label, start, end.
         rankings: class of the ground truth → its ranked predictions.
         num_predictions: for these videos, of any class.
         num_unlisted: for other videos: false positives if their class occurs in the ground truth.
@@ -32,6 +33,7 @@ class Matched:
 
     videos: Sequence[Video]
     settings: Evaluate
+    truth: pd.DataFrame
     rankings: dict[str, Ranking]
     num_predictions: int
     num_unlisted: int
@@ -66,7 +68,7 @@ def match_predictions(videos: Sequence[Video], predictions: pd.DataFrame, settin
     if settings.protocol == "thumos14":
         doubtful = truth["label"] == AMBIGUOUS
         ambiguous = pd.concat([annotations.ambiguous_frame(videos), truth[doubtful]])
-        truth = truth[~doubtful]
+        truth = truth[~doubtful].reset_index(drop=True)
     if truth.empty:
         hint = "annotate instances to evaluate on"
         raise BadInput(videos[0].subset, f"no instance in {len(videos)} videos", "at least one", hint)
@@ -74,7 +76,7 @@ def match_predictions(videos: Sequence[Video], predictions: pd.DataFrame, settin
     rankings = match(ids, truth, predictions, np.array(threshold_range(settings.tiou)), ambiguous=ambiguous)
     known = int(predictions["video"].isin(ids).sum())
     others = len(predictions) - known
-    return Matched(videos, settings, rankings, known, others, 0 if ambiguous is None else len(ambiguous))
+    return Matched(videos, settings, truth, rankings, known, others, 0 if ambiguous is None else len(ambiguous))
 
 
 def evaluate(videos: Sequence[Video], predictions: pd.DataFrame, settings: Evaluate) -> dict[str, Any]:

@@ -57,7 +57,11 @@ def scores(matched: Matched, weight_BV: Ints) -> Floats:
 
     A resample without instances scores NaN.
     """
-    ap_CBH = np.stack(list(matched.ap(weight_BV).values()))
+    return over_classes(np.stack(list(matched.ap(weight_BV).values())))
+
+
+def over_classes(ap_CBH: Floats) -> Floats:
+    """mAP (B, H) of APs (C, B, H) over the classes that are not NaN; NaN if all are."""
     occurring_BH = np.sum(~np.isnan(ap_CBH), axis=0)
     some_BH = occurring_BH > 0
     mean_BH = np.full(occurring_BH.shape, np.nan)
