@@ -567,6 +567,10 @@ def table(
     dataset: Annotated[Optional[list[str]], typer.Option(help="default: the datasets of params.yaml")] = None,  # noqa: UP045
     variant: Variant = params.OURS,
     seed: Seeds = None,
+    predictions: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="NAME=FILE", help="add a row: a submission, scored on the one dataset; needs --out"),
+    ] = None,
     out: Annotated[Optional[Path], typer.Option(help="folder of the table; default: --results")] = None,  # noqa: UP045
     planned: Planned = None,
 ) -> None:
@@ -575,9 +579,15 @@ def table(
 
     values = params.load()
     datasets = dataset or values.datasets
+    others = {name: Path(file) for name, _, file in (word.partition("=") for word in predictions or ())}
+    if wrong := [word for word in predictions or () if not all(word.partition("="))]:
+        raise BadInput("command line", f"--predictions {wrong[0]}", "NAME=FILE", "NAME is the row's title")
+    if others and not out:
+        found, hint = "--predictions without --out", "the table of the workflow has no rows of others"
+        raise BadInput("command line", found, "a folder of its own", hint)
     rows = [values.of(name, row) for name in datasets for row in values.compared(variant)]
     params.check_planned(planned, "table", *rows)
-    benchmark.write(results, datasets, _of_seeds(values, seed), out, variant)
+    benchmark.write(results, datasets, _of_seeds(values, seed), out, variant, others)
 
 
 @app.command()

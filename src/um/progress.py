@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 TENTHS = 10  # log lines per long file
 LONG_FILE = 100_000_000  # bytes
 shown = True  # False: no reports at all, for --quiet
+LONGEST_SILENCE = 30  # seconds between lines
 FIRST = 5  # units after which a log gets a first estimate of the time left
 
 
@@ -20,7 +21,8 @@ def progress(title: str, total: int | None = None) -> Iterator[Callable[..., Non
 
     Args:
         title: of the work.
-        total: number of units, if known; a log then gets about twenty lines, with the time left.
+        total: number of units, if known; a log then gets about twenty lines and at least one every 30 s, with the
+            rate and the time left.
     """
     console = Console(file=sys.stderr)
     if not shown:
@@ -30,15 +32,19 @@ def progress(title: str, total: int | None = None) -> Iterator[Callable[..., Non
         count = 0
         every = max(1, (total or 0) // 20)
         began: tuple[float, int] | None = None  # time and count at the first unit, which is slower than the others
+        told = time.monotonic()
 
         def line(text: str, done: int | None = None) -> None:
-            nonlocal count, began
-            count = count + 1 if done is None else done
-            began = began or (time.monotonic(), count)
+            nonlocal count, began, told
+            count, now = count + 1 if done is None else done, time.monotonic()
+            began = began or (now, count)
             new = count - began[1]
-            if count % every == 0 or count == total or (total and new == FIRST):
-                left = (time.monotonic() - began[0]) * (total - count) / new if total and new else 0.0
-                words = [f"{count}{f'/{total}' if total else ''}", text, f"({duration(left)} left)" if left > 1 else ""]
+            if count % every == 0 or count == total or (total and new == FIRST) or now - told >= LONGEST_SILENCE:
+                told, each = now, (now - began[0]) / new if new else 0.0
+                left = each * (total - count) if total else 0.0
+                speed = f"{1 / each:.3g}/s" if 0 < each < 1 else f"{each:.3g} s each"
+                words = [f"{count}{f'/{total}' if total else ''}", text]
+                words += [f"({speed}, {duration(left)} left)"] if left > 1 else []
                 print(f"{title}: {' '.join(filter(None, words))}", file=sys.stderr, flush=True)
 
         yield line

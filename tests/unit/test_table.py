@@ -592,6 +592,45 @@ def test_compared_variants_have_rows_of_their_own(project):
         assert frame[row] == statistics.fmean(file["average_mAP"] for file in files)
 
 
+def test_a_submission_of_others_has_a_row(project):
+    theirs = metrics_file("clips", 1, "last").with_name("predictions.json")
+    expected = json.loads(metrics_file("clips", 1, "last").read_text())["average_mAP"]
+    benchmark.write(Path("results"), ["clips"], project, Path("other"), others={"<b>Theirs</b>": theirs})
+    frame = pd.read_csv("other/benchmark.csv").query("metric == 'average_mAP'").set_index("method")
+    assert frame.loc["<b>Theirs</b>", "mean"] == expected
+    assert frame.loc["<b>Theirs</b>", "source"].startswith("predictions predictions.json, sha256 ")
+    assert "Ours (last)" in frame.index
+    assert "<b>Theirs</b>" not in Path("other/benchmark.html").read_text()
+    kept = Path("kept.json")
+    shutil.copy(theirs, kept)
+    for folder in ("results/clips", "data/clips/features"):  # nothing built: annotations are enough
+        shutil.rmtree(folder)
+    benchmark.write(Path("results"), ["clips"], project, Path("alone"), others={"Theirs": kept})
+    frame = pd.read_csv("alone/benchmark.csv").query("metric == 'average_mAP'").set_index("method")
+    assert frame.index.tolist() == ["Theirs", "Random segments", "Whole video"]
+    assert frame.loc["Theirs", "mean"] == expected
+    assert "Ours: not built here." in Path("alone/benchmark.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a.json", "--out", "other"], "--predictions a.json; expected NAME=FILE"),
+        (["=a.json", "--out", "other"], "expected NAME=FILE"),
+        (["A=a.json"], "--predictions without --out"),
+        (["Paper=results/clips/seed0/predictions.json", "--out", "other"], "--predictions Paper=…; expected a name"),
+        (["A=a.json", "--out", "other"], "a.json: found no such file"),
+        (["A=a.json", "--out", "other", "--dataset", "thumos14"], "--predictions with 2 datasets; expected one"),
+    ],
+)
+def test_a_submission_needs_a_name_a_file_and_a_folder(project, um, words, said):
+    Path("params.yaml").write_text(project.model_dump_json(exclude={"datasets"}))  # which would need every key
+    code, _, err = um("table", "--dataset", "clips", "--predictions", *words)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert said in err
+    assert not Path("other").exists()
+
+
 def test_the_ablation_stands_beside_the_papers(project):
     rows = {name: {} for name in ("softmax", "fusion", "fusion_um", "official", "minmax")}
     values = project.model_copy(update={"variants": rows})

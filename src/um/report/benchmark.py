@@ -2,9 +2,10 @@
 
 import logging
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
+from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
@@ -12,8 +13,10 @@ from pydantic import Field
 from um.dataset import describe, root
 from um.datasets import annotations, store
 from um.errors import BadInput
+from um.evaluation.fitting import fitted
 from um.evaluation.metrics import Matched, accuracy, match_predictions, metrics_of, name_of, whole_video
 from um.evaluation.submission import Model, Submission, read_submission
+from um.files import sha256
 from um.forms import Form, load, read_json, validate
 from um.params import OURS, SELECTIONS, Params, run_name, threshold_range
 from um.report import bootstrap, controls, table
@@ -98,7 +101,14 @@ class _Files(Form):
     files: dict[str, Any]
 
 
-def write(results: Path, datasets: Sequence[str], values: Params, out: Path | None = None, variant: str = OURS) -> None:
+def write(
+    results: Path,
+    datasets: Sequence[str],
+    values: Params,
+    out: Path | None = None,
+    variant: str = OURS,
+    others: Mapping[str, Path] = MappingProxyType({}),
+) -> None:
     """Write `benchmark.{csv,md,html,tex}` to `out`, and print the table.
 
     Args:
@@ -108,15 +118,20 @@ def write(results: Path, datasets: Sequence[str], values: Params, out: Path | No
         values: params.yaml.
         out: default: `results`.
         variant: of the method.
+        others: row → submission to score on the only dataset; results of ours may then be missing.
 
     Raises:
         BadInput: metrics or predictions are missing, or contradict params.yaml.
     """
-    built = {name: _benchmark(results, name, values, variant) for name in datasets}
+    if others and len(datasets) != 1:
+        raise BadInput("command line", f"--predictions with {len(datasets)} datasets", "one", "name it with --dataset")
+    built = {name: _benchmark(results, name, values, variant, others) for name in datasets}
     field = list(FIELD) if set(FIELD) & set(datasets) or list(datasets) == values.datasets else []
     ours = [*CHOSEN, *map(_name, values.compare)]
-    methods = [PAPER, OFFICIAL, SEED, *ours, RANDOM, WHOLE, *CEILINGS]
-    ranked = [method for method in (PAPER, OFFICIAL, SEED, *ours) if method != BEST]
+    methods = [PAPER, OFFICIAL, SEED, *others, *ours, RANDOM, WHOLE, *CEILINGS]
+    if taken := [name for name in others if methods.count(name) > 1]:
+        raise BadInput("command line", f"--predictions {taken[0]}=…", "a name that is no row yet", "rename it")
+    ranked = [method for method in (PAPER, OFFICIAL, SEED, *others, *ours) if method != BEST]
     groups = [[built.get(name) or _unbuilt(name) for name in field]] if field else []
     groups += [[group] for name, group in built.items() if name not in field]
     table.write(out or results, "benchmark", [Table(each, methods, [LAST], ranked) for each in groups], CAPTION)
@@ -147,17 +162,20 @@ def ablation(results: Path, dataset: str, variants: Sequence[str], values: Param
     table.write(out, "ablation", [Table([group], methods)], ABLATION_CAPTION)
 
 
-def _benchmark(results: Path, dataset: str, values: Params, variant: str) -> Group:
-    whole, absent = _whole(dataset, values)
+def _benchmark(results: Path, dataset: str, values: Params, variant: str, others: Mapping[str, Path]) -> Group:
+    whole, absent = _whole(dataset, values, bool(others))
     figures, downloads = [], {}
-    for method, selection in CHOSEN.items():
+    for name, path in others.items():
+        figures += _scored(dataset, name, path, whole)
+    is_built = not others or (results / run_name(dataset, variant)).is_dir()
+    for method, selection in CHOSEN.items() if is_built else ():
         if method == SELECTED and not values.of(dataset, variant).train.held_out:
             continue
         runs = [_Run(results, dataset, variant, seed, selection) for seed in values.seeds]
         figures += _ours(runs, whole, absent, method)
         if method != BEST:
             downloads[method] = _download(runs)
-    for other in values.compared(variant)[1:]:
+    for other in values.compared(variant)[1:] if is_built else ():
         runs = [_Run(results, dataset, other, seed, "last") for seed in values.seeds]
         figures += _ours(runs, whole, absent, _name(other))
         downloads[_name(other)] = _download(runs)
@@ -165,14 +183,16 @@ def _benchmark(results: Path, dataset: str, values: Params, variant: str) -> Gro
     for control, matched in ((RANDOM, chance), (WHOLE, whole)):
         interval = bootstrap.average_map_interval([matched])
         figures += _figures(dataset, control, [metrics_of(matched)], "annotations", interval)
-    figures += _ceilings([_Run(results, dataset, variant, seed, "last") for seed in values.seeds], whole)
-    if outside := _outside(figures):
-        log.warning("%s: %s", dataset, outside)
+    outside, run = "", _Run(results, dataset, variant, values.seeds[0], "last")
+    if is_built:
+        figures += _ceilings([run._replace(seed=seed) for seed in values.seeds], whole)
+        if outside := _outside(figures):
+            log.warning("%s: %s", dataset, outside)
     published = PUBLISHED.get(dataset, [])
     for row in published:
         figures += _printed(dataset, row, whole.settings.tiou)
     notes = [
-        *_notes(dataset, values, _Run(results, dataset, variant, values.seeds[0], "last"), whole, len(absent)),
+        *_notes(dataset, values, run, whole, len(absent), is_built),
         *([outside] if outside else []),
         *(f"{row.method}: {row.source}." for row in published),
     ]
@@ -194,13 +214,24 @@ def _name(variant: str) -> str:
     return NAMES.get(variant, f"{variant}, our code")
 
 
-def _whole(dataset: str, values: Params) -> tuple[Matched, list[str]]:
+def _scored(dataset: str, name: str, path: Path, whole: Matched) -> list[Figure]:
+    """The figures of somebody's submission."""
+    truth = annotations.load(root(dataset) / "annotations.json")
+    rows = fitted(path, read_submission(path), truth, whole.videos)
+    matched = match_predictions(whole.videos, rows, whole.settings)
+    origin = f"predictions {path.name}, sha256 {sha256(path)[:12]}"
+    return _figures(dataset, name, [metrics_of(matched)], origin, bootstrap.average_map_interval([matched]))
+
+
+def _whole(dataset: str, values: Params, is_alone: bool = False) -> tuple[Matched, list[str]]:
     """The whole-video detector on the test subset, which sets the population of all rows.
 
-    Also returns the ids of annotated test videos without features.
+    Also returns the ids of annotated test videos without features. `is_alone`: there may be no features at all.
     """
     settings, data = values.of(dataset).evaluate, root(dataset)
     tested = annotations.load(data / "annotations.json").subset("test")
+    if is_alone and not (data / "features/index.json").exists():
+        return match_predictions(tested, whole_video(tested), settings), []
     there = {Path(path).stem for path in load(_Files, data / "features" / "index.json").files}
     absent = sorted(video.id for video in tested if video.id not in there)
     if settings.missing != "miss":
@@ -235,20 +266,24 @@ def _weights(run: "_Run") -> str | None:
     return model.get("weights") if isinstance(model, dict) else None
 
 
-def _notes(dataset: str, values: Params, run: "_Run", whole: Matched, absent: int) -> list[str]:
+def _notes(dataset: str, values: Params, run: "_Run", whole: Matched, absent: int, is_built: bool = True) -> list[str]:
     settings, population = values.of(dataset, run.variant), metrics_of(whole)
     instances = f"{population['num_videos']} videos and {population['num_instances']} instances"
     policy = settings.evaluate.missing
     missing = (
         "" if policy == "error" and not absent else f"; annotated videos without features, {MISSING[policy]}: {absent}"
     )
-    spread = "mean ± sample standard deviation" if len(values.seeds) > 1 else "the value"
+    ours = "Ours: not built here."
+    if is_built:
+        spread = "mean ± sample standard deviation" if len(values.seeds) > 1 else "the value"
+        iterations = read_json(run.file("metrics.json"))["model"]["iteration"]
+        seeds = f"n = {len(values.seeds)} training seeds ({', '.join(map(str, values.seeds))})"
+        ours = f"Ours: {spread} of {seeds}, {iterations:,} iterations."
     return [
         f"Test subset ({population['subset']}): {instances} of {len(population['ap'])} classes; "
         f"protocol {population['protocol']}, tIoU {settings.evaluate.tiou}{missing}.",
-        f"Ours: {spread} of n = {len(values.seeds)} training seeds ({', '.join(map(str, values.seeds))}), "
-        f"{read_json(run.file('metrics.json'))['model']['iteration']:,} iterations.",
-        _features(_made(dataset)),
+        ours,
+        *([_features(_made(dataset))] if is_built else []),
     ]
 
 
