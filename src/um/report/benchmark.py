@@ -2,25 +2,24 @@
 
 import logging
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple
-
-from pydantic import Field
+from typing import Any
 
 from um.dataset import describe, root
 from um.datasets import annotations, store
 from um.errors import BadInput
 from um.evaluation.fitting import fitted
-from um.evaluation.metrics import Matched, accuracy, match_predictions, metrics_of, name_of, whole_video
-from um.evaluation.submission import Model, Submission, read_submission
+from um.evaluation.metrics import Matched, match_predictions, metrics_of, name_of, whole_video
+from um.evaluation.submission import read_submission
 from um.files import sha256
-from um.forms import Form, load, read_json, validate
-from um.params import OURS, SELECTIONS, Params, run_name, threshold_range
+from um.forms import Form, load, read_json
+from um.params import OURS, Params, threshold_range
 from um.report import bootstrap, controls, table
 from um.report.published import ABLATION, ACTIVITYNET, FIELD, OFFICIAL, PAPER, PUBLISHED, SEED, Published
+from um.report.runs import POPULATION, Run, checked_matches, checked_metrics
 from um.report.table import AVERAGE, INTERVAL, SIMULATED, Figure, Group, Table
 
 log = logging.getLogger(__name__)
@@ -39,7 +38,6 @@ INGREDIENTS = {  # rows of the ablation of `ours`: variant of params.yaml → ro
     "hard_nms": "Ours, hard NMS + 1 s",
 }
 CHOSEN = {LAST: "last", SELECTED: "selected", BEST: "best_on_test"}
-POPULATION = ("protocol", "subset", "num_videos", "num_instances", "tiou")  # equal in all rows of a dataset
 MISSING = {"error": "left out", "drop": "left out", "miss": "counted as misses"}
 SCORES = "Mean average precision in % at temporal IoU thresholds and its average over them."
 BOOTSTRAP = (
@@ -66,31 +64,6 @@ ABLATION_CAPTION = (
     "Then ours, and ours with one ingredient of the official code instead (docs/ours.md). "
     f"{BOOTSTRAP}"
 )
-
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0, lt=2**53)]
-
-
-class Metrics(Form):
-    """`metrics.json` of `um test`; shares are fractions."""
-
-    protocol: str
-    subset: str
-    num_videos: Count
-    num_instances: Count
-    num_predictions: Count
-    num_ambiguous: Count | None = None
-    tiou: list[Share]
-    mAP: dict[str, Share]
-    average_mAP: Share
-    ap: dict[str, list[Share]]
-    accuracy: Share
-    model: Model
-    simulated: bool = False
-    num_missing: Count = 0
-    missing_policy: str | None = None
-    missing: list[str] = Field(default=[])
 
 
 class _Files(Form):
@@ -150,7 +123,7 @@ def ablation(results: Path, dataset: str, variants: Sequence[str], values: Param
     whole, absent = _whole(dataset, values)
     figures, methods = [], []
     for variant in variants:
-        runs = [_Run(results, dataset, variant, seed, "last") for seed in values.seeds]
+        runs = [Run(results, dataset, variant, seed, "last") for seed in values.seeds]
         paper = ABLATION.get(variant)
         methods.append(paper.method if paper else INGREDIENTS[variant])
         figures += _ours(runs, whole, absent, methods[-1])
@@ -164,40 +137,36 @@ def ablation(results: Path, dataset: str, variants: Sequence[str], values: Param
 
 def _benchmark(results: Path, dataset: str, values: Params, variant: str, others: Mapping[str, Path]) -> Group:
     whole, absent = _whole(dataset, values, bool(others))
-    figures, downloads = [], {}
-    for name, path in others.items():
-        figures += _scored(dataset, name, path, whole)
-    is_built = not others or (results / run_name(dataset, variant)).is_dir()
-    for method, selection in CHOSEN.items() if is_built else ():
-        if method == SELECTED and not values.of(dataset, variant).train.held_out:
-            continue
-        runs = [_Run(results, dataset, variant, seed, selection) for seed in values.seeds]
-        figures += _ours(runs, whole, absent, method)
-        if method != BEST:
-            downloads[method] = _download(runs)
-    for other in values.compared(variant)[1:] if is_built else ():
-        runs = [_Run(results, dataset, other, seed, "last") for seed in values.seeds]
-        figures += _ours(runs, whole, absent, _name(other))
-        downloads[_name(other)] = _download(runs)
+    run = Run(results, dataset, variant, values.seeds[0], "last")
+    is_built = not others or run.folder.parent.is_dir()
+    runs = _runs(run, values) if is_built else {}
+    figures = [figure for name, path in others.items() for figure in _scored(dataset, name, path, whole)]
+    figures += [figure for method, each in runs.items() for figure in _ours(each, whole, absent, method)]
+    downloads = {method: _download(each) for method, each in runs.items() if method != BEST}
     chance = match_predictions(whole.videos, controls.random_segments(whole.videos), whole.settings)
     for control, matched in ((RANDOM, chance), (WHOLE, whole)):
         interval = bootstrap.average_map_interval([matched])
         figures += _figures(dataset, control, [metrics_of(matched)], "annotations", interval)
-    outside, run = "", _Run(results, dataset, variant, values.seeds[0], "last")
+    notes = _notes(dataset, values, run, whole, len(absent), is_built)
     if is_built:
-        figures += _ceilings([run._replace(seed=seed) for seed in values.seeds], whole)
+        figures += _ceilings(runs[LAST], whole)
         if outside := _outside(figures):
             log.warning("%s: %s", dataset, outside)
-    published = PUBLISHED.get(dataset, [])
-    for row in published:
+            notes.append(outside)
+    for row in PUBLISHED.get(dataset, []):
         figures += _printed(dataset, row, whole.settings.tiou)
-    notes = [
-        *_notes(dataset, values, run, whole, len(absent), is_built),
-        *([outside] if outside else []),
-        *(f"{row.method}: {row.source}." for row in published),
-    ]
+        notes.append(f"{row.method}: {row.source}.")
     title = _title(dataset) + ("" if variant == OURS else f", variant {variant}")
     return Group(title, _columns(whole.settings.tiou), figures, notes, downloads)
+
+
+def _runs(run: Run, values: Params) -> dict[str, list[Run]]:
+    """Row → its runs, one for each seed."""
+    chosen = {method: run._replace(selection=selection) for method, selection in CHOSEN.items()}
+    if not values.of(run.dataset, run.variant).train.held_out:
+        del chosen[SELECTED]
+    chosen |= {_name(other): run._replace(variant=other) for other in values.compared(run.variant)[1:]}
+    return {method: [each._replace(seed=seed) for seed in values.seeds] for method, each in chosen.items()}
 
 
 def _unbuilt(dataset: str) -> Group:
@@ -255,18 +224,13 @@ def _columns(thresholds: str) -> list[str]:
     return [*names, AVERAGE, INTERVAL]
 
 
-def _download(runs: Sequence["_Run"]) -> str:
+def _download(runs: Sequence[Run]) -> str:
     """The models of some seeds: DVC's path, and the beginnings of the sha256 of the weights."""
-    names = " ".join((_weights(run) or "?")[:8] for run in runs)
+    names = " ".join((run.weights or "?")[:8] for run in runs)
     return f"{runs[0].model.parent.parent}/*/{runs[0].model.name}: {names}"
 
 
-def _weights(run: "_Run") -> str | None:
-    model = read_json(run.file("metrics.json"))["model"]
-    return model.get("weights") if isinstance(model, dict) else None
-
-
-def _notes(dataset: str, values: Params, run: "_Run", whole: Matched, absent: int, is_built: bool = True) -> list[str]:
+def _notes(dataset: str, values: Params, run: Run, whole: Matched, absent: int, is_built: bool = True) -> list[str]:
     settings, population = values.of(dataset, run.variant), metrics_of(whole)
     instances = f"{population['num_videos']} videos and {population['num_instances']} instances"
     policy = settings.evaluate.missing
@@ -287,19 +251,19 @@ def _notes(dataset: str, values: Params, run: "_Run", whole: Matched, absent: in
     ]
 
 
-def _ours(runs: Sequence["_Run"], whole: Matched, absent: list[str], method: str) -> list[Figure]:
+def _ours(runs: Sequence[Run], whole: Matched, absent: list[str], method: str) -> list[Figure]:
     """The figures of runs that differ only in their seed."""
     metrics = metrics_of(whole)
     population = {key: metrics[key] for key in POPULATION}
-    scores = [_metrics(run, population) for run in runs]
-    matched = [_matched(run, score, whole, absent) for run, score in zip(runs, scores, strict=True)]
+    scores = [checked_metrics(run, population) for run in runs]
+    matched = [checked_matches(run, score, whole, absent) for run, score in zip(runs, scores, strict=True)]
     seeds = f"seeds {', '.join(str(run.seed) for run in runs)}"
     figures = _figures(runs[0].dataset, method, scores, seeds, bootstrap.average_map_interval(matched))
-    weights = " ".join(each for run in runs if (each := _weights(run)))
+    weights = " ".join(each for run in runs if (each := run.weights))
     return [figure._replace(weights=weights or None) for figure in figures]
 
 
-def _ceilings(runs: Sequence["_Run"], whole: Matched) -> list[Figure]:
+def _ceilings(runs: Sequence[Run], whole: Matched) -> list[Figure]:
     """What our segments with true classes, and true segments with our classes would score."""
     predictions = [read_submission(run.file("predictions.json")).predictions for run in runs]
     figures = []
@@ -331,129 +295,6 @@ def _printed(dataset: str, row: Published, thresholds: str) -> list[Figure]:
     if threshold_range(row.tiou) == tiou:
         scores["average_mAP"] = round(row.average / 100, 4)
     return [figure._replace(libraries=None) for figure in _figures(dataset, row.method, [scores], row.source)]
-
-
-class _Run(NamedTuple):
-    """One model's results."""
-
-    results: Path
-    dataset: str
-    variant: str
-    seed: int
-    selection: str
-
-    def file(self, name: str) -> Path:
-        """One of its files.
-
-        Raises:
-            BadInput: no such file; the hint is the command that writes it.
-        """
-        path = self.folder / name
-        if not path.is_file():
-            raise BadInput(path, "no such file", path.stem, self.command)
-        return path
-
-    @property
-    def folder(self) -> Path:
-        return self.results / run_name(self.dataset, self.variant) / f"seed{self.seed}" / SELECTIONS[self.selection][0]
-
-    @property
-    def model(self) -> Path:
-        return (
-            Path("models") / run_name(self.dataset, self.variant) / f"seed{self.seed}" / SELECTIONS[self.selection][1]
-        )
-
-    @property
-    def command(self) -> str:
-        """The command that writes the files."""
-        chosen = [] if self.variant == OURS else ["--variant", self.variant]
-        words = [
-            "um",
-            "test",
-            "--dataset",
-            self.dataset,
-            *chosen,
-            "--model-file",
-            str(self.model),
-            "--out",
-            str(self.folder),
-        ]
-        return shlex.join(words)
-
-
-def _metrics(run: _Run, population: dict[str, Any]) -> dict[str, Any]:
-    """One metrics file, checked against this model and this evaluation."""
-    path, again = run.file("metrics.json"), f"run again: {run.command}"
-    metrics = read_json(path)
-    if not isinstance(metrics, dict):
-        raise BadInput(path, type(metrics).__name__, "metrics", again)
-    try:
-        model = validate(Metrics, metrics, path).model
-    except BadInput as error:
-        raise BadInput(path, error.found, error.expected, again) from None
-    found = {key: metrics[key] for key in POPULATION} | {"selection": model.selection, "seed": model.seed}
-    for key, wanted in {**population, "selection": run.selection, "seed": run.seed}.items():
-        if found[key] != wanted:
-            raise BadInput(path, f"{key} = {found[key]!r}", repr(wanted), again)
-    return metrics
-
-
-def _matched(run: _Run, metrics: dict[str, Any], whole: Matched, absent: list[str]) -> Matched:
-    """The predictions behind a metrics file, matched with the videos of the whole-video row.
-
-    Raises:
-        BadInput: the predictions do not reproduce the metrics.
-    """
-    path, again = run.file("predictions.json"), f"run again: {run.command}"
-    submitted = read_submission(path)
-    matched = match_predictions(whole.videos, submitted.predictions, whole.settings)
-    scored = metrics_of(matched)
-    policy = {"num_missing": len(absent), "missing_policy": whole.settings.missing, "missing": absent}
-    stated = {"simulated": submitted.simulated, "model": submitted.model} if submitted.model else {}
-    expected = {
-        "average_mAP": scored.pop("average_mAP"),
-        **scored,
-        **{key: value for key, value in (policy | stated).items() if key in metrics},
-    }
-    expected |= {"num_unlisted": matched.num_unlisted} if "num_unlisted" in metrics else {}
-    for key, given in expected.items():
-        for name, ours, theirs in _differences(key, given, metrics.get(key)):
-            raise BadInput(path, f"{name} = {ours}", f"{theirs}, as in metrics.json beside it", again)
-    _check_accuracy(path, submitted, metrics["accuracy"], whole, again)
-    return matched
-
-
-def _differences(key: str, ours: Any, theirs: Any) -> Iterator[tuple[str, str, str]]:
-    """Differences of two values beyond rounding: key, and both values as text."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for name in sorted({*ours, *theirs}):
-            yield from _differences(f"{key}.{name}", ours.get(name), theirs.get(name))
-    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
-        for position, pair in enumerate(zip(ours, theirs, strict=True)):
-            yield from _differences(f"{key}.{position}", *pair)
-    elif isinstance(ours, float) and isinstance(theirs, int | float):
-        if abs(ours - theirs) > 1e-9:
-            yield key, f"{ours:.10g}", f"{theirs:.10g}"
-    elif ours != theirs:
-        yield key, repr(ours), repr(theirs)
-
-
-def _check_accuracy(path: Path, submitted: Submission, stated: float, whole: Matched, again: str) -> None:
-    """Check the accuracy exactly if the predictions list every video's labels, else check its upper bound.
-
-    A video with a segment of a wrong class cannot have been labelled correctly.
-    """
-    if submitted.labels is not None:
-        ours, told = accuracy(whole.videos, submitted.labels), "accuracy"
-        if abs(ours - stated) <= 1e-9:
-            return
-    else:
-        found = submitted.predictions.groupby("video")["label"].unique()
-        possible = [set(found.get(video.id, ())) <= set(video.labels) for video in whole.videos if video.labels]
-        ours, told = 1 - possible.count(False) / len(whole.videos), "accuracy of at most"
-        if stated <= ours + 1e-9:
-            return
-    raise BadInput(path, f"{told} = {ours:.10g}", f"{stated:.10g}, as in metrics.json beside it", again)
 
 
 def _figures(
