@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz faults lint schema bench bench-features
+.PHONY: help run test fuzz faults lint schema bench bench-ours bench-features
 BENCH_DATA ?= data/simulated/thumos14
 BENCH_VIDEO ?= data/demo/videos/test/demo_test_0001.mp4
 
@@ -46,6 +46,11 @@ $(BENCH_DATA): | .venv/.ready
 
 bench: .venv/.ready | $(BENCH_DATA) ## time the method against a plain implementation, on simulated THUMOS14
 	PYTHONPATH=tests python benchmarks/method.py $(BENCH_DATA)
+
+bench-ours: .venv/.ready | $(BENCH_DATA) ## time and memory of ours beside the official method
+	PYTHONPATH=tests python benchmarks/method.py $(BENCH_DATA) --parts cost
+	PYTHONPATH=tests python benchmarks/method.py $(BENCH_DATA) --parts memory --dataset thumos14
+	PYTHONPATH=tests python benchmarks/method.py $(BENCH_DATA) --parts memory --dataset thumos14 --variant official
 
 bench-features: .venv/.ready ## measure extraction of BENCH_VIDEO, beside MMAction2's: speed, memory; minutes on a CPU
 	python benchmarks/features.py $(BENCH_VIDEO) --parts pipeline mmaction
