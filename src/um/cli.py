@@ -571,6 +571,7 @@ def table(
         Optional[list[str]],  # noqa: UP045
         typer.Option(metavar="NAME=FILE", help="add a row: a submission, scored on the one dataset; needs --out"),
     ] = None,
+    later: Annotated[bool, typer.Option("--later", help="add the published averages of later methods")] = False,
     out: Annotated[Optional[Path], typer.Option(help="folder of the table; default: --results")] = None,  # noqa: UP045
     planned: Planned = None,
 ) -> None:
@@ -582,12 +583,12 @@ def table(
     others = {name: Path(file) for name, _, file in (word.partition("=") for word in predictions or ())}
     if wrong := [word for word in predictions or () if not all(word.partition("="))]:
         raise BadInput("command line", f"--predictions {wrong[0]}", "NAME=FILE", "NAME is the row's title")
-    if others and not out:
-        found, hint = "--predictions without --out", "the table of the workflow has no rows of others"
+    if (others or later) and not out:
+        found, hint = f"--{'predictions' if others else 'later'} without --out", "the workflow's table has no such rows"
         raise BadInput("command line", found, "a folder of its own", hint)
     rows = [values.of(name, row) for name in datasets for row in values.compared(variant)]
     params.check_planned(planned, "table", *rows)
-    benchmark.write(results, datasets, _of_seeds(values, seed), out, variant, others)
+    benchmark.write(results, datasets, _of_seeds(values, seed), out, variant, benchmark.Extra(others, later))
 
 
 @app.command()

@@ -286,6 +286,18 @@ def test_published_rows_appear_only_for_their_dataset(project):
     assert "Paper" not in write(project, ["clips"])["csv"]
 
 
+def test_later_methods_have_their_averages_on_request(project):
+    benchmark.write(Path("results"), ["thumos14"], project, Path("more"), extra=benchmark.Extra(later=True))
+    frame = pd.read_csv("more/benchmark.csv")
+    averages = frame[frame["metric"] == "average_mAP"].set_index(["dataset", "method"])["mean"]
+    assert averages["thumos14", "CO2-Net (2021)"] == 0.446
+    assert averages["activitynet1.2", "CO2-Net (2021)"] == 0.264
+    assert ("activitynet1.3", "CO2-Net (2021)") not in averages
+    assert set(frame[frame["method"] == "CO2-Net (2021)"]["metric"]) == {"average_mAP"}
+    assert Path("more/benchmark.md").read_text().count("Later methods: github.com/") == 3
+    assert "CO2-Net" not in write(project)["csv"]
+
+
 def test_a_published_average_stands_only_under_its_own_thresholds(project):
     narrow = project.model_copy(update={"overrides": {"thumos14": {"evaluate": {"tiou": "0.3:0.7:0.1"}}}})
     for seed in SEEDS:
@@ -595,7 +607,9 @@ def test_compared_variants_have_rows_of_their_own(project):
 def test_a_submission_of_others_has_a_row(project):
     theirs = metrics_file("clips", 1, "last").with_name("predictions.json")
     expected = json.loads(metrics_file("clips", 1, "last").read_text())["average_mAP"]
-    benchmark.write(Path("results"), ["clips"], project, Path("other"), others={"<b>Theirs</b>": theirs})
+    benchmark.write(
+        Path("results"), ["clips"], project, Path("other"), extra=benchmark.Extra({"<b>Theirs</b>": theirs})
+    )
     frame = pd.read_csv("other/benchmark.csv").query("metric == 'average_mAP'").set_index("method")
     assert frame.loc["<b>Theirs</b>", "mean"] == expected
     assert frame.loc["<b>Theirs</b>", "source"].startswith("predictions predictions.json, sha256 ")
@@ -605,7 +619,7 @@ def test_a_submission_of_others_has_a_row(project):
     shutil.copy(theirs, kept)
     for folder in ("results/clips", "data/clips/features"):  # nothing built: annotations are enough
         shutil.rmtree(folder)
-    benchmark.write(Path("results"), ["clips"], project, Path("alone"), others={"Theirs": kept})
+    benchmark.write(Path("results"), ["clips"], project, Path("alone"), extra=benchmark.Extra({"Theirs": kept}))
     frame = pd.read_csv("alone/benchmark.csv").query("metric == 'average_mAP'").set_index("method")
     assert frame.index.tolist() == ["Theirs", "Random segments", "Whole video"]
     assert frame.loc["Theirs", "mean"] == expected

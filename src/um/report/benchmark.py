@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from um.dataset import describe, root
 from um.datasets import annotations, store
@@ -18,7 +18,18 @@ from um.files import sha256
 from um.forms import Form, load, read_json
 from um.params import OURS, Params, threshold_range
 from um.report import bootstrap, controls, table
-from um.report.published import ABLATION, ACTIVITYNET, FIELD, OFFICIAL, PAPER, PUBLISHED, SEED, Published
+from um.report.published import (
+    ABLATION,
+    ACTIVITYNET,
+    FIELD,
+    LATER,
+    LATER_SOURCE,
+    OFFICIAL,
+    PAPER,
+    SEED,
+    Published,
+    rows_of,
+)
 from um.report.runs import POPULATION, Run, checked_matches, checked_metrics
 from um.report.table import AVERAGE, INTERVAL, SIMULATED, Figure, Group, Table
 
@@ -66,6 +77,18 @@ ABLATION_CAPTION = (
 )
 
 
+class Extra(NamedTuple):
+    """Rows on request.
+
+    Attributes:
+        others: row → submission to score on the only dataset; results of ours may then be missing.
+        later: published averages of later methods.
+    """
+
+    others: Mapping[str, Path] = MappingProxyType({})
+    later: bool = False
+
+
 class _Files(Form):
     """The part of the features' index.json that the table uses."""
 
@@ -80,7 +103,7 @@ def write(
     values: Params,
     out: Path | None = None,
     variant: str = OURS,
-    others: Mapping[str, Path] = MappingProxyType({}),
+    extra: Extra = Extra(),  # noqa: B008 (immutable)
 ) -> None:
     """Write `benchmark.{csv,md,html,tex}` to `out`, and print the table.
 
@@ -91,21 +114,23 @@ def write(
         values: params.yaml.
         out: default: `results`.
         variant: of the method.
-        others: row → submission to score on the only dataset; results of ours may then be missing.
+        extra: rows on request.
 
     Raises:
         BadInput: metrics or predictions are missing, or contradict params.yaml.
     """
+    others = extra.others
     if others and len(datasets) != 1:
         raise BadInput("command line", f"--predictions with {len(datasets)} datasets", "one", "name it with --dataset")
-    built = {name: _benchmark(results, name, values, variant, others) for name in datasets}
+    built = {name: _benchmark(results, name, values, variant, extra) for name in datasets}
     field = list(FIELD) if set(FIELD) & set(datasets) or list(datasets) == values.datasets else []
     ours = [*CHOSEN, *map(_name, values.compare)]
-    methods = [PAPER, OFFICIAL, SEED, *others, *ours, RANDOM, WHOLE, *CEILINGS]
+    theirs = [PAPER, OFFICIAL, SEED, *(f"{row[0]} ({row[1]})" for row in LATER), *others]
+    methods = [*theirs, *ours, RANDOM, WHOLE, *CEILINGS]
     if taken := [name for name in others if methods.count(name) > 1]:
         raise BadInput("command line", f"--predictions {taken[0]}=…", "a name that is no row yet", "rename it")
-    ranked = [method for method in (PAPER, OFFICIAL, SEED, *others, *ours) if method != BEST]
-    groups = [[built.get(name) or _unbuilt(name) for name in field]] if field else []
+    ranked = [method for method in (*theirs, *ours) if method != BEST]
+    groups = [[built.get(name) or _unbuilt(name, extra.later) for name in field]] if field else []
     groups += [[group] for name, group in built.items() if name not in field]
     table.write(out or results, "benchmark", [Table(each, methods, [LAST], ranked) for each in groups], CAPTION)
 
@@ -135,7 +160,8 @@ def ablation(results: Path, dataset: str, variants: Sequence[str], values: Param
     table.write(out, "ablation", [Table([group], methods)], ABLATION_CAPTION)
 
 
-def _benchmark(results: Path, dataset: str, values: Params, variant: str, others: Mapping[str, Path]) -> Group:
+def _benchmark(results: Path, dataset: str, values: Params, variant: str, extra: Extra) -> Group:
+    others = extra.others
     whole, absent = _whole(dataset, values, bool(others))
     run = Run(results, dataset, variant, values.seeds[0], "last")
     is_built = not others or run.folder.parent.is_dir()
@@ -153,9 +179,9 @@ def _benchmark(results: Path, dataset: str, values: Params, variant: str, others
         if outside := _outside(figures):
             log.warning("%s: %s", dataset, outside)
             notes.append(outside)
-    for row in PUBLISHED.get(dataset, []):
+    for row in (published := rows_of(dataset, extra.later)):
         figures += _printed(dataset, row, whole.settings.tiou)
-        notes.append(f"{row.method}: {row.source}.")
+    notes += _sources(published)
     title = _title(dataset) + ("" if variant == OURS else f", variant {variant}")
     return Group(title, _columns(whole.settings.tiou), figures, notes, downloads)
 
@@ -169,13 +195,18 @@ def _runs(run: Run, values: Params) -> dict[str, list[Run]]:
     return {method: [each._replace(seed=seed) for seed in values.seeds] for method, each in chosen.items()}
 
 
-def _unbuilt(dataset: str) -> Group:
+def _unbuilt(dataset: str, with_later: bool) -> Group:
     """Published rows alone."""
-    rows = PUBLISHED[dataset]
+    rows = rows_of(dataset, with_later)
     figures = [figure for row in rows for figure in _printed(dataset, row, row.tiou)]
-    notes = [f"{row.method}: {row.source}." for row in rows]
     columns = [column for column in _columns(rows[0].tiou) if column != INTERVAL]
-    return Group(FIELD[dataset], columns, figures, ["Not built here.", *notes])
+    return Group(FIELD[dataset], columns, figures, ["Not built here.", *_sources(rows)])
+
+
+def _sources(rows: Sequence[Published]) -> list[str]:
+    """Notes: the source of each row, and one for all later methods."""
+    notes = [f"{row.method}: {row.source}." for row in rows if row.source != LATER_SOURCE]
+    return notes + ([f"Later methods: {LATER_SOURCE}."] if len(notes) < len(rows) else [])
 
 
 def _name(variant: str) -> str:

@@ -54,6 +54,34 @@ PUBLISHED: dict[str, list[Published]] = {
     ],
 }
 
+# Later methods with video-level labels: averages on THUMOS14, ActivityNet 1.2 and 1.3.
+LATER_SOURCE = "github.com/Pilhyeon/Awesome-Weakly-Supervised-Temporal-Action-Localization, and the methods' READMEs"
+LATER: list[tuple[str, int, float | None, float | None, float | None]] = [
+    ("BaS-Net", 2020, 35.3, 24.3, 22.2),
+    ("A2CL-PT", 2020, 37.8, None, 22.5),
+    ("HAM-Net", 2021, 41.1, 25.1, None),
+    ("CoLA", 2021, 40.9, 26.1, None),
+    ("TS-PCA", 2021, 42.6, None, 23.7),
+    ("FAC-Net", 2021, 42.2, None, 24.0),
+    ("UGCT", 2021, 43.6, 25.8, 23.8),
+    ("CO2-Net", 2021, 44.6, 26.4, None),
+    ("FTCL", 2022, 43.6, None, 24.8),
+    ("RSKP", 2022, 45.1, None, 25.0),
+    ("ASM-Loc", 2022, 45.1, None, 25.1),
+    ("DELU", 2022, 46.4, 26.9, None),
+    ("TFE-DCN", 2023, 46.9, None, 25.3),
+    ("AICL", 2023, 46.4, 29.9, 27.6),
+    ("Boosting-WTAL", 2023, None, None, 26.0),
+    ("P-MIL", 2023, 47.0, 26.5, 25.5),
+    ("DDG-Net", 2023, 47.3, 27.0, None),
+    ("CASE", 2023, 46.2, 27.9, 26.8),
+    ("GauFuse", 2023, 48.3, None, 28.8),
+    ("PivoTAL", 2023, 49.6, None, 28.1),
+    ("ACRNet", 2023, 47.5, 28.4, 25.7),
+    ("ProCL", 2024, 48.6, None, 26.1),
+    ("FuSTAL", 2024, 50.8, None, None),
+]
+
 FIELD = {"thumos14": "THUMOS14", "activitynet1.2": "ActivityNet 1.2", "activitynet1.3": "ActivityNet 1.3"}
 
 # The paper's ablation, THUMOS14 (poster): variant of params.yaml → row.
@@ -63,3 +91,14 @@ ABLATION = {
     "fusion_um": Published("Fusion, L_um", THUMOS, _thumos(65.3, 59.2, 50.8, 42.3, 32.4, 21.1, 10.4), 40.2, POSTER),
     "official": PUBLISHED["thumos14"][0]._replace(method="Fusion, L_um, L_be"),
 }
+
+
+def rows_of(dataset: str, with_later: bool = False) -> list[Published]:
+    """The published rows of a dataset; of later methods, the averages alone."""
+    rows = list(PUBLISHED.get(dataset, []))
+    if with_later and dataset in FIELD:
+        column = 2 + list(FIELD).index(dataset)
+        known = [(f"{row[0]} ({row[1]})", row[column]) for row in LATER]
+        averages = [(name, float(average)) for name, average in known if average is not None]
+        rows += [Published(name, rows[0].tiou, {}, average, LATER_SOURCE) for name, average in averages]
+    return rows
