@@ -20,7 +20,7 @@ from um import __version__, params, progress
 from um.aliases import translate
 from um.errors import BadInput, plain
 from um.features.weights import WEIGHTS
-from um.files import check_ours, write_json
+from um.files import check_ours, json_text, write_json
 from um.forms import Section
 from um.params import Download, Evaluate, Features, Localize, Settings, Train
 
@@ -514,13 +514,18 @@ def compare(
     resamples: Annotated[int, typer.Option(min=100, max=100_000, help="bootstrap resamples")] = 1000,
     unlisted: Unlisted = "count",
     out: Annotated[Optional[Path], typer.Option(help="JSON file to write")] = None,  # noqa: UP045
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="print Markdown, for a pull request")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the JSON of --out")] = False,
     *,
     changed: Changed,
 ) -> None:
-    """Test whether two systems differ, by a paired bootstrap over test videos and seeds."""
+    """Compare two systems: a paired bootstrap over test videos and seeds, settings, data, classes and errors."""
     from um.evaluation.fitting import policy
     from um.report import compare as comparison
+    from um.report.comparison import markdown, show
 
+    if as_markdown and as_json:
+        raise BadInput("command line", "both --markdown and --json", "one of them", "--out FILE writes JSON, too")
     if out:
         check_ours(out, comparison.BEGINNING)
     truth = _annotated(dataset, annotations)
@@ -529,7 +534,10 @@ def compare(
     result = comparison.compare(a, b, truth, settings, options)
     if out:
         write_json(out, result)
-    comparison.show(result)
+    if as_markdown or as_json:
+        typer.echo(markdown(result) if as_markdown else json_text(result), nl=False)
+    else:
+        show(result)
 
 
 @app.command()

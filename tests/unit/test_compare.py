@@ -1,18 +1,30 @@
 """`um compare`."""
 
+import html
 import json
+import re
+import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 from helpers.predicted import make
+from helpers.tiny import TINY, make_dataset
+from markdown_it import MarkdownIt
 
+from um import params
 from um.cli import main
 from um.datasets import annotations
-from um.evaluation.metrics import evaluate
-from um.evaluation.submission import submission
+from um.evaluation.metrics import evaluate, match_predictions
+from um.evaluation.submission import read_submission, submission
 from um.files import write_json
 from um.params import Evaluate
+from um.report import bootstrap, diagnosis, errors, moves
+from um.test import test as score
+from um.training import Recipe, train
 
 
 @pytest.fixture
@@ -223,3 +235,252 @@ def test_another_selection_than_asked_for_is_refused(selections, words, expected
     assert code == 2
     assert expected in error
     assert error.count("\n") == 1
+
+
+WORDS = ("--annotations", "gt.json", "--resamples", "100")
+VARIANTS = {
+    "plain": {"train": {"ema": 0.0}, "localize": {"nms": "hard"}},
+    "minmax": {"localize": {"foreground": "minmax"}},
+}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """A project with one model each of `clips` and its variant `plain`; `minmax` shares its model with `clips`."""
+    root, cpu = tmp_path_factory.mktemp("built"), torch.device("cpu")
+    make_dataset(root / "data/clips")
+    # JSON is YAML
+    write_json(root / "params.yaml", {"variants": VARIANTS, "overrides": {"clips": {"train": TINY}}})
+    values = params.load(root / "params.yaml")
+    for variant, trained in (("ours", "clips"), ("plain", "clips-plain"), ("minmax", "clips")):
+        settings, out = values.of("clips", variant), root / "models" / trained / "seed0"
+        if not out.exists():
+            train(Recipe(settings, 0, "clips", variant), root / "data/clips", out, cpu)
+        result = root / "results" / params.run_name("clips", variant) / "seed0"
+        score(root / "data/clips", out / "last.safetensors", result, settings, cpu)
+    score(
+        root / "data/clips",
+        root / "models/clips/seed0/checkpoints",
+        root / "results/clips/seed0/best_on_test",
+        values.of("clips"),
+        cpu,
+    )
+    return root
+
+
+@pytest.fixture
+def project(um, built, tmp_path, monkeypatch):
+    """Compares two runs of a copy of that project, by the command line: the account of what differs, and all output."""
+    shutil.copytree(built, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+
+    def compare(a: str, b: str, *words: str) -> tuple[dict, str]:
+        truth = ("--annotations", str(tmp_path / "project/data/clips/annotations.json"), "--resamples", "100")
+        code, printed, error = um("compare", a, b, *truth, "--out", str(tmp_path / "found.json"), *words)
+        assert code == 0, error
+        return json.loads((tmp_path / "found.json").read_text())["what_differs"], printed
+
+    return compare
+
+
+def test_the_settings_that_differ_are_those_that_were_changed(project):
+    found, printed = project("results/clips", "results/clips-plain")
+    assert found["models"] == [
+        {"name": "variant", "a": ["ours"], "b": ["plain"]},
+        {"name": "train.ema", "a": [0.98], "b": [0.0]},
+    ]
+    assert found["params"] == [{"name": "localize.nms", "a": ["soft"], "b": ["hard"]}]
+    assert (found["results"], found["unknown"], found["same_models"]) == ([], [], False)
+    assert found["equal"]["version"] == ["um 0.1.0"]
+    assert found["equal"]["seeds"] == [0]
+    assert len(found["equal"]["data"][0]) == 64
+    for text in ("train.ema", "localize.nms", "today's values", "um 0.1.0"):
+        assert text in printed
+
+
+def test_a_project_elsewhere_is_compared_by_its_own_files(project, tmp_path, monkeypatch):
+    before, _ = project("results/clips", "results/clips-plain")
+    monkeypatch.chdir(tmp_path)
+    found, _ = project(
+        "project/results/clips/seed0", str(tmp_path / "project/results/clips-plain/seed0/predictions.json")
+    )
+    assert found == before
+    monkeypatch.chdir(tmp_path / "project/results/clips")
+    assert project("seed0", "../clips-plain")[0] == before
+
+
+def test_checkpoints_and_other_training_data(project):
+    make_dataset(Path("data/clips"), seed=1)
+    out, settings = Path("models/clips/seed1"), params.load().of("clips")
+    train(Recipe(settings, 1, "clips"), Path("data/clips"), out, torch.device("cpu"))
+    score(Path("data/clips"), out / "last.safetensors", Path("results/clips/seed1"), settings, torch.device("cpu"))
+    found, _ = project("results/clips/seed0/best_on_test", "results/clips/seed1")
+    assert [entry["name"] for entry in found["results"]] == ["seeds", "selection"]
+    assert [entry["name"] for entry in found["models"]] == ["data"]
+    assert found["unknown"] == []
+
+
+def test_runs_that_share_their_model(project):
+    found, printed = project("results/clips", "results/clips-minmax")
+    assert (found["models"], found["same_models"], found["unknown"]) == ([], True, [])
+    assert [entry["name"] for entry in found["params"]] == ["localize.foreground"]
+    assert "the same models" in printed
+
+
+def test_models_that_are_missing_replaced_or_damaged_are_named(project):
+    model, other = Path("models/clips-plain/seed0/last.safetensors"), Path("models/clips/seed0/last.safetensors")
+
+    def reason() -> str:
+        found, printed = project("results/clips", "results/clips-plain")
+        assert found["models"] is None
+        (entry,) = found["unknown"]
+        (line,) = (line for line in printed.splitlines() if line.startswith("B: ") and entry["reason"] in line)
+        assert (entry["system"], entry["files"][0].split(": ")[0]) == ("b", str(model))
+        assert str(model) in line
+        return entry["reason"]
+
+    damaged = bytearray(model.read_bytes())
+    damaged[-1] ^= 1
+    model.write_bytes(damaged)
+    assert "not a readable file" in reason()
+    shutil.copy(other, model)
+    assert "other weights" in reason()
+    model.write_bytes(b"not a model")
+    assert "other weights" in reason()
+    model.unlink()
+    assert "no model file" in reason()
+
+
+def test_params_and_metrics_that_do_not_fit_are_named(project):
+    path = Path("results/clips/seed0/metrics.json")
+    metrics = json.loads(path.read_text())
+    metrics["model"]["weights"] = "0" * 64
+    write_json(path, metrics)
+    Path("params.yaml").write_text("overrides: {clips: {}}\n")
+    found, printed = project("results/clips", "results/clips-plain", "--tiou", "0.5:0.5:0.1")
+    assert found["params"] is None
+    assert [(entry["system"], entry["files"]) for entry in found["unknown"]] == [
+        ("a", [str(path)]),
+        ("b", ["results/clips-plain/seed0/predictions.json"]),
+    ]
+    assert "A: metrics.json states another model" in printed
+    assert "B: not a run of a params.yaml" in printed
+
+
+def test_nothing_is_claimed_about_files_of_others(um):
+    assert um("compare", "good", "bad", *WORDS, "--out", "found.json")[0] == 0
+    found = json.loads(Path("found.json").read_text())["what_differs"]
+    assert (found["models"], found["params"], found["same_models"]) == (None, None, None)
+    assert {entry["system"] for entry in found["unknown"]} == {"a", "b"}
+    content = json.loads(Path("good/seed0/predictions.json").read_text())
+    write_json(Path("good/seed0/predictions.json"), {"version": "VERSION 1.3", "results": content["results"]})
+    assert um("compare", "good", "bad", *WORDS, "--out", "found.json")[0] == 0
+    (version,) = json.loads(Path("found.json").read_text())["what_differs"]["results"]
+    assert version == {"name": "version", "a": [None, "um 0.1.0"], "b": ["um 0.1.0"]}
+
+
+def runs(name: str) -> list[pd.DataFrame]:
+    return [read_submission(Path(name) / f"seed{seed}/predictions.json").predictions for seed in (0, 1)]
+
+
+@pytest.mark.parametrize("protocol", ["activitynet", "thumos14"])
+def test_classes_and_kinds_are_those_of_each_file(um, protocol):
+    settings = Evaluate(protocol=protocol, tiou="0.3:0.7:0.2")
+    options = ("--protocol", protocol, "--tiou", settings.tiou)
+    assert um("compare", "good", "bad", *WORDS, *options, "--out", "found.json")[0] == 0
+    found = json.loads(Path("found.json").read_text())
+    truth = annotations.load(Path("gt.json"))
+    videos = truth.subset("test")
+    sizes = [abs(entry["difference"]) for entry in found["classes"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert {entry["label"] for entry in found["classes"]} == set("abc")
+    *kinds, missed = found["kinds"]
+    assert [entry["kind"] for entry in kinds] == list(diagnosis.KINDS)
+    for name, system in (("a", "good"), ("b", "bad")):
+        scored = [evaluate(videos, rows, settings)["ap"] for rows in runs(system)]
+        for entry in found["classes"]:
+            assert entry[name] == pytest.approx(np.mean([ap[entry["label"]] for ap in scored]))
+        told = [errors.analyse(Path(system) / f"seed{seed}/predictions.json", truth, settings) for seed in (0, 1)]
+        for entry in kinds:
+            of = [one["kinds"][entry["kind"]] for one in told]
+            assert entry[name]["count"] == pytest.approx(np.mean([one["count"] for one in of]))
+            assert entry[name]["share"] == pytest.approx(np.mean([one["average_share"] for one in of]))
+            assert entry[name]["gain"] == pytest.approx(np.mean([one["gain"] for one in of]))
+        assert missed[name]["share"] == pytest.approx(np.mean([one["missed"] for one in told]))
+    for entry in found["classes"]:
+        assert entry["difference"] == pytest.approx(entry["a"] - entry["b"])
+        assert entry["differ"] == (entry["low"] > 0 or entry["high"] < 0)
+        assert entry["num_instances"] == sum(i.label == entry["label"] for v in videos for i in v.instances)
+    for entry in found["kinds"]:
+        for key, value in entry["difference"].items():
+            assert value is None or value == pytest.approx(entry["a"][key] - entry["b"][key])
+
+
+def test_the_resamples_of_the_classes_are_those_of_the_average(um):
+    videos = annotations.load(Path("gt.json")).subset("test")
+    for stream, name in enumerate(("good", "bad"), 1):
+        matched = [moves.run(videos, rows, Evaluate()) for rows in runs(name)]
+        plain = [match_predictions(videos, rows, Evaluate()) for rows in runs(name)]
+        of_classes = np.nanmean(moves.resampled(matched, 100, stream), axis=0)
+        np.testing.assert_allclose(of_classes, bootstrap.resample_runs(plain, 100, stream=stream).mean(axis=1))
+
+
+def test_a_class_of_one_video_has_no_interval(um):
+    relabel("gt.json", "good", "bad", old="c", new="rare", only="v3")
+    assert um("compare", "good", "bad", *WORDS, "--out", "found.json")[0] == 0
+    found = json.loads(Path("found.json").read_text())["classes"]
+    rare = {entry["label"]: entry for entry in found}["rare"]
+    assert (rare["num_videos"], rare["low"], rare["high"], rare["differ"]) == (1, None, None, None)
+    assert all(entry["low"] is not None for entry in found if entry is not rare)
+
+
+def relabel(truth: str, *systems: str, old: str, new: str, only: str = "") -> None:
+    """Rename a class in the annotations and predictions, of one video or of all."""
+    files = [file for name in systems for file in sorted(Path(name).glob("seed*/predictions.json"))]
+    for path, key in [(Path(truth), "database"), *((file, "results") for file in files)]:
+        content = json.loads(path.read_text())
+        for video, entry in content[key].items():
+            for one in entry["annotations"] if key == "database" else entry:
+                if one["label"] == old and only in ("", video):
+                    one["label"] = new
+        write_json(path, content)
+
+
+HOSTILE = r"a|b\|c `d` <img src=x> [e](http://f) @g #1 **h** www.i.com &lt; ~j~ _k_"
+
+
+def test_markdown_shows_names_as_they_are(um):
+    relabel("gt.json", "good", "bad", old="a", new=HOSTILE)
+    folder = "bad`|<b> @x *y*"
+    Path("bad").rename(folder)
+    code, printed, error = um("compare", "good", folder, *WORDS, "--markdown")
+    assert code == 0, error
+    assert "`" not in printed
+    page = MarkdownIt("commonmark").enable("table").render(printed)
+    assert re.findall("<(?!/|code|h3|ul|li|p|strong|table|thead|tbody|tr|th|td)", page) == []
+    names = [html.unescape(name) for name in re.findall("<code>(.*?)</code>", page)]
+    assert {HOSTILE, folder, "good"} <= set(names)
+    assert page.count("<table>") == 3  # scores, classes, errors: nothing is known to differ
+    for table in re.findall("<table>(.*?)</table>", page, re.DOTALL):
+        widths = {len(re.findall("<t[hd]", row)) for row in re.findall("<tr>(.*?)</tr>", table, re.DOTALL)}
+        assert len(widths) == 1
+
+
+def test_json_on_the_screen_is_that_of_the_file(um):
+    code, printed, _ = um("compare", "good", "bad", *WORDS, "--json", "--out", "found.json")
+    assert code == 0
+    assert printed == Path("found.json").read_text("utf-8")
+    assert json.loads(printed)["a"]["path"] == "good"
+    code, printed, error = um("compare", "good", "bad", *WORDS, "--json", "--markdown")
+    assert (code, printed) == (2, "")
+    assert "both --markdown and --json" in error
+
+
+def test_a_comparison_fits_into_a_terminal(project, monkeypatch):
+    for name, value in {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+    _, printed = project("results/clips", "results/clips-plain")
+    lines = re.sub(r"\x1b\[[\d;]*m", "", printed).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if "…" in line]
+    assert any(line.split() == ["train.ema", "0.98", "0.0"] for line in lines)

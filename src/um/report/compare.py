@@ -1,4 +1,4 @@
-"""Comparison of two systems: predictions for the same videos, scored on the same resamples."""
+"""Comparison of two systems: predictions for the same videos, scored on the same resamples, and what differs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 from um.datasets.annotations import Annotations
 from um.errors import BadInput, some
 from um.evaluation.fitting import NOTHING_LEFT, Unlisted, fitted
-from um.evaluation.metrics import Matched, match_predictions
+from um.evaluation.metrics import Matched
 from um.evaluation.submission import Submission, read_submission
 from um.params import SELECTIONS, Evaluate, threshold_range
-from um.report import bootstrap
-from um.report.table import SIMULATED, print_table
+from um.report import bootstrap, moves
+from um.report.differs import differences
 
 BEGINNING = '{\n "a": {'  # of files we write
 
@@ -36,7 +36,7 @@ DEFAULT = Options()
 
 
 def compare(a: Path, b: Path, truth: Annotations, settings: Evaluate, options: Options = DEFAULT) -> dict[str, Any]:
-    """Compare two systems by average mAP.
+    """Compare two systems: average mAP, settings and data, classes, and kinds of errors.
 
     Args:
         a: predictions.json, or a folder with it or with seed*/predictions.json.
@@ -46,8 +46,14 @@ def compare(a: Path, b: Path, truth: Annotations, settings: Evaluate, options: O
         options: subset, selection, unlisted videos, resamples.
 
     Returns:
-        The content of `um compare --out`: scores are fractions in [0, 1], `difference` is a − b with bounds `low` and
-        `high`; `p_value` as in `um.report.bootstrap.Difference`.
+        The content of `um compare --out` and `--json`. Scores are fractions in [0, 1]; `difference` is always a − b.
+
+        - `a`, `b`: `path`, `predictions`, `selection`, `simulated`, `average_mAP` (mean over runs), `num_unlisted`.
+        - `protocol`, `subset`, `num_videos`, `num_instances`, `num_missing` (left out), `tiou`: of both.
+        - `difference` of the average mAP with bounds `low` and `high` at `level`, from `resamples`; `p_value` and
+          `differ` as in `um.report.bootstrap.Difference`.
+        - `what_differs`: as `um.report.differs.differences` returns it.
+        - `classes`: as `um.report.moves.classes`; `kinds`: as `um.report.moves.kinds`.
 
     Raises:
         BadInput: no predictions, predictions for different videos, or another selection than requested.
@@ -65,7 +71,8 @@ def compare(a: Path, b: Path, truth: Annotations, settings: Evaluate, options: O
     if not videos:
         raise BadInput(a, *NOTHING_LEFT)
     _check_same(files, {video.id for video in videos})
-    runs_a, runs_b = ([match_predictions(videos, rows[file], settings) for file in of] for of in (files_a, files_b))
+    rows_a, rows_b = ([rows[file] for file in of] for of in (files_a, files_b))
+    runs_a, runs_b = ([moves.run(videos, each, settings) for each in of] for of in (rows_a, rows_b))
     found = bootstrap.compare(runs_a, runs_b, options.resamples)
     return {
         "a": _about(a, files_a, options.selection) | _scored(runs_a, found.a),
@@ -83,26 +90,10 @@ def compare(a: Path, b: Path, truth: Annotations, settings: Evaluate, options: O
         "p_value": found.p_value,
         "resamples": options.resamples,
         "differ": found.differ,
+        "what_differs": differences(files_a, files_b),
+        "classes": moves.classes((runs_a, runs_b), options.resamples),
+        "kinds": moves.kinds((runs_a, runs_b), (rows_a, rows_b)),
     }
-
-
-def show(found: dict[str, Any]) -> None:
-    """Print a comparison."""
-    title = f"{found['subset']}: {found['num_videos']} videos, {found['num_instances']} instances; {found['protocol']}"
-    if found["num_missing"]:
-        title += f"\n{found['num_missing']} without an entry, left out"
-    rows = []
-    for name in ("a", "b"):
-        system = found[name]
-        score, runs = f"{100 * system['average_mAP']:.1f}", str(len(system["predictions"]))
-        named = f"{name.upper()}: {system['path']}" + (f", {SIMULATED}" if system["simulated"] else "")
-        rows.append([named, score, "", "", runs, " and ".join(system["selection"])])
-    bounds = f"[{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
-    rows.append(["A − B", f"{100 * found['difference']:+.1f}", bounds, f"{found['p_value']:.3g}", "", ""])
-    heads = ["average mAP", "%", f"{100 * found['level']:.0f} % interval", "p", "runs", "model selection"]
-    print_table(title, heads, rows)
-    verdict = "differ significantly" if found["differ"] else "do not differ significantly"
-    print(f"A and B {verdict} (p {'<' if found['differ'] else '>='} {1 - found['level']:.2g}).")
 
 
 def _files(path: Path, selection: str | None) -> list[Path]:

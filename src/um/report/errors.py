@@ -89,7 +89,7 @@ def analyse(path: Path, truth: Annotations, settings: Evaluate, options: Options
         "simulated": submitted.simulated,
         "average_mAP": score,
         "average_mAP_N": _normalised(matched),
-        **_false_positives(matched, scored.rows),
+        **false_positives(matched, scored.rows),
         "least_precision": LEAST_PRECISION,
         "missed": _listed(missed_HG.mean(axis=1)),
         "never_hit": _listed(never_HG.mean(axis=1)),
@@ -108,7 +108,8 @@ def _normalised(matched: Matched) -> float:
     return float(np.mean(ap))
 
 
-def _false_positives(matched: Matched, rows: pd.DataFrame) -> dict[str, Any]:
+def false_positives(matched: Matched, rows: pd.DataFrame) -> dict[str, Any]:
+    """`top`, `kinds` and `by_rank` of `analyse`, for predictions `rows`."""
     found = diagnosis.outcomes(matched, rows)
     count_HO = diagnosis.tally(found)
     wrong_H1 = count_HO[:, : len(KINDS)].sum(axis=1, keepdims=True)
