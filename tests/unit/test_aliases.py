@@ -156,7 +156,7 @@ def test_the_second_command_of_its_readme_finds_the_model_of_our_training(um, se
     assert code == 0, printed
     assert "no result/thumos14_model.pth: using result/thumos14/last.safetensors" in caplog.text
     metrics = json.loads(Path("result/thumos14/metrics.json").read_text())
-    assert metrics["model"] == {"selection": "last", "iteration": 4, "seed": 0}
+    assert metrics["model"].items() > {"selection": "last", "iteration": 4, "seed": 0}.items()
     caplog.clear()
     save_model(tmp_path / "result/thumos14_model.pth")  # a model of that name comes first
     assert um(*shlex.split(TEST)[1:])[0] == 0

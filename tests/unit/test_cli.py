@@ -286,7 +286,7 @@ def test_train_test_evaluate_and_localize(um, dataset, model):
     assert code == 0
     metrics = json.loads(Path("results/metrics.json").read_text())
     assert f"{100 * metrics['average_mAP']:.1f}" in printed
-    assert metrics["model"] == {"selection": "last", "iteration": 6, "seed": 0}
+    assert metrics["model"].items() > {"selection": "last", "iteration": 6, "seed": 0}.items()
 
     words = ["--annotations", dataset / "annotations.json", "--predictions", "results/predictions.json"]
     assert um("evaluate", *words, "--subset", "testing", "--out", "again.json")[0] == 0
