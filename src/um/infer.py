@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from um import params
 from um.dataset import by_id
+from um.datasets import store
 from um.datasets.annotations import load
 from um.datasets.folder import loose_features
 from um.device import choose_device
@@ -69,7 +70,7 @@ class Predictions:
         durations: video → seconds spanned by its T snippets.
         classes: C names.
         left_out: video → the error that kept it from being used.
-        simulated: whether the model was trained on simulated features.
+        simulated: whether the model's or the videos' features are simulated.
     """
 
     def __init__(self, rows: pd.DataFrame, curves: dict[str, Curves], durations: dict[str, float], by: Header) -> None:
@@ -252,6 +253,7 @@ class Inputs(NamedTuple):
 
     videos: dict[str, Path]  # still to be extracted
     features: "dict[str, tuple[Path, Callable[[], Array]]]"  # path and reader
+    simulated: bool = False  # whether the features are
 
 
 def resolve(inputs: Input | Array | Sequence[Input] | Mapping[str, Array], model: Model) -> Inputs:
@@ -275,7 +277,9 @@ def resolve(inputs: Input | Array | Sequence[Input] | Mapping[str, Array], model
     for name, where in places:
         if counts[name] > 1:
             raise BadInput(where, f"duplicate id {name}", "unique ids", "rename or leave out one of the two")
-    return Inputs(videos, {name: (path, read) for path, own in folders for name, read in own.items()})
+    specs = [store.made(place) for path, _ in folders for place in (path, path.parent)]  # a subset's lies above it
+    simulated = any(spec.get("simulated") is True for spec in specs)
+    return Inputs(videos, {name: (path, read) for path, own in folders for name, read in own.items()}, simulated)
 
 
 def _rows(name: str, value: Array) -> Array:
@@ -324,7 +328,8 @@ def localized(
     curves: dict[str, Curves] = {}
     segments, _ = predict(network, named.items(), header.classes, how, header.snippet_seconds, curves.__setitem__)
     durations = {name: len(features_TF) * header.snippet_seconds for name, features_TF in named.items()}
-    predictions = Predictions(segments, curves, durations, header)
+    by = header.model_copy(update={"simulated": header.simulated or inputs.simulated})
+    predictions = Predictions(segments, curves, durations, by)
     predictions.left_out = left_out
     return predictions
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from um.datasets import clock as clocks
 from um.datasets.annotations import Annotations, load, video_id
 from um.datasets.folder import Folder
 from um.datasets.subset import load_subset
@@ -157,6 +158,7 @@ def _inputs(choice: Choice, files: Files, model: Model) -> tuple[Inputs, Annotat
     if not choice.data:
         return resolve(choice.paths, model), truth
     folder = Folder(choice.data, ",".join(model.header.streams), "drop")
+    clocks.agree(folder.features, folder.snippet_seconds, model.header.snippet_seconds, model.path)
     subset = load_subset(folder, choice.subset)
 
     def read(position: int) -> Array:
@@ -165,7 +167,7 @@ def _inputs(choice: Choice, files: Files, model: Model) -> tuple[Inputs, Annotat
     named: dict[str, tuple[Path, Callable[[], Array]]] = {
         video.id: (folder.features, partial(read, i)) for i, video in enumerate(subset.videos)
     }
-    return Inputs({}, named), truth or folder.annotations
+    return Inputs({}, named, folder.simulated), truth or folder.annotations
 
 
 def _of_labels(predictions: Predictions, truth: Annotations, how: Localize) -> Predictions:

@@ -123,6 +123,21 @@ def test_pseudo_labels_are_annotations_of_the_videos_own_classes(um, trained):
     assert um("train", "--data-dir", root, *options(LONG), "--num-segments", 12, "--out", "student")[0] == 0
 
 
+def test_a_dataset_of_another_clock_is_refused_and_simulated_features_are_told(um, trained):
+    root, model = trained
+    (root / "features/spec.json").write_text(
+        json.dumps({"simulated": True, "fps": 25.0, "window": 16, "streams": "rgb"})
+    )
+    assert um("localize", "--data-dir", root, *model, "--out", "p.json")[0] == 0
+    assert um("localize", root / "features/test", *model, "--out", "s.json")[0] == 0
+    for name in ("p.json", "s.json"):
+        assert json.loads(Path(name).read_text())["external_data"]["simulated"]
+    (root / "features/spec.json").write_text(json.dumps({"fps": 30.0, "window": 16, "streams": "rgb"}))
+    code, _, err = um("localize", "--data-dir", root, *model, "--out", "q.json")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert not Path("q.json").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -95,7 +95,7 @@ def pseudo_labels(videos: Mapping[str, Video], rows: pd.DataFrame, labelled: Ite
         labelled: ids of the videos whose instances are replaced.
     """
     found, replaced = dict(list(distinct(rows).groupby("video"))), {video_id(name) for name in labelled}
-    database = {}
+    database: dict[str, dict[str, Any]] = {}
     for name in sorted(videos):
         video = videos[name]
         entries: list[dict[str, Any]] = [{"label": i.label, "segment": [i.start, i.end]} for i in video.instances]
@@ -103,6 +103,9 @@ def pseudo_labels(videos: Mapping[str, Video], rows: pd.DataFrame, labelled: Ite
             part = found.get(name, rows[:0])
             columns = part[["label", "score", "start", "end"]].itertuples(index=False, name=None)
             entries = [{"label": label, "segment": [a, b], "score": score} for label, score, a, b in columns]
-        duration = {} if video.duration is None else {"duration": video.duration}
-        database[name] = {"subset": video.subset, **duration, "annotations": entries}
+        database[name] = {"subset": video.subset, "annotations": entries}
+        if video.duration is not None:
+            database[name]["duration"] = video.duration
+        if video.ambiguous:
+            database[name]["ambiguous"] = [[i.start, i.end] for i in video.ambiguous]
     return {"version": f"pseudo-labels of um {__version__}", "database": database}
