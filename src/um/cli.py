@@ -484,6 +484,7 @@ def evaluate(
     subset: Annotated[Optional[str], typer.Option(help="default: the layout's test subset")] = None,  # noqa: UP045
     unlisted: Unlisted = "count",
     out: Out = Path("metrics.json"),
+    as_json: Annotated[bool, typer.Option("--json", help="print the metrics as JSON, not as a table")] = False,
     *,
     changed: Changed,
 ) -> None:
@@ -496,7 +497,10 @@ def evaluate(
     check_ours(out, BEGINNING)
     metrics = score(annotations, predictions, subset, _settings(None, changed).evaluate, policy(unlisted))
     write_json(out, metrics)
-    show(metrics)
+    if as_json:
+        typer.echo(json_text(metrics), nl=False)
+    else:
+        show(metrics)
 
 
 @app.command()

@@ -367,7 +367,8 @@ def test_evaluate_annotations_without_a_test_subset(um, dataset, tmp_path):
 def test_no_predictions_at_all_score_zero(um, dataset, tmp_path):
     (tmp_path / "predictions.json").write_text('{"results": {}}')
     words = ["--annotations", dataset / "annotations.json", "--predictions", "predictions.json"]
-    assert um("evaluate", *words)[0] == 0
+    code, out, _ = um("evaluate", *words, "--json")
+    assert (code, out) == (0, Path("metrics.json").read_text())
     assert json.loads(Path("metrics.json").read_text())["average_mAP"] == 0
 
 
