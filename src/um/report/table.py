@@ -5,6 +5,7 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,8 +80,11 @@ class Group:
 
     def figure(self, method: str, column: str) -> Figure | None:
         """The figure of one cell; that of the average in its interval's."""
-        column = AVERAGE if column == INTERVAL else column
-        return next((f for f in self.figures if (f.method, f.column) == (method, column)), None)
+        return self._placed.get((method, AVERAGE if column == INTERVAL else column))
+
+    @cached_property
+    def _placed(self) -> dict[tuple[str, str], Figure]:
+        return {(figure.method, figure.column): figure for figure in self.figures}
 
     def cell(self, method: str, column: str) -> str:
         """The text of one cell."""
@@ -127,10 +131,18 @@ class Table:
 
     def is_best(self, group: Group, method: str, column: str) -> bool:
         """Whether a cell is the best of its column, as printed."""
-        figures = [group.figure(each, column) for each in self.ranked]
-        best = max((round(figure.mean, 3) for figure in figures if figure), default=None)
-        own = group.figure(method, column) if method in self.ranked and column != INTERVAL else None
-        return own is not None and round(own.mean, 3) == best
+        figure = group.figure(method, column) if method in self.ranked and column != INTERVAL else None
+        return figure is not None and round(figure.mean, 3) == self._best[self.groups.index(group), column]
+
+    @cached_property
+    def _best(self) -> dict[tuple[int, str], float]:
+        """Group and column → best mean among the ranked rows."""
+        best: dict[tuple[int, str], float] = {}
+        for number, group in enumerate(self.groups):
+            for figure in (figure for figure in group.figures if figure.method in self.ranked):
+                place = number, figure.column
+                best[place] = max(best.get(place, 0.0), round(figure.mean, 3))
+        return best
 
 
 def write(out: Path, stem: str, tables: Sequence[Table], caption: str) -> None:
@@ -190,6 +202,7 @@ def _render(form: str, tables: Sequence[Table], caption: str) -> str:
     )
 
 
+@cache
 def libraries() -> str:
     """Versions of Python and of the libraries that the figures depend on."""
     versions = ", ".join(f"{name} {version(name).split('+')[0]}" for name in LIBRARIES)
