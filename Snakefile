@@ -6,6 +6,7 @@ snakemake --cores all --config dataset=NAME                  another dataset of 
 snakemake --cores all --config dataset=NAME what=videos      from its videos, instead of published features
 snakemake --cores all --config variant=NAME                  a variant of the method listed in params.yaml
 snakemake --cores all ablation                               the paper's ablation, on the same datasets
+snakemake --cores all report                                 one page with the table, figures and hashes
 snakemake --cores all --config only=STAGE -- STAGE           one stage on existing inputs (used by dvc.yaml)
 
 Stages: weights, download, features, train, evaluate, table.
@@ -32,6 +33,6 @@ if not ONLY:
             expand("results/{run}/seed{seed}/{selection}metrics.json", run=BUILT, seed=SEEDS, selection=PLAN.selections),
 
 
-for stage in [ONLY] if ONLY else [*plan.STAGES, "ablation"]:
+for stage in [ONLY] if ONLY else [*plan.STAGES, "ablation", "report"]:
 
     include: f"workflow/rules/{stage}.smk"

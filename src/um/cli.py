@@ -621,6 +621,36 @@ def ablation(
 
 
 @app.command()
+def report(
+    results: Annotated[Path, typer.Option(help="folder of the metrics files")] = Path("results"),
+    dataset: Annotated[Optional[list[str]], typer.Option(help="default: the datasets of params.yaml")] = None,  # noqa: UP045
+    variant: Variant = params.OURS,
+    seed: Seeds = None,
+    table: Annotated[Optional[Path], typer.Option(help="folder of the table; default: --results")] = None,  # noqa: UP045
+    tiou: Annotated[
+        Optional[list[float]],  # noqa: UP045
+        typer.Option(help="threshold of the precision-recall curves; repeat for more; default: three of them"),
+    ] = None,
+    video: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="test video shown as an example; repeat for more; default: best, median and worst"),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="page to write")] = Path("results/report.html"),
+    figures: Annotated[Optional[Path], typer.Option(help="folder for each figure as svg and png")] = None,  # noqa: UP045
+    planned: Planned = None,
+) -> None:
+    """Write one page to send on: table, figures, errors, versions and hashes; it needs no network."""
+    from um.report import report as page
+
+    values = params.load()
+    datasets = dataset or values.datasets
+    runs = [values.of(name, row) for name in datasets for row in values.compared(variant)]
+    params.check_planned(planned, "report", *runs)
+    options = page.Options(variant, table, figures, tiou or (), video or ())
+    page.write(results, datasets, _of_seeds(values, seed), out, options)
+
+
+@app.command()
 def restore(
     aside: Annotated[bool, typer.Option("--aside", help="move changed files to aside/, then restore them")] = False,
 ) -> None:

@@ -305,6 +305,7 @@ USES = {  # stage → sections or keys, as in dvc.yaml
     "train": ("train", "evaluate.missing"),
     "evaluate": ("localize", "evaluate"),
     "table": ("train", "evaluate"),
+    "report": ("train", "localize", "evaluate"),
 }
 
 

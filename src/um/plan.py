@@ -145,6 +145,11 @@ class Plan:
         return not self._part
 
     @property
+    def report(self) -> str:
+        """Folder of the report, that of the table."""
+        return str(Path(self.table).parent)
+
+    @property
     def table(self) -> str:
         """A part gets its own table, so that the main one is not overwritten."""
         part = self._part

@@ -1,6 +1,7 @@
 """dvc.yaml and dvc.lock: the stages, what they depend on and make, and what DVC has recorded of them."""
 
 import hashlib
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -79,11 +80,16 @@ def _written() -> Pipeline:
 
 def code(stage: str, dataset: str = "") -> str:
     """sha256 over the committed files that dvc.yaml lists as dependencies of a stage."""
+    paths = [Path(dependency) for dependency in _dependencies(stage, dataset)]
+    if lost := [path for path in paths if not path.exists()]:
+        raise BadInput(LEDGER, f"{lost[0]}, which does not exist", "dependencies that do", f"correct stage {stage}")
+    return digest_of(paths)
+
+
+def digest_of(paths: Iterable[Path]) -> str:
+    """sha256 over committed files, and those in folders."""
     digest = hashlib.sha256()
-    for dependency in _dependencies(stage, dataset):
-        path = Path(dependency)
-        if not path.exists():
-            raise BadInput(LEDGER, f"{path}, which does not exist", "dependencies that do", f"correct stage {stage}")
+    for path in paths:
         for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
             if "__pycache__" not in file.parts and file.name not in RECORDS and not file.name.startswith("."):
                 digest.update(f"{file.as_posix()} {sha256(file)}\n".encode())

@@ -9,7 +9,7 @@ import pandas as pd
 from um.datasets.annotations import Annotations
 from um.errors import BadInput, printable
 from um.evaluation.average_precision import average_precision
-from um.evaluation.fitting import Unlisted, population
+from um.evaluation.fitting import Population, Unlisted, population
 from um.evaluation.matching import Bools, Floats
 from um.evaluation.metrics import Matched, match_predictions, metrics_of, name_of
 from um.evaluation.submission import read_submission
@@ -73,10 +73,17 @@ def analyse(path: Path, truth: Annotations, settings: Evaluate, options: Options
         raise BadInput("command line", found, " or ".join(("auto", *BINS)), "choose one of them")
     submitted = read_submission(path)
     scored = population(path, submitted, truth, options.subset, settings.missing, options.unlisted)
+    return diagnosed(path, scored, settings, options.bins, simulated=submitted.simulated)
+
+
+def diagnosed(
+    path: Path, scored: Population, settings: Evaluate, bins: str = "auto", *, simulated: bool = False
+) -> dict[str, Any]:
+    """The same of predictions that are read already."""
     matched = match_predictions(scored.videos, scored.rows, settings)
     metrics = metrics_of(matched)
     values = diagnosis.characteristics(matched.videos, matched.truth)
-    bins = diagnosis.bins_for(values) if options.bins == "auto" else options.bins
+    bins = diagnosis.bins_for(values) if bins == "auto" else bins
     missed_HG, never_HG = ~diagnosis.detected(matched), ~diagnosis.detected(matched, -1)
     score = metrics.pop("average_mAP")
     del metrics["mAP"], metrics["ap"]
@@ -86,7 +93,7 @@ def analyse(path: Path, truth: Annotations, settings: Evaluate, options: Options
         "num_other_labels": len(scored.rows) - sum(len(ranking.row_R) for ranking in matched.rankings.values()),
         "num_missing": len(scored.absent),
         "missing_policy": settings.missing,
-        "simulated": submitted.simulated,
+        "simulated": simulated,
         "average_mAP": score,
         "average_mAP_N": _normalised(matched),
         **false_positives(matched, scored.rows),
