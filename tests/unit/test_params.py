@@ -294,7 +294,8 @@ def test_a_digest_holds_what_the_stage_depends_on(stage, changed, same):
 
 def test_dvc_yaml_lists_the_same_settings_for_every_stage():
     stages = yaml.safe_load((Path(__file__).parents[2] / "dvc.yaml").read_text())["stages"]
-    for name, keys in params.USES.items():
+    ours = {name: keys for name, keys in params.USES.items() if name != "report"}  # which the ledger does not record
+    for name, keys in ours.items():
         stage = stages[name].get("do", stages[name])
         found = [re.fullmatch(r"overrides\.(?:demo|\$\{.+\})\.(.+)", text) for text in stage["params"]]
         listed = [match[1] for match in found if match]

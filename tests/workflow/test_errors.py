@@ -33,7 +33,7 @@ def test_wrong_config(clone, settings, expected):
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("train.num_segmets", 3, "unknown key train.num_segmets; expected one of streams, num_segments"),
+        ("train.num_segmets", 3, "unknown key train.num_segmets; expected one of streams, method"),
         ("evaluate.tiou", "wide", "expected start:stop:step"),
         ("datasets", ["demo", "ucf6"], "found overrides.ucf6.download without what, source, mirrors, …"),
     ],
