@@ -419,7 +419,10 @@ def localize(
     ] = None,
     dataset: DatasetName = None,
     data_dir: DataDir = None,
-    subset: Annotated[str, typer.Option(help="of the dataset: train or test")] = "test",
+    subset: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="of the dataset: train or test; default: test, or train for pseudo-labels"),
+    ] = None,
     out: Out = Path("predictions.json"),
     min_score: Annotated[Optional[float], typer.Option(help="leave out segments with a lower score")] = None,  # noqa: UP045
     top: Annotated[Optional[int], typer.Option(min=1, help="keep the best segments of each video")] = None,  # noqa: UP045
@@ -450,7 +453,7 @@ def localize(
     from um.localizing import Choice, Files, run
 
     data = _root(dataset, data_dir) if dataset or data_dir else None
-    choice = Choice(inputs or (), data, subset, min_score, top)
+    choice = Choice(inputs or (), data, subset or ("train" if pseudo_labels else "test"), min_score, top)
     files = Files(out, timelines, annotations, export or (), pseudo_labels, view)
     run(choice, model_file, files, _given(weights, flow_weights), choose_device(device), changed["localize"])
 

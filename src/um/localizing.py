@@ -150,6 +150,9 @@ def _check(choice: Choice, files: Files) -> None:
     if files.pseudo_labels and not choice.data:
         hint = "pseudo-labels are made for the videos of a dataset"
         raise BadInput("command line", "--pseudo-labels without a dataset", "--dataset or --data-dir", hint)
+    if files.pseudo_labels and choice.subset != "train":
+        found, hint = f"--pseudo-labels of the subset {choice.subset}", "test videos keep their true segments"
+        raise BadInput("command line", found, "--subset train", hint)
 
 
 def _inputs(choice: Choice, files: Files, model: Model) -> tuple[Inputs, Annotations | None]:

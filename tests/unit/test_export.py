@@ -104,7 +104,7 @@ def test_a_dataset_is_localised_as_um_test_does(um, trained):
 
 def test_pseudo_labels_are_annotations_of_the_videos_own_classes(um, trained):
     root, model = trained
-    words = ("localize", "--data-dir", root, "--subset", "train", "--pseudo-labels", *model, "--out", "pseudo.json")
+    words = ("localize", "--data-dir", root, "--pseudo-labels", *model, "--out", "pseudo.json")
     assert um(*words)[0] == 0
     before, after = annotations.load(root / "annotations.json").videos, annotations.load(Path("pseudo.json")).videos
     assert before.keys() == after.keys()
@@ -144,6 +144,7 @@ def test_a_dataset_of_another_clock_is_refused_and_simulated_features_are_told(u
         ([], "neither inputs nor a dataset"),
         (["d/features/test", "--data-dir", "d"], "both inputs and a dataset"),
         (["d/features/test", "--pseudo-labels"], "--pseudo-labels without a dataset"),
+        (["--data-dir", "d", "--subset", "test", "--pseudo-labels"], "--pseudo-labels of the subset test; expected"),
         (["d/features/test", "--export", "ass"], "--export ass; expected one of csv, srt, vtt"),
         (["--data-dir", "d", "--subset", "all"], "--subset all; expected one of train, test"),
     ],
