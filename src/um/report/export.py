@@ -102,7 +102,9 @@ def pseudo_labels(videos: Mapping[str, Video], rows: pd.DataFrame, labelled: Ite
         if name in replaced:
             part = found.get(name, rows[:0])
             columns = part[["label", "score", "start", "end"]].itertuples(index=False, name=None)
-            entries = [{"label": label, "segment": [a, b], "score": score} for label, score, a, b in columns]
+            end = np.inf if video.duration is None else video.duration  # the last snippet may reach past it
+            spans = [(label, score, a, min(b, end)) for label, score, a, b in columns if a < end]
+            entries = [{"label": label, "segment": [a, b], "score": score} for label, score, a, b in spans]
         database[name] = {"subset": video.subset, "annotations": entries}
         if video.duration is not None:
             database[name]["duration"] = video.duration
