@@ -1,5 +1,6 @@
 """`um localize`: predictions for videos, features or a dataset, with pictures and files for other programs."""
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -12,10 +13,10 @@ import pandas as pd
 import torch
 
 from um.datasets import clock as clocks
-from um.datasets.annotations import Annotations, load, video_id
+from um.datasets.annotations import Annotations, Video, load, video_id
 from um.datasets.folder import Folder
 from um.datasets.subset import load_subset
-from um.errors import BadInput
+from um.errors import BadInput, some
 from um.evaluation.submission import BEGINNING
 from um.files import check_ours, write_json
 from um.infer import Array, Inputs, Model, Predictions, chosen_for, load_model, localized, refusal, resolve
@@ -24,6 +25,8 @@ from um.method.predict import segments
 from um.params import Localize
 from um.progress import progress
 from um.report import export
+
+log = logging.getLogger(__name__)
 
 SUBSETS = ("train", "test")
 
@@ -118,7 +121,7 @@ def run(
     predictions = predictions.best(choice.min_score, choice.top)
     rows = predictions.to_frame()
     if truth and files.pseudo_labels:
-        write_json(out, export.pseudo_labels(truth.videos, rows, predictions.curves))
+        write_json(out, export.pseudo_labels(_without_unseen(truth, predictions), rows, predictions.curves))
     else:
         write_json(out, predictions.submission())
     export.show(rows)
@@ -183,6 +186,15 @@ def _of_labels(predictions: Predictions, truth: Annotations, how: Localize) -> P
             duration = predictions.durations[name]
             rows.append(segments(name, video._replace(score_C=score_C), duration, predictions.classes, how))
     return predictions.with_rows(pd.concat(rows, ignore_index=True))
+
+
+def _without_unseen(truth: Annotations, predictions: Predictions) -> dict[str, Video]:
+    """All videos but training videos without features: a student must not see their true segments."""
+    seen = {video_id(name) for name in predictions.curves}
+    unseen = sorted(video.id for video in truth.subset("train") if video.id not in seen)
+    if unseen:
+        log.warning("%s: left out, without features: %s", truth.path, some(unseen))
+    return {name: video for name, video in truth.videos.items() if name not in unseen}
 
 
 def _exported(files: Files, names: Iterable[str]) -> dict[str, tuple[str, str | None]]:

@@ -102,7 +102,7 @@ def test_a_dataset_is_localised_as_um_test_does(um, trained):
     assert max(map(len, results.values())) <= 2
 
 
-def test_pseudo_labels_are_annotations_of_the_videos_own_classes(um, trained):
+def test_pseudo_labels_are_annotations_of_the_videos_own_classes(um, trained, caplog):
     root, model = trained
     words = ("localize", "--data-dir", root, "--pseudo-labels", *model, "--out", "pseudo.json")
     assert um(*words)[0] == 0
@@ -116,6 +116,11 @@ def test_pseudo_labels_are_annotations_of_the_videos_own_classes(um, trained):
         else:
             assert video.instances == before[name].instances
     assert um("data", "check", "pseudo.json")[0] == 0
+    (root / "features/train/rgb/video_00.npy").unlink()
+    assert um(*words[:-1], "fewer.json")[0] == 0
+    assert "left out, without features: 1 video (video_00)" in caplog.text  # not its true segments
+    assert annotations.load(Path("fewer.json")).videos.keys() == before.keys() - {"video_00"}
+    make_dataset(root)
     once = Path("pseudo.json").read_bytes()
     assert um(*words)[0] == 0
     assert Path("pseudo.json").read_bytes() == once
