@@ -26,7 +26,7 @@ from um.report.table import SIMULATED
 
 OUR_NAME = "Ours"
 MODELS = Path("models")
-AGAIN = "`um test` writes it anew"
+AGAIN = "run `um test` again"
 
 
 class Result(NamedTuple):
