@@ -400,7 +400,7 @@ def test(
     """Localise and evaluate; write predictions.json and metrics.json."""
     from um.datasets.clock import stated
     from um.device import choose_device
-    from um.report.table import show
+    from um.report.table.render import show
     from um.test import test as run_test
 
     settings = _settings(dataset, changed, variant, ("evaluate", planned))
@@ -494,7 +494,7 @@ def evaluate(
     """Score predictions."""
     from um.evaluation.fitting import policy
     from um.evaluation.metrics import BEGINNING
-    from um.report.table import show
+    from um.report.table.render import show
     from um.test import score
 
     check_ours(out, BEGINNING)
@@ -528,8 +528,8 @@ def compare(
 ) -> None:
     """Compare two systems: a paired bootstrap over test videos and seeds, settings, data, classes and errors."""
     from um.evaluation.fitting import policy
-    from um.report import compare as comparison
-    from um.report.comparison import markdown, show
+    from um.report.compare import compare as comparison
+    from um.report.compare.comparison import markdown, show
 
     if as_markdown and as_json:
         raise BadInput("command line", "both --markdown and --json", "one of them", "--out FILE writes JSON, too")
@@ -564,7 +564,7 @@ def errors(
 ) -> None:
     """Tell where predictions fail: kinds of false positives, hard and missed instances, as DETAD does."""
     from um.evaluation.fitting import policy
-    from um.report import errors as analysis
+    from um.report.errors import errors as analysis
 
     if out:
         check_ours(out, analysis.BEGINNING)
@@ -591,7 +591,7 @@ def table(
     planned: Planned = None,
 ) -> None:
     """Write the benchmark table as csv, md, html and tex, and print it."""
-    from um.report import benchmark
+    from um.report.table import benchmark
 
     values = params.load()
     datasets = dataset or values.datasets
@@ -616,7 +616,7 @@ def ablation(
     planned: Planned = None,
 ) -> None:
     """Write the paper's ablation table of a dataset as csv, md, html and tex, and print it (`snakemake ablation`)."""
-    from um.report import benchmark
+    from um.report.table import benchmark
 
     values = params.load()
     params.check_planned(planned, "table", *(values.of(dataset, name) for name in variant))
@@ -643,7 +643,7 @@ def report(
     planned: Planned = None,
 ) -> None:
     """Write one page to send on: table, figures, errors, versions and hashes; it needs no network."""
-    from um.report import report as page
+    from um.report.page import report as page
 
     values = params.load()
     datasets = dataset or values.datasets

@@ -214,7 +214,7 @@ def _export(predictions: Predictions, exports: Journal, files: Files) -> None:
 
 
 def _draw(predictions: Predictions, pictures: Journal, truth: Annotations | None) -> None:
-    from um.report import timeline  # imported late: matplotlib takes a second
+    from um.report.figures import timeline  # imported late: matplotlib takes a second
 
     rows_of = dict(list(predictions.to_frame().groupby("video")))
     nothing = predictions.to_frame()[:0]

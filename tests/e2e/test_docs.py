@@ -22,7 +22,7 @@ from helpers.tiny import make_dataset, options
 from um.aliases import translate
 from um.cli import app
 from um.download import sources
-from um.report.published import FIELD
+from um.report.table.published import FIELD
 
 ROOT = Path(__file__).parents[2]
 PRESETS = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))["overrides"]

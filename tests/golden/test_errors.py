@@ -8,7 +8,7 @@ import pytest
 
 from um.datasets import annotations
 from um.params import Evaluate
-from um.report import errors
+from um.report.errors import errors
 from um.test import score
 
 PAGE = Path(__file__).parents[2] / "docs/results.md"

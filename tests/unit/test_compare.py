@@ -22,7 +22,9 @@ from um.evaluation.metrics import evaluate, match_predictions
 from um.evaluation.submission import read_submission, submission
 from um.files import write_json
 from um.params import Evaluate
-from um.report import bootstrap, diagnosis, errors, moves
+from um.report import bootstrap
+from um.report.compare import moves
+from um.report.errors import diagnosis, errors
 from um.test import test as score
 from um.training import Recipe, train
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from um.datasets.annotations import Instance, Video
-from um.report import controls
+from um.report.table import controls
 
 VIDEOS = [
     Video("one", "test", 10.0, (Instance("a", 1.0, 3.0), Instance("b", 5.0, 6.0))),

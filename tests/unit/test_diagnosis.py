@@ -17,8 +17,8 @@ from um.evaluation.metrics import evaluate, match_predictions
 from um.evaluation.submission import COLUMNS, read_submission, submission
 from um.files import write_json
 from um.params import Evaluate, threshold_range
-from um.report import diagnosis
-from um.report.diagnosis import KINDS, OUTCOMES
+from um.report.errors import diagnosis
+from um.report.errors.diagnosis import KINDS, OUTCOMES
 
 PROTOCOLS = pytest.mark.parametrize("protocol", ["activitynet", "thumos14"])
 

@@ -11,11 +11,11 @@ from matplotlib.collections import PolyCollection
 from matplotlib.patches import StepPatch
 
 from um.datasets.annotations import Instance
-from um.report import captions, example, failures, figures
-from um.report.diagnosis import KINDS
-from um.report.drawing import drawn, inline
-from um.report.example import Example
-from um.report.figures import SCORE, Line, Ranked, Split, Training
+from um.report.errors.diagnosis import KINDS
+from um.report.figures import captions, charts, example, failures
+from um.report.figures.charts import SCORE, Line, Ranked, Split, Training
+from um.report.figures.drawing import drawn, inline
+from um.report.figures.example import Example
 
 HOSTILE = ["<img onerror=alert(1)>", "$x$", r"$\frac$", 'a\x00\x1b[1m"id="b']
 LINES = [
@@ -48,7 +48,7 @@ def video(name: str = "v", classes=("run", "jump")) -> Example:
 
 
 def test_map_is_drawn_with_its_interval():
-    (axes,) = figures.map_by_tiou(LINES).axes
+    (axes,) = charts.map_by_tiou(LINES).axes
     assert [line.get_ydata().tolist() for line in axes.lines] == [[0.6, 0.4], [0.5, 0.2], [0.55]]
     (band,) = [one for one in axes.collections if isinstance(one, PolyCollection)]
     corners = {tuple(point) for point in band.get_paths()[0].vertices.tolist()}
@@ -57,24 +57,24 @@ def test_map_is_drawn_with_its_interval():
 
 
 def test_classes_are_sorted_and_of_many_the_best_and_worst_stay():
-    (axes,) = figures.ap_by_class({"Ours": {"a": [0.2, 0.4], "b": [0.9, 0.7]}, "Other": {"a": [0.5]}}).axes
+    (axes,) = charts.ap_by_class({"Ours": {"a": [0.2, 0.4], "b": [0.9, 0.7]}, "Other": {"a": [0.5]}}).axes
     assert [text.get_text() for text in axes.get_yticklabels()] == ["b", "a"]
     marks = [line.get_xdata() for line in axes.lines if line.get_label() in ("Ours", "Other")]
     assert [np.asarray(mark).tolist() for mark in marks] == [[pytest.approx(0.8), pytest.approx(0.3)], [0.5]]
     many = {f"c{number:03d}": [number / 100] for number in range(100)}
-    shown = [text.get_text() for text in figures.ap_by_class({"Ours": many}).axes[0].get_yticklabels()]
-    half = figures.MOST_CLASSES // 2
+    shown = [text.get_text() for text in charts.ap_by_class({"Ours": many}).axes[0].get_yticklabels()]
+    half = charts.MOST_CLASSES // 2
     assert shown == [f"c{number:03d}" for number in (*range(99, 99 - half, -1), *range(half - 1, -1, -1))]
 
 
 def test_curves_of_the_classes_with_most_instances_are_drawn(monkeypatch):
     curve = (np.array([0.5, 1.0]), np.array([1.0, 0.8]))
-    figure = figures.precision_recall([Ranked("b", 3, {0.5: curve}), Ranked("a", 2, {0.5: curve})])
+    figure = charts.precision_recall([Ranked("b", 3, {0.5: curve}), Ranked("a", 2, {0.5: curve})])
     assert [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes] == ["a (2)", "b (3)"]
     (line,) = figure.axes[0].lines
     assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([0.5, 1.0], [1.0, 0.8])
-    monkeypatch.setattr(figures, "MOST_PANELS", 4)
-    many = figures.precision_recall([Ranked(f"c{n:02d}", n, {0.5: curve}) for n in range(7)])
+    monkeypatch.setattr(charts, "MOST_PANELS", 4)
+    many = charts.precision_recall([Ranked(f"c{n:02d}", n, {0.5: curve}) for n in range(7)])
     shown = [axes for axes in many.axes if axes.get_visible()]
     assert len(shown) == 4
     assert all(len(axes.lines) == 1 for axes in shown)
@@ -83,17 +83,17 @@ def test_curves_of_the_classes_with_most_instances_are_drawn(monkeypatch):
 def test_trainings_have_a_panel_per_loss_and_one_of_scores():
     scores = pd.DataFrame({"iteration": [10.0, 20.0], SCORE: [0.2, 0.5]})
     other = LOSSES.assign(classification=[4.0, 3.0])
-    figure = figures.training([Training("Ours", 0, LOSSES, scores), Training("Ours", 1, other)])
+    figure = charts.training([Training("Ours", 0, LOSSES, scores), Training("Ours", 1, other)])
     shown = {axes.get_title(loc="left") or axes.get_title(): axes for axes in figure.axes if axes.get_visible()}
-    assert list(shown) == [figures.PANELS["classification"], figures.PANELS["uncertainty"], figures.SCORED]
-    drawn_lines = [line.get_ydata().tolist() for line in shown[figures.PANELS["classification"]].lines]
+    assert list(shown) == [charts.PANELS["classification"], charts.PANELS["uncertainty"], charts.SCORED]
+    drawn_lines = [line.get_ydata().tolist() for line in shown[charts.PANELS["classification"]].lines]
     assert drawn_lines == [[2.0, 1.0], [4.0, 3.0], [3.0, 2.0]]  # seeds, then their mean
-    assert shown[figures.SCORED].lines[0].get_ydata().tolist() == [0.2, 0.5]
+    assert shown[charts.SCORED].lines[0].get_ydata().tolist() == [0.2, 0.5]
 
 
 def test_histograms_hold_all_snippets():
     action_N, background_N = np.array([5.0, 7.0, 9.0]), np.array([0.0, 1.0])
-    (axes,) = figures.magnitudes([Split("Trained", action_N, background_N, 8.0)]).axes
+    (axes,) = charts.magnitudes([Split("Trained", action_N, background_N, 8.0)]).axes
     labels = [patch.get_label() for patch in axes.patches]
     assert labels == ["background (2 snippets)", "action (3 snippets)"]
     for patch, values in zip(axes.patches, (background_N, action_N), strict=True):
@@ -101,7 +101,7 @@ def test_histograms_hold_all_snippets():
         assert box.x0 <= values.min()
         assert box.x1 >= values.max()
     assert axes.lines[0].get_xdata()[0] == 8.0
-    figures.magnitudes([Split("one value", np.array([3.0]), np.array([]))])
+    charts.magnitudes([Split("one value", np.array([3.0]), np.array([]))])
 
 
 def test_errors_are_those_of_the_analysis():
@@ -134,13 +134,13 @@ def test_an_example_shows_its_segments_and_curves():
 
 
 DRAW = {
-    "map_by_tiou": lambda: figures.map_by_tiou([line._replace(name=HOSTILE[0]) for line in LINES]),
-    "ap_by_class": lambda: figures.ap_by_class({HOSTILE[3]: {name: [0.5] for name in HOSTILE}}),
-    "precision_recall": lambda: figures.precision_recall(
+    "map_by_tiou": lambda: charts.map_by_tiou([line._replace(name=HOSTILE[0]) for line in LINES]),
+    "ap_by_class": lambda: charts.ap_by_class({HOSTILE[3]: {name: [0.5] for name in HOSTILE}}),
+    "precision_recall": lambda: charts.precision_recall(
         [Ranked(name, 1, {0.5: (np.array([1.0]), np.array([1.0]))}) for name in HOSTILE[1::2]]
     ),
-    "training": lambda: figures.training([Training(HOSTILE[2], 0, LOSSES)]),
-    "magnitudes": lambda: figures.magnitudes([Split("Trained", np.array([1.0, 3.0]), np.array([0.0]))]),
+    "training": lambda: charts.training([Training(HOSTILE[2], 0, LOSSES)]),
+    "magnitudes": lambda: charts.magnitudes([Split("Trained", np.array([1.0, 3.0]), np.array([0.0]))]),
     "examples": lambda: example.examples([video(HOSTILE[0], (HOSTILE[2], "run"))]),
     "false_positives": lambda: failures.false_positives(FOUND),
     "missed": lambda: failures.missed(FOUND),

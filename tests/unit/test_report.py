@@ -14,8 +14,8 @@ import yaml
 from helpers.tiny import TINY, make_dataset
 
 from um.params import Settings
-from um.report import derive
-from um.report.captions import CAPTIONS
+from um.report.figures.captions import CAPTIONS
+from um.report.page import derive
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = Settings(evaluate={"tiou": "0.1:0.5:0.2"}, train={**TINY, "held_out": 0.0}).model_dump()
@@ -61,10 +61,11 @@ def project(built, um, tmp_path) -> Path:
 @pytest.fixture
 def quick(monkeypatch) -> dict[str, object]:
     """Figures are not drawn but for their data: name → what its function was given."""
-    from um.report import example, failures, figures, report
+    from um.report.figures import charts, example, failures
+    from um.report.page import report
 
     given: dict[str, object] = {}
-    for module in (figures, failures, example):
+    for module in (charts, failures, example):
         for name in CAPTIONS:
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, lambda data, name=name: given.update({name: data}))

@@ -20,7 +20,8 @@ from um.evaluation.metrics import evaluate, match_predictions
 from um.evaluation.submission import read_submission, submission
 from um.files import write_json
 from um.params import Params
-from um.report import benchmark, bootstrap, table
+from um.report import bootstrap
+from um.report.table import benchmark, render
 
 SEEDS = [0, 1, 2]
 CONTROLS = ["Random segments", "Whole video", "True segments, our classes", "Our segments, true classes"]
@@ -48,7 +49,7 @@ def test_tables_of_others_are_not_replaced(tmp_path, monkeypatch):
         folder.mkdir()
         (folder / name).write_text("<!doctype html> mine")
         with pytest.raises(BadInput, match=f"{name}: found another file"):
-            table.write(folder, "benchmark", [], "")
+            render.write(folder, "benchmark", [], "")
         assert [path.read_text() for path in folder.iterdir()] == ["<!doctype html> mine"]
 
 
@@ -547,11 +548,11 @@ def test_features_without_a_specification_are_called_so(project):
 
 def test_show_prints_the_numbers_of_one_file(project, capsys):
     metrics = json.loads(metrics_file("thumos14", 0, "last").read_text())
-    table.show(metrics)
+    render.show(metrics)
     printed = capsys.readouterr().out
     for number in (*metrics["mAP"].values(), metrics["average_mAP"], metrics["accuracy"]):
         assert f"{100 * number:.1f}" in printed
-    table.show({key: value for key, value in metrics.items() if key != "accuracy"})
+    render.show({key: value for key, value in metrics.items() if key != "accuracy"})
     assert "accuracy" not in capsys.readouterr().out
 
 

@@ -25,7 +25,7 @@ from um.method.checkpoint import Header
 from um.method.localize import Curves
 from um.method.model import UM
 from um.params import Features, Localize, Train
-from um.report.timeline import CUT, LANES, SCORES, Found, clock, draw, lanes, picture
+from um.report.figures.timeline import CUT, LANES, SCORES, Found, clock, draw, lanes, picture
 
 CLASSES = ["jump", "run", "throw"]
 DURATION = 20.0
@@ -208,7 +208,7 @@ def test_a_picture_of_every_video_lies_beside_the_predictions(um, folder, model)
 
 
 def test_pictures_show_the_segments_of_the_file_and_the_truth(um, folder, model, monkeypatch):
-    from um.report import timeline
+    from um.report.figures import timeline
 
     seen = {}
     monkeypatch.setattr(timeline, "draw", lambda path, video: path.touch() or seen.update({video.name: video}))

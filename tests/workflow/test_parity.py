@@ -14,7 +14,7 @@ from helpers.workspace import ROOT, Workspace
 
 from um import params
 from um.provenance import pipeline
-from um.report.table import FORMS
+from um.report.table.render import FORMS
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # pygtrie, through DVC
 
@@ -27,7 +27,7 @@ MODULES = {  # the module behind each stage's verb
     "features": "um.features.extract",
     "train": "um.training",
     "evaluate": "um.test",
-    "table": "um.report.benchmark",
+    "table": "um.report.table.benchmark",
 }
 PLUMBING = {"um.errors", "um.files", "um.forms", "um.journal", "um.params", "um.progress", "um.shard"}  # make no values
 ASIDE = {  # imports for other verbs: a dataset's title; annotations of datasets that come as features;
@@ -36,7 +36,7 @@ ASIDE = {  # imports for other verbs: a dataset's title; annotations of datasets
     ("um.download.bring", "um.datasets.layouts"),
     ("um.download.videos", "um.video.probe"),
     ("um.download.provide", "um.datasets.folder"),
-    ("um.report.benchmark", "um.dataset"),
+    ("um.report.table.benchmark", "um.dataset"),
 }
 
 

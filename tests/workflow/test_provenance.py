@@ -211,7 +211,7 @@ def test_restore_refuses_what_dvc_did_not_record(workspace, monkeypatch):
 
 
 def test_dvc_drives_snakemake(workspace):
-    for name in ("src/um/report/table.py", "src/um/features/prefetch.py"):
+    for name in ("src/um/report/table/render.py", "src/um/features/prefetch.py"):
         with (workspace / name).open("a") as file:
             file.write("# edited\n")
     before = digests(workspace)

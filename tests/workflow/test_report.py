@@ -3,7 +3,7 @@
 import json
 import zipfile
 
-from um.report.captions import CAPTIONS
+from um.report.figures.captions import CAPTIONS
 
 
 def test_the_report_is_built_and_its_figures_are_in_snakemakes(workspace):
@@ -27,6 +27,6 @@ def test_the_report_is_built_and_its_figures_are_in_snakemakes(workspace):
         assert caption.title in text
         assert caption.text[:30] in text
 
-    (workspace / "src/um/report/captions.py").open("a").write("# edited\n")
+    (workspace / "src/um/report/figures/captions.py").open("a").write("# edited\n")
     assert "report" in workspace.done("snakemake", "-n", "report")
     assert "Nothing to be done" in workspace.done("snakemake", "-n")

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from um.report.benchmark import INGREDIENTS
+from um.report.table.benchmark import INGREDIENTS
 
 
 def header(path):

@@ -18,7 +18,7 @@ OUTPUTS:
     results/report-figures/{dataset}/*.{svg,png}    likewise
 """
 
-from um.report.captions import CAPTIONS
+from um.report.figures.captions import CAPTIONS
 
 
 rule report:

@@ -142,7 +142,7 @@ def of_jobs(values: Params) -> Iterator[Fault]:
 
 def other_table(values: Params) -> Iterator[Fault]:
     """Compare the table with a new one: no job reads it, so no job notices a change."""
-    from um.report import benchmark
+    from um.report.table import benchmark
 
     with tempfile.TemporaryDirectory() as folder:
         with contextlib.redirect_stdout(io.StringIO()):

@@ -11,7 +11,7 @@ from um.datasets.annotations import Video, video_id
 from um.errors import printable
 from um.evaluation.submission import COLUMNS
 from um.method.localize import nms
-from um.report.table import print_table
+from um.report.table.render import print_table
 
 CUT = 0.5  # least score of a distinct segment, relative to the best of its class in the video
 SHOWN, PER_VIDEO = 20, 5  # rows of the printed table

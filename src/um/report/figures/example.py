@@ -11,8 +11,8 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 from numpy.typing import NDArray
 
 from um.datasets.annotations import Instance
-from um.report.drawing import COLOURS, GREY, LINES, blank, word
-from um.report.timeline import STEPS, clock
+from um.report.figures.drawing import COLOURS, GREY, LINES, blank, word
+from um.report.figures.timeline import STEPS, clock
 
 Floats = NDArray[np.float64]
 MOST = 3  # classes

@@ -17,21 +17,21 @@ from um.evaluation.submission import read_submission
 from um.files import sha256
 from um.forms import Form, load, read_json
 from um.params import OURS, Params, threshold_range
-from um.report import bootstrap, controls, table
-from um.report.published import (
+from um.report import bootstrap
+from um.report.table import controls, render
+from um.report.table.published import (
     ABLATION,
     ACTIVITYNET,
     FIELD,
     LATER,
     LATER_SOURCE,
-    OFFICIAL,
     PAPER,
-    SEED,
+    PRINTED,
     Published,
     rows_of,
 )
-from um.report.runs import POPULATION, Run, checked_matches, checked_metrics
-from um.report.table import AVERAGE, INTERVAL, SIMULATED, Figure, Group, Table
+from um.report.table.render import AVERAGE, INTERVAL, SIMULATED, Figure, Group, Table
+from um.report.table.runs import POPULATION, Run, checked_matches, checked_metrics
 
 log = logging.getLogger(__name__)
 
@@ -125,14 +125,14 @@ def write(
     built = {name: _benchmark(results, name, values, variant, extra) for name in datasets}
     field = list(FIELD) if set(FIELD) & set(datasets) or list(datasets) == values.datasets else []
     ours = [*CHOSEN, *map(_name, values.compare)]
-    theirs = [PAPER, OFFICIAL, SEED, *(f"{row[0]} ({row[1]})" for row in LATER), *others]
+    theirs = [*PRINTED, *(f"{row[0]} ({row[1]})" for row in LATER), *others]
     methods = [*theirs, *ours, RANDOM, WHOLE, *CEILINGS]
     if taken := [name for name in others if methods.count(name) > 1]:
         raise BadInput("command line", f"--predictions {taken[0]}=…", "a name that is no row yet", "rename it")
     ranked = [method for method in (*theirs, *ours) if method != BEST]
     groups = [[built.get(name) or _unbuilt(name, extra.later) for name in field]] if field else []
     groups += [[group] for name, group in built.items() if name not in field]
-    table.write(out or results, "benchmark", [Table(each, methods, [LAST], ranked) for each in groups], CAPTION)
+    render.write(out or results, "benchmark", [Table(each, methods, [LAST], ranked) for each in groups], CAPTION)
 
 
 def ablation(results: Path, dataset: str, variants: Sequence[str], values: Params, out: Path) -> None:
@@ -157,7 +157,7 @@ def ablation(results: Path, dataset: str, variants: Sequence[str], values: Param
             figures += _printed(dataset, paper._replace(method=methods[-1]), whole.settings.tiou)
     title = f"{_title(dataset)}: ablation"
     group = Group(title, _columns(whole.settings.tiou), figures, _notes(dataset, values, runs[0], whole, len(absent)))
-    table.write(out, "ablation", [Table([group], methods)], ABLATION_CAPTION)
+    render.write(out, "ablation", [Table([group], methods)], ABLATION_CAPTION)
 
 
 def _benchmark(results: Path, dataset: str, values: Params, variant: str, extra: Extra) -> Group:
@@ -332,7 +332,7 @@ def _figures(
     dataset: str, method: str, runs: list[dict[str, Any]], origin: str, bounds: bootstrap.Interval | None = None
 ) -> list[Figure]:
     """Mean and spread of every metric over the runs; `bounds` is the interval of the average."""
-    versions = table.libraries()
+    versions = render.libraries()
 
     def figure(metric: str, tiou: float | None, numbers: list[float]) -> Figure:
         sd = stdev(numbers) if len(numbers) > 1 else None

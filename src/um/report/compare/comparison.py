@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from um.errors import printable, some
-from um.report.table import ABSENT, SIMULATED, print_table
+from um.report.table.render import ABSENT, SIMULATED, print_table
 
 MOST, FILES = 20, 3  # classes and files shown; JSON has all
 CHANCE = (

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from um.report.diagnosis import KINDS, OUTCOMES
-from um.report.drawing import BLUE, ORANGE, PINK, RED, SKY, blank, percent
+from um.report.errors.diagnosis import KINDS, OUTCOMES
+from um.report.figures.drawing import BLUE, ORANGE, PINK, RED, SKY, blank, percent
 
 INKS = dict(zip(OUTCOMES, (ORANGE, PINK, SKY, RED, "#CFCFCF", BLUE, "white"), strict=True))
 HATCHES = dict(zip(OUTCOMES, ("///", "...", "\\\\\\", "xxx", "", "", ""), strict=True))

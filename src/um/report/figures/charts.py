@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from um.report.drawing import BLUE, COLOURS, GREY, LINES, MARKERS, RED, blank, percent, word
+from um.report.figures.drawing import BLUE, COLOURS, GREY, LINES, MARKERS, RED, blank, percent, word
 
 Floats = NDArray[np.float64]
 

@@ -54,6 +54,8 @@ PUBLISHED: dict[str, list[Published]] = {
     ],
 }
 
+PRINTED = list(dict.fromkeys(row.method for rows in PUBLISHED.values() for row in rows))  # the order of rows
+
 # Later methods with video-level labels: averages on THUMOS14, ActivityNet 1.2 and 1.3.
 LATER_SOURCE = "github.com/Pilhyeon/Awesome-Weakly-Supervised-Temporal-Action-Localization, and the methods' READMEs"
 LATER: list[tuple[str, int, float | None, float | None, float | None]] = [

@@ -20,10 +20,10 @@ from um.method.model import Network
 from um.method.sampling import evenly
 from um.params import Localize, Settings
 from um.progress import progress
-from um.report.collect import Collected, Result
-from um.report.example import MOST, Example
 from um.report.export import distinct
-from um.report.figures import Split
+from um.report.figures.charts import Split
+from um.report.figures.example import MOST, Example
+from um.report.page.collect import Collected, Result
 
 
 class Looked(NamedTuple):

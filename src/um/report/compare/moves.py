@@ -16,8 +16,9 @@ from um.datasets.annotations import Video
 from um.evaluation.matching import Floats, Ints
 from um.evaluation.metrics import Matched, match_predictions
 from um.params import Evaluate
-from um.report import bootstrap, diagnosis, errors
-from um.report.diagnosis import KINDS
+from um.report import bootstrap
+from um.report.errors import diagnosis, errors
+from um.report.errors.diagnosis import KINDS
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from um.evaluation.submission import COLUMNS, read_submission
 from um.forms import load as read_form
 from um.forms import read_text
 from um.params import OURS, Params, Settings, run_name, threshold_range
-from um.report.benchmark import NAMES
-from um.report.figures import PANELS, SCORE, Training
-from um.report.runs import Metrics
-from um.report.table import SIMULATED
+from um.report.figures.charts import PANELS, SCORE, Training
+from um.report.table.benchmark import NAMES
+from um.report.table.render import SIMULATED
+from um.report.table.runs import Metrics
 
 OUR_NAME = "Ours"
 MODELS = Path("models")

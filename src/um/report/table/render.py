@@ -190,7 +190,7 @@ def _print(group: Group, methods: Sequence[str]) -> None:
 
 def _render(form: str, tables: Sequence[Table], caption: str) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("um.report"),
+        loader=jinja2.PackageLoader("um.report.table"),
         autoescape=jinja2.select_autoescape(("html.j2",)),
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,

@@ -8,9 +8,9 @@ import numpy as np
 from um.evaluation.metrics import Matched
 from um.params import threshold_range
 from um.report import bootstrap
-from um.report.collect import Collected
-from um.report.figures import Floats, Line, Ranked
-from um.report.published import PUBLISHED
+from um.report.figures.charts import Floats, Line, Ranked
+from um.report.page.collect import Collected
+from um.report.table.published import PUBLISHED
 
 BLOCK = 256  # videos scored at a time
 

@@ -12,9 +12,9 @@ from um.datasets import store
 from um.errors import BadInput
 from um.files import sha256
 from um.forms import read_text
-from um.report.benchmark import BEST, CEILINGS, LAST, RANDOM, WHOLE
-from um.report.collect import Collected
-from um.report.table import AVERAGE, INTERVAL, Figure, Group, Table
+from um.report.page.collect import Collected
+from um.report.table.benchmark import BEST, CEILINGS, LAST, RANDOM, WHOLE
+from um.report.table.render import AVERAGE, INTERVAL, Figure, Group, Table
 
 UNRANKED = (BEST, RANDOM, WHOLE, *CEILINGS)
 

@@ -20,13 +20,14 @@ from um.files import atomic, check_ours
 from um.journal import Journal
 from um.params import OURS, Params
 from um.progress import progress
-from um.report import built, collect, derive, example, failures, figures, looking
-from um.report.benchmark import CAPTION
-from um.report.captions import CAPTIONS
-from um.report.collect import Collected
-from um.report.drawing import drawn, inline
-from um.report.errors import diagnosed
-from um.report.table import Table, libraries
+from um.report.errors.errors import diagnosed
+from um.report.figures import charts, example, failures
+from um.report.figures.captions import CAPTIONS
+from um.report.figures.drawing import drawn, inline
+from um.report.page import built, collect, derive, looking
+from um.report.page.collect import Collected
+from um.report.table.benchmark import CAPTION
+from um.report.table.render import Table, libraries
 
 BEGINNING = "<!doctype html>\n<!-- written by um report -->\n"  # of the files that we write
 FORMS = ("svg", "png")
@@ -155,19 +156,19 @@ def _drawings(
     notes, errors, first = {}, None, data.first
     if data.results:
         lines, by_class = derive.lines(data), derive.by_class(data)
-        draw["map_by_tiou"] = lambda: figures.map_by_tiou(lines)
-        draw["ap_by_class"] = lambda: figures.ap_by_class(by_class)
+        draw["map_by_tiou"] = lambda: charts.map_by_tiou(lines)
+        draw["ap_by_class"] = lambda: charts.ap_by_class(by_class)
         count = len(next(iter(by_class.values())))
-        if count > figures.MOST_CLASSES:
-            notes["ap_by_class"] = f"The {figures.MOST_CLASSES // 2} best and worst of {count} classes."
+        if count > charts.MOST_CLASSES:
+            notes["ap_by_class"] = f"The {charts.MOST_CLASSES // 2} best and worst of {count} classes."
     if data.trainings:
-        draw["training"] = lambda: figures.training(data.trainings)
+        draw["training"] = lambda: charts.training(data.trainings)
     if first and first.scored and first.matched:
         of_first = f"{first.run}, seed {first.seed}."
         tiou = _chosen(options.tiou, first.metrics.tiou)
         ranked = derive.ranked(first.matched, tiou)
-        draw["precision_recall"] = lambda: figures.precision_recall(ranked)
-        most = f" The {figures.MOST_PANELS} classes with most instances." * (len(ranked) > figures.MOST_PANELS)
+        draw["precision_recall"] = lambda: charts.precision_recall(ranked)
+        most = f" The {charts.MOST_PANELS} classes with most instances." * (len(ranked) > charts.MOST_PANELS)
         notes["precision_recall"] = f"{of_first} In brackets: instances.{most}"
         lost = looking.absent(first, data.dataset)
         if lost:
@@ -177,7 +178,7 @@ def _drawings(
         else:
             told = _told(first.matched, options.videos)
             looked = looking.look(data, first, values.of(data.dataset, first.variant), told)
-            draw["magnitudes"] = lambda: figures.magnitudes(looked.magnitudes)
+            draw["magnitudes"] = lambda: charts.magnitudes(looked.magnitudes)
             draw["examples"] = lambda: example.examples(looked.examples)
             notes |= {"magnitudes": f"Snippets of test videos; {of_first}", "examples": f"{SHADES} {of_first}"}
         settings, path = values.of(data.dataset).evaluate, first.folder / "predictions.json"
@@ -230,13 +231,13 @@ def _render(sections: Sequence[_Section]) -> str:
     """The page; equal files give equal text."""
     folder = Path(__file__).parent
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([folder / "page", folder / "templates"]),
+        loader=jinja2.FileSystemLoader([folder / "templates", folder.parent / "table/templates"]),
         autoescape=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    style = Markup((folder / "page/report.css").read_text("utf-8"))  # noqa: S704 (ours)
+    style = Markup((folder / "templates/report.css").read_text("utf-8"))  # noqa: S704 (ours)
     versions = f"Written by um {__version__} with {libraries()}, matplotlib {mpl.__version__}."
     title = f"{TITLE}: {', '.join(section.data.title for section in sections)}"
     return environment.get_template("report.html.j2").render(

@@ -14,9 +14,9 @@ from um.evaluation.matching import Bools, Floats
 from um.evaluation.metrics import Matched, match_predictions, metrics_of, name_of
 from um.evaluation.submission import read_submission
 from um.params import Evaluate
-from um.report import diagnosis
-from um.report.diagnosis import BINS, FACTOR, IGNORED, KINDS, LEAST_PRECISION, OUTCOMES, TRUE, Binned
-from um.report.table import SIMULATED, print_table
+from um.report.errors import diagnosis
+from um.report.errors.diagnosis import BINS, FACTOR, IGNORED, KINDS, LEAST_PRECISION, OUTCOMES, TRUE, Binned
+from um.report.table.render import SIMULATED, print_table
 
 BEGINNING = '{\n "errors_of": "'  # of files we write
 UNITS = {"length": (1, " s"), "coverage": (100, " %"), "per_video": (1, "")}

@@ -10,8 +10,9 @@ from um.evaluation.fitting import NOTHING_LEFT, Unlisted, fitted
 from um.evaluation.metrics import Matched
 from um.evaluation.submission import Submission, read_submission
 from um.params import SELECTIONS, Evaluate, threshold_range
-from um.report import bootstrap, moves
-from um.report.differs import differences
+from um.report import bootstrap
+from um.report.compare import moves
+from um.report.compare.differs import differences
 
 BEGINNING = '{\n "a": {'  # of files we write
 
