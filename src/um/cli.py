@@ -2,26 +2,43 @@
 
 import datetime
 import gc
-import inspect
 import io
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
-from pydantic import PlainSerializer
 
 from um import __version__, params, progress
 from um.aliases import translate
 from um.errors import BadInput, plain
 from um.features.weights import WEIGHTS
 from um.files import check_ours, json_text, write_json
-from um.forms import Section
+from um.options import (
+    SHARD,
+    Changed,
+    Cookies,
+    DataDir,
+    DatasetName,
+    Device,
+    FeatureFps,
+    FeatureStride,
+    FeatureWindow,
+    FlowWeights,
+    Json,
+    Missing,
+    Out,
+    Planned,
+    Seeds,
+    Unlisted,
+    Variant,
+    Weights,
+    overridable,
+)
 from um.params import Download, Evaluate, Features, Localize, Settings, Train
 
 if TYPE_CHECKING:
@@ -53,96 +70,8 @@ def _options(
     pass  # `main` reads them, anywhere on the command line
 
 
-Changed = dict[str, dict[str, Any]]
-DatasetName = Annotated[Optional[str], typer.Option("--dataset", help="dataset of params.yaml, in data/<dataset>")]  # noqa: UP045
-DataDir = Annotated[Optional[Path], typer.Option(help="a folder in any public layout, instead of data/<dataset>")]  # noqa: UP045
-Variant = Annotated[str, typer.Option(help="variant of the method: ours, or one listed in params.yaml")]
-Seeds = Annotated[Optional[list[int]], typer.Option(help="default: the seeds of params.yaml")]  # noqa: UP045
-Unlisted = Annotated[str, typer.Option(help="predictions for unlisted videos: count (as false positives) or ignore")]
-Missing = Annotated[Optional[str], typer.Option(help="videos without features: error, drop or miss")]  # noqa: UP045
-Planned = Annotated[Optional[str], typer.Option(hidden=True)]  # noqa: UP045
-Out = Annotated[Path, typer.Option(help="output path")]
-Device = Annotated[str, typer.Option(help="auto (CUDA, else CPU), cpu, cuda, cuda:1, …")]
-Weights = Annotated[Path, typer.Option(help="pretrained weights of the backbone; default: fetched if missing")]
-Cookies = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(envvar="UM_COOKIES", exists=True, dir_okay=False, help="a browser's cookies.txt, for YouTube"),
-]
-FlowWeights = Annotated[Optional[Path], typer.Option(help="weights of the backbone's flow network")]  # noqa: UP045
-FeatureFps = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option(help="frame rate of third-party features; default: from their spec.json, or 25"),
-]
-FeatureWindow = Annotated[Optional[int], typer.Option(help="frames per feature row; default: likewise, or 16")]  # noqa: UP045
-FeatureStride = Annotated[Optional[int], typer.Option(help="frames between feature rows; default: the window")]  # noqa: UP045
 INTERRUPTED = 130
-SHARD = "process part I of K into a shared folder; when all parts are done, run once without --shard"
 ISSUES = "the project's issue tracker"
-
-
-def _number_or_auto(kind: type[int] | type[float]) -> Callable[[str], Any]:
-    def parse(text: str) -> Any:
-        try:
-            return text if text == "auto" else kind(text)
-        except ValueError:
-            number = "a whole number" if kind is int else "a number"
-            raise typer.BadParameter(f"expected auto or {number}, got {text!r}") from None
-
-    return parse
-
-
-def _told(default: Any, worded: bool) -> str:
-    """The default of a setting, as --help shows it."""
-    return "auto" if worded and not default else str(default).lower() if isinstance(default, bool) else str(default)
-
-
-def overridable(
-    hidden: tuple[str, ...] = (), **sections: type[Section]
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add one option per hyper-parameter of the sections to a verb; the options given arrive in `changed`.
-
-    Args:
-        hidden: sections that --help leaves out.
-        sections: of params.yaml, by name.
-    """
-
-    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
-        own = {name: p for name, p in inspect.signature(verb).parameters.items() if name != "changed"}
-        options: dict[str, inspect.Parameter] = {}
-        stage_of: dict[str, str] = {}
-        for stage, section in sections.items():
-            for name, field in section.model_fields.items():
-                kind: Any = field.annotation if field.annotation in (int, float, bool) else str
-                worded = any(isinstance(each, PlainSerializer) for each in field.metadata)  # a number, or `auto`
-                words = ["auto", kind.__name__] if worded else [str(word) for word in get_args(field.annotation)]
-                option = typer.Option(
-                    help=field.description,
-                    rich_help_panel=f"{stage} settings, as in params.yaml",
-                    parser=_number_or_auto(kind) if worded else None,
-                    metavar=f"<{'|'.join(words)}>" if words and kind is not bool else None,
-                    show_default=_told(field.default, worded),
-                    hidden=stage in hidden,
-                )
-                annotation = Annotated[Optional[kind], option]  # noqa: UP045
-                options[name] = inspect.Parameter(
-                    name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
-                )
-                stage_of[name] = stage
-
-        @wraps(verb)
-        def wrapper(**arguments: Any) -> None:
-            changed: Changed = {stage: {} for stage in sections}
-            for name, stage in stage_of.items():
-                if (value := arguments.pop(name)) is not None:
-                    changed[stage][name] = value
-            verb(changed=changed, **arguments)
-
-        keyword = {name: p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, p in own.items()}
-        wrapper.__signature__ = inspect.Signature([*keyword.values(), *options.values()])  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {name: p.annotation for name, p in (keyword | options).items()}
-        return wrapper
-
-    return decorate
 
 
 def _settings(
@@ -168,6 +97,16 @@ def _of_seeds(values: params.Params, seeds: list[int] | None) -> params.Params:
 
 def _given(rgb: Path, flow: Path | None) -> dict[str, Path]:
     return {"rgb": rgb} | ({"flow": flow} if flow else {})
+
+
+def _echo(as_json: bool) -> Callable[[str], None]:
+    """Where lines of text go: nowhere if JSON is printed."""
+    return (lambda _: None) if as_json else typer.echo
+
+
+def _say(facts: Any, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json_text(facts), nl=False)
 
 
 def _missing(value: str | None) -> Changed:
@@ -245,6 +184,7 @@ def download(
 def status(
     dataset: DatasetName = None,
     data_dir: DataDir = None,
+    as_json: Json = False,
 ) -> None:
     """Report which videos of a dataset are present or missing, and which published population they match."""
     from um.dataset import DATASETS
@@ -254,17 +194,20 @@ def status(
     facts = DATASETS / (dataset or "")
     table = sources.read(facts / "sources.yaml") if (facts / "sources.yaml").is_file() else None
     lock = sources.Lock(facts / "sources.lock.json") if table else None
-    describe(dataset, _root(dataset, data_dir), table, lock, typer.echo)
+    _say(describe(dataset, _root(dataset, data_dir), table, lock, _echo(as_json)), as_json)
 
 
 @data.command()
 def check(
     annotations: Annotated[str, typer.Argument(help="dataset in data/, JSON file, or THUMOS'14's folder of txt files")],
+    as_json: Json = False,
 ) -> None:
     """List all problems of annotations, and their labels by subset; exit with 1 if there are errors."""
     from um.inspection.annotations import report
 
-    if report(annotations, typer.echo):
+    facts = report(annotations, _echo(as_json))
+    _say(facts, as_json)
+    if facts["errors"]:
         raise typer.Exit(1)
 
 
@@ -366,6 +309,10 @@ def train(
     feature_fps: FeatureFps = None,
     feature_window: FeatureWindow = None,
     feature_stride: FeatureStride = None,
+    tensorboard: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(envvar="UM_TENSORBOARD", help="folder to write the losses to, for TensorBoard to follow"),
+    ] = None,
     planned: Planned = None,
     *,
     changed: Changed,
@@ -378,7 +325,8 @@ def train(
 
     settings = _settings(dataset, changed | _missing(missing), variant, ("train", planned))
     clock = stated(feature_fps, feature_window, feature_stride)
-    run_train(Recipe(settings, seed, dataset, variant, clock), _root(dataset, data_dir), out, choose_device(device))
+    recipe, data = Recipe(settings, seed, dataset, variant, clock), _root(dataset, data_dir)
+    run_train(recipe, data, out, choose_device(device), tensorboard)
 
 
 @app.command()
@@ -487,7 +435,7 @@ def evaluate(
     subset: Annotated[Optional[str], typer.Option(help="default: the layout's test subset")] = None,  # noqa: UP045
     unlisted: Unlisted = "count",
     out: Out = Path("metrics.json"),
-    as_json: Annotated[bool, typer.Option("--json", help="print the metrics as JSON, not as a table")] = False,
+    as_json: Json = False,
     *,
     changed: Changed,
 ) -> None:
@@ -500,9 +448,8 @@ def evaluate(
     check_ours(out, BEGINNING)
     metrics = score(annotations, predictions, subset, _settings(None, changed).evaluate, policy(unlisted))
     write_json(out, metrics)
-    if as_json:
-        typer.echo(json_text(metrics), nl=False)
-    else:
+    _say(metrics, as_json)
+    if not as_json:
         show(metrics)
 
 
@@ -522,7 +469,7 @@ def compare(
     unlisted: Unlisted = "count",
     out: Annotated[Optional[Path], typer.Option(help="JSON file to write")] = None,  # noqa: UP045
     as_markdown: Annotated[bool, typer.Option("--markdown", help="print Markdown, for a pull request")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print the JSON of --out")] = False,
+    as_json: Json = False,
     *,
     changed: Changed,
 ) -> None:
@@ -677,11 +624,16 @@ def record(
 
 
 @app.command()
-def doctor() -> None:
-    """Check whether this machine has all that a run needs."""
+def doctor(as_json: Json = False) -> None:
+    """Check whether this machine has all that a run needs; exit with 1 if anything is missing."""
     from um import doctor as check
 
-    if not check.report():
+    found, echo = [], _echo(as_json)
+    for finding in check.findings():
+        found.append(finding._asdict())
+        echo(f"{finding.what:<10} {finding.state:<8} {finding.text}")
+    _say(found, as_json)
+    if any(each["state"] == "missing" for each in found):
         raise typer.Exit(1)
 
 

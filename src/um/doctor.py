@@ -32,15 +32,8 @@ class Finding(NamedTuple):
     text: str
 
 
-def report() -> bool:
-    """Print all findings; return whether a run is possible."""
-    findings = list(_findings())
-    for what, state, text in findings:
-        print(f"{what:<10} {state:<8} {text}")
-    return all(state != "missing" for _, state, _ in findings)
-
-
-def _findings() -> Iterator[Finding]:
+def findings() -> Iterator[Finding]:
+    """All checks; a run is possible if nothing is `missing`."""
     yield _python()
     yield from _packages()
     yield _device()

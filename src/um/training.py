@@ -4,6 +4,7 @@ import hashlib
 import io
 import logging
 import os
+import platform
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from um.datasets.subset import Subset, load_subset
 from um.errors import BadInput, some
 from um.files import atomic, check_ours, held, sha256, write_json
 from um.forms import Spec, check_file, check_fits
+from um.live import tensorboard
 from um.method import checkpoint, sizes
 from um.method.checkpoint import Header, Selection
 from um.method.loss import check_classes, imbalance
@@ -67,8 +69,15 @@ class Recipe(NamedTuple):
     clock: Spec | None = None
 
 
-def train(recipe: Recipe, data: Path, out: Path, device: torch.device) -> None:
+def train(recipe: Recipe, data: Path, out: Path, device: torch.device, live: Path | None = None) -> None:
     """Train on a folder in any public layout, with a progress bar; `fit` lists the outputs.
+
+    Args:
+        recipe: settings, seed and names.
+        data: folder.
+        out: folder of the model files.
+        device: of features and model.
+        live: folder for TensorBoard, if any.
 
     Raises:
         BadInput: unusable data or settings.
@@ -80,9 +89,24 @@ def train(recipe: Recipe, data: Path, out: Path, device: torch.device) -> None:
         log.info(line)
     if recipe.variant not in AS_PUBLISHED and (warning := imbalance(settings.train, len(run.classes))):
         log.warning(warning)
-    steps = run.settings.iterations * (2 if run.settings.held_out else 1)
-    with progress(f"seed {recipe.seed}", steps) as step:
-        fit(run, out, device, lambda n, loss: step(f"loss {loss['total']:.3f}" if loss else "", n))
+    each = run.settings.iterations
+    told: dict[str, float] = {}
+    total = each * (2 if run.settings.held_out else 1)
+    with progress(f"seed {recipe.seed}", total) as step, tensorboard(live, out) as follow:
+
+        def report(done: int, means: dict[str, float]) -> None:
+            nonlocal told
+            step(f"loss {means['total']:.3f}" if means else "", done)
+            if means and means is not told:
+                told = means
+                follow(*(("last", done) if done <= each else ("selected", done - each)), means)
+
+        fit(run, out, device, report)
+
+
+def hardware(device: torch.device) -> str:
+    """What the numbers depend on: the GPU's name, or the processor's architecture (`x86_64 CPU`)."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
 
 
 class Run(NamedTuple):
@@ -100,7 +124,7 @@ class Run(NamedTuple):
         """The `train` section."""
         return self.recipe.settings.train
 
-    def header(self, selection: Selection, iteration: int) -> Header:
+    def header(self, selection: Selection, iteration: int, device: torch.device) -> Header:
         """The header of a model file."""
         return Header(
             classes=self.classes,
@@ -115,6 +139,7 @@ class Run(NamedTuple):
             features=self.recipe.settings.features,
             train=self.settings,
             simulated=self.simulated,
+            hardware=hardware(device),
         )
 
 
@@ -215,7 +240,7 @@ def _fit_last(run: Run, out: Path, device: torch.device, report: Report) -> None
 
     def keep(model: Network, iteration: int) -> dict[str, float]:
         path = checkpoint.file(out, iteration)
-        checkpoint.write(path, model, run.header("checkpoint", iteration))
+        checkpoint.write(path, model, run.header("checkpoint", iteration, device))
         training.kept[path.name] = sha256(path)
         return {}
 
@@ -229,7 +254,7 @@ def _fit_last(run: Run, out: Path, device: torch.device, report: Report) -> None
         if path.name not in training.kept:
             path.unlink()
     model = training.loop(keep, report)
-    checkpoint.write(out / "last.safetensors", model, run.header("last", run.settings.iterations))
+    checkpoint.write(out / "last.safetensors", model, run.header("last", run.settings.iterations, device))
     _write_csv(out / "history.csv", training.history)
     files = {name: {"sha256": digest} for name, digest in training.kept.items()}
     write_json(out / checkpoint.INDEX, {"files": files})  # last: it marks the others as complete
@@ -251,7 +276,7 @@ def _fit_selected(run: Run, held_V: Tensor, out: Path, device: torch.device, rep
     training.resume()
     model = training.loop(keep_best, lambda n, loss: report(run.settings.iterations + n, loss))
     model.load_state_dict(training.kept["model"])
-    checkpoint.write(out / "selected.safetensors", model, run.header("selected", training.kept["iteration"]))
+    checkpoint.write(out / "selected.safetensors", model, run.header("selected", training.kept["iteration"], device))
     _write_csv(out / "selected.csv", training.history)
 
 
@@ -311,7 +336,7 @@ class Training:
             average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
             self.average = AveragedModel(self.model, multi_avg_fn=average).eval()
         self.batches = Batches(train.length_V, self.settings.batch_size, self.settings.num_segments, run.recipe.seed)
-        self.identity = repr((run.train.fingerprint, run.header("last", 0).model_dump(), device.type))
+        self.identity = repr((run.train.fingerprint, run.header("last", 0, device).model_dump()))
         self.history: History = []
         self.kept: dict[str, Any] = {}
         # Reused for every batch: allocating costs more than copying.
@@ -323,23 +348,22 @@ class Training:
 
         Args:
             evaluate: called every `eval_every` steps and at the end; its result is added to the history.
-            report: called after every step.
+            report: called after every step, and after its evaluation.
         """
         means: dict[str, float] = {}
         losses: list[Tensor] = []  # on the device: reading one would wait for it
         done = int(self.history[-1]["iteration"]) if self.history else 0
         for iteration in range(done + 1, self.settings.iterations + 1):
             losses.append(self.step(iteration))
+            if iteration % self.settings.eval_every == 0 or iteration == self.settings.iterations:
+                means = dict(zip(self.method.scalars, torch.stack(losses).double().mean(dim=0).tolist(), strict=True))
+                losses = []
+                if not np.isfinite(means["total"]):
+                    raise self.diverged(f"a loss that is {means['total']}", iteration)
+                figures = evaluate(self.outcome, iteration)
+                self.history.append({"iteration": iteration} | means | figures)
+                self.save()
             report(iteration, means)
-            if iteration % self.settings.eval_every and iteration != self.settings.iterations:
-                continue
-            means = dict(zip(self.method.scalars, torch.stack(losses).double().mean(dim=0).tolist(), strict=True))
-            losses = []
-            if not np.isfinite(means["total"]):
-                raise self.diverged(f"a loss that is {means['total']}", iteration)
-            figures = evaluate(self.outcome, iteration)
-            self.history.append({"iteration": iteration} | means | figures)
-            self.save()
         return self.outcome
 
     @property

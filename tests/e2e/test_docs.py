@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import get_args
 from urllib.parse import urlsplit
 
+import networkx as nx
 import pytest
 import torch
 import typer
@@ -146,6 +147,12 @@ def python(project: Path, words: list[str]) -> None:
     assert all(f'"{word}"' in text for word in words if word.startswith("--"))
 
 
+def tensorboard(project: Path, words: list[str]) -> None:
+    """The program takes these words; tests/unit/test_train.py writes what it shows."""
+    (project / words[2]).mkdir()
+    run(project, *words, "--inspect")
+
+
 CHECKS: dict[str, Callable[[Path, list[str]], None]] = {
     "make": make,
     "snakemake": snakemake,
@@ -155,6 +162,7 @@ CHECKS: dict[str, Callable[[Path, list[str]], None]] = {
     "export": export,
     "git": add,
     "python": python,
+    "tensorboard": tensorboard,
 }
 
 
@@ -272,6 +280,16 @@ def test_published_averages_in_the_readme_are_those_of_the_table():
 
 def percent(text: str) -> str:
     return f"{100 * float(text):.1f}"
+
+
+def test_the_graph_in_the_readme_is_that_of_the_rules(project):
+    """Without `all`, and without edges that follow from others."""
+    drawn = run(project, "snakemake", "--rulegraph", "mermaid-js")
+    names = dict(re.findall(r"(id\d+)\[(\w+)\]", drawn))
+    graph = nx.DiGraph([(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", drawn)])
+    graph.remove_node("all")
+    (block,) = blocks(ROOT / "README.md", "mermaid")
+    assert set(re.findall(r"(\w+) --> (\w+)", block)) == set(nx.transitive_reduction(graph).edges)
 
 
 def test_every_make_target_that_is_named_exists():

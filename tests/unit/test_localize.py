@@ -7,8 +7,9 @@ from helpers import oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from um.method.localize import Curves, curves, localize, nms, predicted_classes, soft_nms, upscale
+from um.method.localize import Curves, curves, localize, predicted_classes, upscale
 from um.method.model import UM
+from um.method.suppression import nms, soft_nms
 from um.params import Localize, Train
 
 moment = st.integers(0, 200).map(lambda n: n / 8)

@@ -173,10 +173,13 @@ def test_predictions_and_models_must_be_those_of_the_scores(project, um, quick):
 def test_scores_of_other_thresholds_or_classes_are_refused(project, um):
     path = Path("results/tiny/seed1/metrics.json")
     metrics = json.loads(path.read_text())
+    path.with_name("predictions.json").unlink()  # with them, every number is computed again
     path.write_text(json.dumps(metrics | {"ap": dict(list(metrics["ap"].items())[1:])}))
     assert "seed1/metrics.json: found 2 classes; expected those of results/tiny/seed0" in um("report")[2]
     path.write_text(json.dumps(metrics | {"mAP": {"0.10": 0.5}}))
-    assert "expected scores at 0.1:0.5:0.2, as in params.yaml" in um("report")[2]
+    assert "found 1 scores; expected one for each of 3 thresholds" in um("report")[2]
+    path.write_text(json.dumps(metrics | {"tiou": [0.1]}))
+    assert "found tiou = [0.1]; expected [0.1, 0.3, 0.5]; hint: run again: um test" in um("report")[2]
 
 
 @pytest.mark.parametrize(

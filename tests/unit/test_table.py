@@ -181,7 +181,7 @@ def test_csv_survives_a_round_trip(project):
     assert pd.read_csv("results/benchmark.csv").to_csv(index=False, lineterminator="\n") == text
     heads = next(csv.reader(text.splitlines()))
     figure = ["dataset", "method", "metric", "tiou", "mean", "sd", "low", "high", "n", "source"]
-    assert heads == [*figure, "weights", "libraries"]
+    assert heads == [*figure, "weights", "hardware", "libraries"]
 
 
 def test_equal_inputs_give_equal_bytes(project):

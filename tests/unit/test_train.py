@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import platform
 import random
 import re
 import shutil
@@ -28,6 +29,7 @@ from um.method import checkpoint
 from um.params import Evaluate, Settings, Train
 from um.test import test as score
 from um.training import STATE, Recipe, Run, fit, held_out, open_run
+from um.training import train as run_train
 
 CPU = torch.device("cpu")
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -127,7 +129,8 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(root, straight, tmp_path, stops
         stop_at(stop, run, tmp_path)
     seen: list[int] = []
     fit(run, tmp_path, CPU, lambda iteration, loss: seen.append(iteration))
-    assert seen[0] == (stops[-1] - 1) // VALUES["eval_every"] * VALUES["eval_every"] + 1
+    first = stops[-1] // VALUES["eval_every"] * VALUES["eval_every"] + 1
+    assert seen == list(range(first, 61))
     assert products(tmp_path) == straight
 
 
@@ -397,7 +400,7 @@ def test_a_run_stopped_in_its_second_training_goes_on_to_the_same_bytes(root, se
     stop_at(stop, run, tmp_path)
     seen: list[int] = []
     fit(run, tmp_path, CPU, lambda done, loss: seen.append(done))
-    assert seen[0] == (stop - 1) // 4 * 4 + 1
+    assert seen == list(range(stop // 4 * 4 + 1, 49))
     assert products(tmp_path) == selected
 
 
@@ -502,3 +505,57 @@ def test_one_class_teaches_nothing_and_is_refused(um, tmp_path):
     assert f"{path}: found 1 class (run): UM compares classes, so its losses would always be 0" in error
     assert "hint: annotate a second one" in error
     assert not (tmp_path / "models").exists()
+
+
+def test_tensorboard_follows_a_training_and_a_resumed_one(root, tmp_path):
+    """Each point of both histories, at its iteration; a run that starts over hides the old points."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def followed(model: str) -> dict[int, float]:
+        events = EventAccumulator(str(tmp_path / "live/tiny/seed0" / model))
+        events.Reload()
+        return {event.step: event.value for event in events.Scalars("loss/total")}
+
+    out = tmp_path / "models/tiny/seed0"
+    for values in (with_selected(), with_selected(lr=0.02)):
+        run_train(Recipe(values, 0), root, out, CPU, tmp_path / "live")
+        for model, history in (("last", "history.csv"), ("selected", "selected.csv")):
+            told = pd.read_csv(out / history)
+            assert followed(model) == pytest.approx(dict(zip(told["iteration"], told["total"], strict=True)), rel=1e-6)
+
+
+def test_tensorboard_that_is_not_installed_is_said(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("um.live.find_spec", lambda _: None)
+    with pytest.raises(
+        BadInput, match=r"no package tensorboard.*pip install -c constraints.txt -e '\.\[tensorboard\]'"
+    ):
+        run_train(Recipe(settings(), 0), root, tmp_path / "m", CPU, tmp_path / "live")
+    assert not (tmp_path / "m").exists()
+    (tmp_path / "live").write_text("a note")
+    monkeypatch.undo()
+    with pytest.raises(BadInput, match="found a file; expected a folder"):
+        run_train(Recipe(settings(), 0), root, tmp_path / "m", CPU, tmp_path / "live")
+
+
+def test_models_and_scores_name_the_hardware_they_were_trained_on(root, straight, tmp_path):
+    models = put(straight, tmp_path / "m")
+    _, header = checkpoint.read(models / "last.safetensors", Train())
+    assert header.hardware == f"{platform.machine()} CPU"
+    assert (
+        score(root, models / "last.safetensors", tmp_path / "r", settings(), CPU)["model"]["hardware"]
+        == header.hardware
+    )
+
+
+def test_the_confusion_of_a_model_is_that_of_its_best_segments(root, straight, tmp_path):
+    models = put(straight, tmp_path / "m")
+    score(root, models / "last.safetensors", tmp_path / "r", settings(), CPU)
+    rows = pd.read_csv(tmp_path / "r/confusion.csv")
+    results = json.loads((tmp_path / "r/predictions.json").read_text())["results"]
+    database = json.loads((root / "annotations.json").read_text())["database"]
+    expected = []
+    for name, segments in results.items():
+        top = max(segments, key=lambda segment: segment["score"])["label"]
+        labels = sorted({instance["label"] for instance in database[name]["annotations"]})
+        expected += [(top, top)] if top in labels else [(label, top) for label in labels]
+    assert sorted(rows.itertuples(index=False, name=None)) == sorted(expected)

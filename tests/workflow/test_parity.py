@@ -29,7 +29,16 @@ MODULES = {  # the module behind each stage's verb
     "evaluate": "um.test",
     "table": "um.report.table.benchmark",
 }
-PLUMBING = {"um.errors", "um.files", "um.forms", "um.journal", "um.params", "um.progress", "um.shard"}  # make no values
+PLUMBING = {
+    "um.errors",
+    "um.files",
+    "um.forms",
+    "um.journal",
+    "um.live",
+    "um.params",
+    "um.progress",
+    "um.shard",
+}  # make no values
 ASIDE = {  # imports for other verbs: a dataset's title; annotations of datasets that come as features;
     # and what a download finds its way by
     ("um.download.bring", "um.datasets.folder"),

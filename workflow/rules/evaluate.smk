@@ -12,8 +12,8 @@ REQUIRED INPUTS:
 OUTPUTS:
 
     results/{run}/seed{seed}/{predictions,metrics}.json
-    results/{run}/seed{seed}/selected/{predictions,metrics}.json
-    results/{run}/seed{seed}/best_on_test/{predictions,metrics}.json
+    results/{run}/seed{seed}/confusion.csv                  classes of the videos: actual, predicted
+    results/{run}/seed{seed}/{selected,best_on_test}/       the same of the other models
     results/{run}/seed{seed}/best_on_test/checkpoints.csv   scores of every checkpoint
 """
 
@@ -37,6 +37,7 @@ rule test_model:
     output:
         predictions="results/{run}/seed{seed}/{selection}predictions.json",
         metrics="results/{run}/seed{seed}/{selection}metrics.json",
+        confusion="results/{run}/seed{seed}/{selection}confusion.csv",
     log:
         "logs/evaluate/{run}-seed{seed}/{selection}um.log",
     wildcard_constraints:
@@ -67,6 +68,7 @@ use rule test_model as test_checkpoints with:
     output:
         predictions="results/{run}/seed{seed}/{selection}predictions.json",
         metrics="results/{run}/seed{seed}/{selection}metrics.json",
+        confusion="results/{run}/seed{seed}/{selection}confusion.csv",
         history=report(
             "results/{run}/seed{seed}/{selection}checkpoints.csv",
             caption="../report/checkpoints.rst",

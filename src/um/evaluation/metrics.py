@@ -137,6 +137,22 @@ def accuracy(videos: Sequence[Video], labels: dict[str, list[str]]) -> float:
     return float(np.mean([sorted(labels.get(video.id, [])) == video.labels for video in videos]))
 
 
+def confusion(videos: Sequence[Video], predictions: pd.DataFrame) -> pd.DataFrame:
+    """Rows of actual and predicted class, one for every label of a video; for DVC's confusion plot.
+
+    A video's predicted class is that of its best segment, if any. If it is one of the video's labels, there is one row.
+    """
+    best = predictions.sort_values("score", ascending=False, kind="stable").drop_duplicates("video")
+    top = dict(zip(best["video"], best["label"], strict=True))
+    rows = [
+        (label, found)
+        for video in videos
+        if (found := top.get(video.id)) is not None
+        for label in ([found] if found in video.labels else video.labels)
+    ]
+    return pd.DataFrame(rows, columns=["actual", "predicted"])
+
+
 def whole_video(videos: Sequence[Video]) -> pd.DataFrame:
     """The trivial detector: every video's true classes over its full length, all with score 1.
 

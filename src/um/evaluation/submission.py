@@ -37,12 +37,14 @@ class Model(Form):
         selection: last, selected, best_on_test, or unknown.
         iteration: that it was trained to.
         seed: of its training.
+        hardware: it was trained on.
         weights: sha256 of its tensors and header.
     """
 
     selection: str = Field(max_length=100)
     iteration: int | None = Field(None, ge=0)
     seed: int | None = Field(None, ge=0)
+    hardware: str | None = Field(None, max_length=200)
     weights: Sha256 | None = None
 
 

@@ -6,9 +6,8 @@ differ only in case or blanks. Notes are flaws known from public files.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from um.dataset import DATA
 from um.datasets import layouts, wtalc
@@ -51,12 +50,16 @@ class Finding(NamedTuple):
         return f"{'error' if self.error else 'note':<6} {self.what}: {count}{some(names, *self.of)}"
 
 
-def report(given: str | Path, echo: Callable[[str], None]) -> bool:
-    """Describe annotations and list their problems; return whether there are errors.
+def report(given: str | Path, echo: Callable[[str], None]) -> dict[str, Any]:
+    """Describe annotations and list their problems.
 
     Args:
         given: an ActivityNet-style JSON, a folder with one or with THUMOS'14's text files, or a dataset in `data/`.
         echo: called with every line.
+
+    Returns:
+        The same facts: `file`, `videos`, `errors` and `notes` (lists of `{"what", "count", "where"}`), and `instances`
+        (label → subset → number).
 
     Raises:
         BadInput: no annotations, or an unreadable file.
@@ -73,9 +76,13 @@ def report(given: str | Path, echo: Callable[[str], None]) -> bool:
     findings = examine(listed, classes)
     for finding in sorted(findings, key=lambda finding: not finding.error):
         echo(finding.line())
-    for line in _table(videos, subsets):
+    for line in _table(counts := _counts(videos), subsets):
         echo(line)
-    return any(finding.error for finding in findings)
+    told: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+    for finding in findings:
+        told[finding.error].append({"what": finding.what, "count": len(finding.where), "where": finding.where})
+    facts = {"file": str(path), "videos": len(listed), "errors": told[True], "notes": told[False]}
+    return facts | {"instances": {label: dict(counts[label]) for label in sorted(counts)}}
 
 
 def find(given: str | Path) -> Path:
@@ -152,14 +159,20 @@ def _instances(video: Video) -> list[Instance]:
     return [instance for instance in video.instances if instance.label != AMBIGUOUS]
 
 
-def _table(videos: list[Video], subsets: list[str]) -> Iterator[str]:
-    """A table of instances by class and subset."""
-    counts = {subset: Counter[str]() for subset in subsets}
+def _counts(videos: list[Video]) -> dict[str, Counter[str]]:
+    """Label → subset → number of instances."""
+    counts: dict[str, Counter[str]] = {}
     for video in videos:
-        counts[SUBSETS[video.subset]].update(segment.label for segment in _segments(video))
-    labels = sorted(set(chain(*counts.values())))
+        for segment in _segments(video):
+            counts.setdefault(segment.label, Counter())[SUBSETS[video.subset]] += 1
+    return counts
+
+
+def _table(counts: dict[str, Counter[str]], subsets: list[str]) -> Iterator[str]:
+    """A table of instances by class and subset."""
+    labels = sorted(counts)
     shown = {label: plain(label, 80) for label in labels}
     width = max(map(len, ["instances", *shown.values()]))
     yield " ".join([f"{'instances':<{width}}", *(f"{subset:>6}" for subset in subsets)])
     for label in labels:
-        yield " ".join([f"{shown[label]:<{width}}", *(f"{counts[subset][label]:>6}" for subset in subsets)])
+        yield " ".join([f"{shown[label]:<{width}}", *(f"{counts[label][subset]:>6}" for subset in subsets)])

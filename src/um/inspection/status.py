@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from um.dataset import DATASETS, INDEX, Videos
 from um.dataset import index as read_index
@@ -27,7 +27,7 @@ class Counts(NamedTuple):
     test: int
 
 
-def status(dataset: str | None, folder: Path, table: Table | None, lock: Lock | None, echo: Echo) -> None:
+def status(dataset: str | None, folder: Path, table: Table | None, lock: Lock | None, echo: Echo) -> dict[str, Any]:
     """Describe a data folder: annotations, videos, features, and the sources in the dataset's table.
 
     Args:
@@ -37,6 +37,9 @@ def status(dataset: str | None, folder: Path, table: Table | None, lock: Lock | 
         lock: the dataset's sources.lock.json.
         echo: called with every line.
 
+    Returns:
+        The same facts: `annotations`, `videos`, `features`, `missing` and `sources`; None where there is nothing.
+
     Raises:
         BadInput: no such folder, or an unreadable file in it.
     """
@@ -45,13 +48,14 @@ def status(dataset: str | None, folder: Path, table: Table | None, lock: Lock | 
     splits = table.splits if table else []
     layout = _layout(folder)
     annotated = layout.annotations if layout else next(iter(layouts.annotation_files(folder)), None)
-    described = _annotations(annotated, folder, splits, echo)
-    _videos(folder, described, splits, echo)
-    _features(layout, described, splits, echo)
-    if dataset is not None:
-        _unavailable(DATASETS / dataset / "missing.tsv", echo)
-    if table is not None:
-        _sources(table, lock, echo)
+    described, annotations = _annotations(annotated, folder, splits, echo)
+    return {
+        "annotations": annotations,
+        "videos": _videos(folder, described, splits, echo),
+        "features": _features(layout, described, splits, echo),
+        "missing": _unavailable(DATASETS / dataset / "missing.tsv", echo) if dataset is not None else None,
+        "sources": _sources(table, lock, echo) if table is not None else [],
+    }
 
 
 def matching(counts: Counts, splits: Iterable[Split]) -> str:
@@ -72,11 +76,13 @@ def _layout(folder: Path) -> layouts.Layout | None:
         return None
 
 
-def _annotations(path: Path | None, folder: Path, splits: list[Split], echo: Echo) -> dict[str, list[Video]]:
-    """Describe the annotations; return the videos of both roles."""
+def _annotations(
+    path: Path | None, folder: Path, splits: list[Split], echo: Echo
+) -> tuple[dict[str, list[Video]], dict[str, Any] | None]:
+    """Describe the annotations; also return the videos of both roles."""
     if path is None:
         echo("annotations  none")
-        return {}
+        return {}, None
     content = layouts.annotation_content(path)
     annotated = form.parse(path, content)
     instances = sum(len(video.instances) for video in annotated.videos.values())
@@ -84,11 +90,13 @@ def _annotations(path: Path | None, folder: Path, splits: list[Split], echo: Ech
     subsets = Counter(SUBSETS.get(video.subset, video.subset) for video in annotated.videos.values())
     videos = ", ".join(f"{name} {count:,}" for name, count in sorted(subsets.items()))
     echo(f"annotations  {path.name}: {videos} videos, {instances:,} instances, {len(classes)} classes")
-    for name, digest in content.get("sources", {}).items():
+    sources = content.get("sources", {})
+    for name, digest in sources.items():
         echo(f"             from {name}, sha256 {digest}")
     described = {role: _role(folder, annotated, role) for role in ROLES}
-    _population(Counts(*(len(described[role]) for role in ROLES)), splits, echo)
-    return described
+    counted = _population(Counts(*(len(described[role]) for role in ROLES)), splits, echo)
+    facts = {"file": str(path), "videos": dict(sorted(subsets.items())), "instances": instances}
+    return described, facts | {"classes": len(classes), "sources": sources} | counted
 
 
 def _role(folder: Path, annotated: Annotations, role: str) -> list[Video]:
@@ -98,11 +106,13 @@ def _role(folder: Path, annotated: Annotations, role: str) -> list[Video]:
         return []
 
 
-def _population(counts: Counts, splits: list[Split], echo: Echo) -> None:
+def _population(counts: Counts, splits: list[Split], echo: Echo) -> dict[str, Any]:
     echo(f"             {counts.train:,} to train on, {counts.test:,} to test on{matching(counts, splits)}")
+    named = [split.name for split in splits if (split.train, split.test) == counts]
+    return {"train": counts.train, "test": counts.test, "published": named}
 
 
-def _videos(folder: Path, described: dict[str, list[Video]], splits: list[Split], echo: Echo) -> None:
+def _videos(folder: Path, described: dict[str, list[Video]], splits: list[Split], echo: Echo) -> dict[str, Any] | None:
     index = read_index(folder) if os.path.lexists(folder / INDEX) else Videos(files={})
     files, absent = index.files, index.missing
     if not files and not absent:
@@ -111,21 +121,24 @@ def _videos(folder: Path, described: dict[str, list[Video]], splits: list[Split]
         echo(f"videos       {unfinished}")
         if index.features:
             echo(f"             features of {index.features} are downloaded: um extract imports them")
-        return
+        return {"unfinished": begun} if begun else None
     size = sum(entry.bytes or 0 for entry in files.values()) / 1e9
     echo(f"videos       {len(files):,} of {len(files) + len(absent):,}, {len(absent):,} missing, {size:.1f} GB")
-    for reason, count in Counter(absent.values()).most_common():
+    reasons = dict(Counter(absent.values()).most_common())
+    for reason, count in reasons.items():
         echo(f"             {count:,} missing: {reason}")
+    facts: dict[str, Any] = {"present": len(files), "missing": len(absent), "reasons": reasons, "gigabytes": size}
     if described:
-        _population(_among({Path(file).stem for file in files}, described), splits, echo)
+        facts |= _population(_among({Path(file).stem for file in files}, described), splits, echo)
+    return facts
 
 
 def _features(
     layout: layouts.Layout | None, described: dict[str, list[Video]], splits: list[Split], echo: Echo
-) -> None:
+) -> dict[str, Any] | None:
     if layout is None:
         echo("features     none in a known layout")
-        return
+        return None
     streams: dict[str, set[str]] = {stream: set() for stream in layouts.STREAMS}
     for array in layout.arrays:
         for stream in array.streams:
@@ -137,26 +150,33 @@ def _features(
         of = f" of {len(wanted):,}" if described else ""
         echo(f"features     {stream}: {len(ids & wanted if described else ids):,}{of} videos{beside}")
     echo(f"             {layout.name} in {layout.features}")
+    facts: dict[str, Any] = {"layout": layout.name, "folder": str(layout.features)}
+    facts |= {stream: len(ids) for stream, ids in there.items()}
     if described:
-        _population(_among(set.intersection(*there.values()), described), splits, echo)
+        facts |= _population(_among(set.intersection(*there.values()), described), splits, echo)
+    return facts
 
 
 def _among(ids: set[str], described: dict[str, list[Video]]) -> Counts:
     return Counts(*(sum(video.id in ids for video in described[role]) for role in ROLES))
 
 
-def _unavailable(path: Path, echo: Echo) -> None:
+def _unavailable(path: Path, echo: Echo) -> dict[str, int]:
     rows = missing.read(path)
     tried = sum(row.date != "-" for row in rows.values())
     echo(f"missing.tsv  {len(rows):,} videos, {tried:,} of them tried here")
+    return {"listed": len(rows), "tried": tried}
 
 
-def _sources(table: Table, lock: Lock | None, echo: Echo) -> None:
+def _sources(table: Table, lock: Lock | None, echo: Echo) -> list[dict[str, str]]:
+    facts = []
     for kind in KINDS:
         versions: list[Alternative] = getattr(table, kind)
         for version in versions:
             for file in version.files:
-                echo(f"source       {kind} {version.name}: {file.file}, {_known(file, lock)}")
+                facts.append({"kind": kind, "name": version.name, "file": file.file, "checksum": _known(file, lock)})
+                echo(f"source       {kind} {version.name}: {file.file}, {facts[-1]['checksum']}")
+    return facts
 
 
 def _known(file: File, lock: Lock | None) -> str:

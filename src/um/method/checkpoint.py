@@ -54,6 +54,7 @@ class Header(Form):
         features: settings.
         train: settings.
         simulated: whether it was trained on simulated features.
+        hardware: GPU or kind of processor it was trained on; None in models of earlier versions.
         weights: sha256 of the tensors and of the rest of the header; None in models of earlier versions.
     """
 
@@ -72,6 +73,7 @@ class Header(Form):
     features: Features
     train: Train
     simulated: bool = False
+    hardware: Annotated[str, Field(max_length=200)] | None = None
     weights: Sha256 | None = None
 
     @model_validator(mode="before")
@@ -95,7 +97,8 @@ class Header(Form):
     def model(self) -> dict[str, Any]:
         """The model's description in result files."""
         told = {"selection": self.selection, "iteration": self.iteration, "seed": self.seed}
-        return told | ({"weights": self.weights} if self.weights else {})
+        known = {"hardware": self.hardware, "weights": self.weights}
+        return told | {name: value for name, value in known.items() if value}
 
 
 def file(folder: Path, iteration: int) -> Path:

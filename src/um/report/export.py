@@ -10,7 +10,7 @@ from um import __version__
 from um.datasets.annotations import Video, video_id
 from um.errors import printable
 from um.evaluation.submission import COLUMNS
-from um.method.localize import nms
+from um.method.suppression import nms
 from um.report.table.render import print_table
 
 CUT = 0.5  # least score of a distinct segment, relative to the best of its class in the video

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 import jinja2
@@ -22,8 +22,10 @@ from markupsafe import Markup
 
 from um.datasets.annotations import Instance
 from um.errors import printable
-from um.method.localize import Curves
 from um.report.export import distinct
+
+if TYPE_CHECKING:  # importing it takes two seconds, for PyTorch
+    from um.method.localize import Curves
 
 BEGINNING = "<!doctype html>\n<!-- written by um view -->\n"  # of the files that we write
 TEMPLATES = Path(__file__).parent / "templates"
@@ -38,7 +40,7 @@ class Traced(NamedTuple):
         seconds: spanned by the T values.
     """
 
-    curves: Curves
+    curves: "Curves"
     classes: Sequence[str]
     seconds: float
 

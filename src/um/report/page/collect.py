@@ -10,23 +10,19 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from um.dataset import describe, root
+from um.dataset import root
 from um.datasets.annotations import Annotations, load
 from um.errors import BadInput
 from um.evaluation.fitting import NOTHING_LEFT, Population
-from um.evaluation.metrics import Matched, match_predictions, metrics_of
-from um.evaluation.submission import COLUMNS, read_submission
-from um.forms import load as read_form
-from um.forms import read_text
-from um.params import OURS, Params, Settings, run_name, threshold_range
+from um.evaluation.metrics import Matched, match_predictions, whole_video
+from um.evaluation.submission import COLUMNS
+from um.forms import read_text, validate
+from um.params import OURS, Params, Settings, threshold_range
 from um.report.figures.charts import PANELS, SCORE, Training
-from um.report.table.benchmark import NAMES
-from um.report.table.render import SIMULATED
-from um.report.table.runs import Metrics
+from um.report.table.benchmark import row_of, title_of
+from um.report.table.runs import Metrics, Run, checked, checked_metrics
 
 OUR_NAME = "Ours"
-MODELS = Path("models")
-AGAIN = "run `um test` again"
 
 
 class Result(NamedTuple):
@@ -119,7 +115,7 @@ def collect(results: Path, dataset: str, values: Params, variant: str = OURS) ->
     found: list[Result] = []
     trainings: list[Training] = []
     for other in values.compared(variant):
-        name, run = OUR_NAME if other == OURS else NAMES.get(other, f"{other}, our code"), run_name(dataset, other)
+        name = OUR_NAME if other == OURS else row_of(other)
         lost: dict[str, list[int]] = {
             "metrics.json": [],
             "predictions.json": [],
@@ -127,7 +123,8 @@ def collect(results: Path, dataset: str, values: Params, variant: str = OURS) ->
             "checkpoints.csv": [],
         }
         for seed in values.seeds:
-            folder, trained = results / run / f"seed{seed}", MODELS / run / f"seed{seed}"
+            run = Run(results, dataset, other, seed, "last")
+            folder, trained = run.folder, run.model.parent
             files = [folder / "metrics.json", folder / "predictions.json", trained / "history.csv"]
             files.append(folder / "best_on_test/checkpoints.csv")
             there = [path.is_file() for path in files]
@@ -135,10 +132,10 @@ def collect(results: Path, dataset: str, values: Params, variant: str = OURS) ->
                 if not is_there:
                     lost[path.name].append(seed)
             if there[0]:
-                metrics = read_form(Metrics, files[0])
-                _check(files[0], metrics, values.of(dataset), found)
-                result = Result(name, other, seed, folder, trained / "last.safetensors", metrics)
-                found.append(_with_predictions(result, truth, values.of(dataset)) if there[1] and truth else result)
+                found.append(_result(name, run, truth if there[1] else None, values.of(dataset)))
+                if set(found[0].metrics.ap) != set(found[-1].metrics.ap):
+                    expected, hint = f"those of {found[0].folder}", f"run again: {run.command}"
+                    raise BadInput(files[0], f"{len(found[-1].metrics.ap)} classes", expected, hint)
             if there[2]:
                 scores = table(files[3], [SCORE]) if there[3] else None
                 trainings.append(Training(name, seed, table(files[2], []), scores))
@@ -146,40 +143,29 @@ def collect(results: Path, dataset: str, values: Params, variant: str = OURS) ->
             if seeds:
                 numbers = ", ".join(map(str, seeds))
                 missing.append(f"{name}: no {file} of seed{'s' * (len(seeds) > 1)} {numbers}, left out.")
-    told = describe(dataset).title or dataset
-    simulated = any(result.metrics.simulated for result in found)
-    title = f"{told} ({SIMULATED})" if simulated and SIMULATED.casefold() not in told.casefold() else told
+    title = title_of(dataset, any(result.metrics.simulated for result in found))
     return Collected(dataset, title, found, trainings, truth, missing)
 
 
-def _check(path: Path, metrics: Metrics, settings: Settings, others: Sequence[Result]) -> None:
-    """Scores of different thresholds or classes cannot be averaged."""
-    tiou = threshold_range(settings.evaluate.tiou)
-    lengths = {len(metrics.mAP), *(len(scores) for scores in metrics.ap.values())}
-    if metrics.tiou != tiou or lengths != {len(tiou)}:
-        raise BadInput(path, f"tiou = {metrics.tiou}", f"scores at {settings.evaluate.tiou}, as in params.yaml", AGAIN)
-    if others and set(others[0].metrics.ap) != set(metrics.ap):
-        raise BadInput(path, f"{len(metrics.ap)} classes", f"those of {others[0].folder}", AGAIN)
-
-
-def _with_predictions(result: Result, truth: Annotations, settings: Settings) -> Result:
-    """The result with its predictions, which must give the scores of the metrics file."""
-    path, evaluated = result.folder / "predictions.json", settings.evaluate
-    submitted = read_submission(path)
-    there, videos = set(submitted.videos), truth.evaluated(None)
-    absent = [video for video in videos if video.id not in there]
-    if evaluated.missing == "drop":
-        videos = [video for video in videos if video.id in there]
+def _result(name: str, run: Run, truth: Annotations | None, settings: Settings) -> Result:
+    """A model's scores, and its predictions if the annotations are there."""
+    path, evaluated = run.file("metrics.json"), settings.evaluate
+    metrics = validate(Metrics, checked_metrics(run, {"tiou": threshold_range(evaluated.tiou)}), path)
+    tiou, again = len(metrics.tiou), f"run again: {run.command}"
+    if lengths := {len(metrics.mAP), *map(len, metrics.ap.values())} - {tiou}:
+        raise BadInput(path, f"{lengths.pop()} scores", f"one for each of {tiou} thresholds", again)
+    result = Result(name, run.variant, run.seed, run.folder, run.model, metrics)
+    if not truth:
+        return result
+    videos, lost = truth.evaluated(None), set(metrics.missing)
+    absent = [video for video in videos if video.id in lost]
+    if evaluated.missing != "miss":
+        videos = [video for video in videos if video.id not in lost]
     if not videos:
         raise BadInput(path, *NOTHING_LEFT)
-    scored = Population(videos, absent, submitted.predictions)
-    matched = match_predictions(scored.videos, scored.rows, evaluated)
-    ours, theirs = metrics_of(matched), result.metrics.model_dump()
-    for key in ("tiou", "num_videos", "num_instances", "average_mAP"):
-        same = abs(ours[key] - theirs[key]) <= 1e-9 if key == "average_mAP" else ours[key] == theirs[key]
-        if not same:
-            raise BadInput(path, f"{key} = {ours[key]}", f"{theirs[key]}, as in metrics.json beside it", AGAIN)
-    return result._replace(scored=scored, matched=matched)
+    whole = match_predictions(videos, whole_video(videos), evaluated)
+    _, rows, matched = checked(run, whole, sorted(lost))
+    return result._replace(scored=Population(videos, absent, rows), matched=matched)
 
 
 def table(path: Path, columns: Sequence[str]) -> pd.DataFrame:

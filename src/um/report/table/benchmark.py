@@ -15,7 +15,7 @@ from um.evaluation.fitting import fitted
 from um.evaluation.metrics import Matched, match_predictions, metrics_of, name_of, whole_video
 from um.evaluation.submission import read_submission
 from um.files import sha256
-from um.forms import Form, load, read_json
+from um.forms import Form, load
 from um.params import OURS, Params, threshold_range
 from um.report import bootstrap
 from um.report.table import controls, render
@@ -31,7 +31,7 @@ from um.report.table.published import (
     rows_of,
 )
 from um.report.table.render import AVERAGE, INTERVAL, SIMULATED, Figure, Group, Table
-from um.report.table.runs import POPULATION, Run, checked_matches, checked_metrics
+from um.report.table.runs import Checked, Run, checked
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ def write(
         raise BadInput("command line", f"--predictions with {len(datasets)} datasets", "one", "name it with --dataset")
     built = {name: _benchmark(results, name, values, variant, extra) for name in datasets}
     field = list(FIELD) if set(FIELD) & set(datasets) or list(datasets) == values.datasets else []
-    ours = [*CHOSEN, *map(_name, values.compare)]
+    ours = [*CHOSEN, *map(row_of, values.compare)]
     theirs = [*PRINTED, *(f"{row[0]} ({row[1]})" for row in LATER), *others]
     methods = [*theirs, *ours, RANDOM, WHOLE, *CEILINGS]
     if taken := [name for name in others if methods.count(name) > 1]:
@@ -151,12 +151,13 @@ def ablation(results: Path, dataset: str, variants: Sequence[str], values: Param
         runs = [Run(results, dataset, variant, seed, "last") for seed in values.seeds]
         paper = ABLATION.get(variant)
         methods.append(paper.method if paper else INGREDIENTS[variant])
-        figures += _ours(runs, whole, absent, methods[-1])
+        built = [checked(run, whole, absent) for run in runs]
+        figures += _ours(runs, built, methods[-1])
         if paper:
             methods.append(f"{paper.method}, {PAPER.lower()}")
             figures += _printed(dataset, paper._replace(method=methods[-1]), whole.settings.tiou)
-    title = f"{_title(dataset)}: ablation"
-    group = Group(title, _columns(whole.settings.tiou), figures, _notes(dataset, values, runs[0], whole, len(absent)))
+    notes = _notes(dataset, values, runs[0], whole, len(absent), built)
+    group = Group(f"{title_of(dataset)}: ablation", _columns(whole.settings.tiou), figures, notes)
     render.write(out, "ablation", [Table([group], methods)], ABLATION_CAPTION)
 
 
@@ -167,22 +168,24 @@ def _benchmark(results: Path, dataset: str, values: Params, variant: str, extra:
     is_built = not others or run.folder.parent.is_dir()
     runs = _runs(run, values) if is_built else {}
     figures = [figure for name, path in others.items() for figure in _scored(dataset, name, path, whole)]
-    figures += [figure for method, each in runs.items() for figure in _ours(each, whole, absent, method)]
-    downloads = {method: _download(each) for method, each in runs.items() if method != BEST}
+    found = {method: [checked(each, whole, absent) for each in seeds] for method, seeds in runs.items()}
+    for method, seeds in runs.items():
+        figures += _ours(seeds, found[method], method)
+    downloads = {method: _download(seeds[0], found[method]) for method, seeds in runs.items() if method != BEST}
     chance = match_predictions(whole.videos, controls.random_segments(whole.videos), whole.settings)
     for control, matched in ((RANDOM, chance), (WHOLE, whole)):
         interval = bootstrap.average_map_interval([matched])
         figures += _figures(dataset, control, [metrics_of(matched)], "annotations", interval)
-    notes = _notes(dataset, values, run, whole, len(absent), is_built)
+    notes = _notes(dataset, values, run, whole, len(absent), found.get(LAST, []))
     if is_built:
-        figures += _ceilings(runs[LAST], whole)
+        figures += _ceilings(dataset, found[LAST], whole)
         if outside := _outside(figures):
             log.warning("%s: %s", dataset, outside)
             notes.append(outside)
     for row in (published := rows_of(dataset, extra.later)):
         figures += _printed(dataset, row, whole.settings.tiou)
     notes += _sources(published)
-    title = _title(dataset) + ("" if variant == OURS else f", variant {variant}")
+    title = title_of(dataset) + ("" if variant == OURS else f", variant {variant}")
     return Group(title, _columns(whole.settings.tiou), figures, notes, downloads)
 
 
@@ -191,7 +194,7 @@ def _runs(run: Run, values: Params) -> dict[str, list[Run]]:
     chosen = {method: run._replace(selection=selection) for method, selection in CHOSEN.items()}
     if not values.of(run.dataset, run.variant).train.held_out:
         del chosen[SELECTED]
-    chosen |= {_name(other): run._replace(variant=other) for other in values.compared(run.variant)[1:]}
+    chosen |= {row_of(other): run._replace(variant=other) for other in values.compared(run.variant)[1:]}
     return {method: [each._replace(seed=seed) for seed in values.seeds] for method, each in chosen.items()}
 
 
@@ -209,7 +212,7 @@ def _sources(rows: Sequence[Published]) -> list[str]:
     return notes + ([f"Later methods: {LATER_SOURCE}."] if len(notes) < len(rows) else [])
 
 
-def _name(variant: str) -> str:
+def row_of(variant: str) -> str:
     """The row of a compared variant."""
     return NAMES.get(variant, f"{variant}, our code")
 
@@ -242,10 +245,11 @@ def _whole(dataset: str, values: Params, is_alone: bool = False) -> tuple[Matche
     return match_predictions(tested, whole_video(tested), settings), absent
 
 
-def _title(dataset: str) -> str:
+def title_of(dataset: str, simulated: bool = False) -> str:
+    """The title of a dataset, which says so if its features or results are simulated."""
     title = describe(dataset).title or dataset
-    told = SIMULATED.casefold() in title.casefold()
-    return title if told or not _made(dataset).get("simulated") else f"{title} ({SIMULATED})"
+    simulated |= bool(_made(dataset).get("simulated"))
+    return f"{title} ({SIMULATED})" if simulated and SIMULATED.casefold() not in title.casefold() else title
 
 
 def _columns(thresholds: str) -> list[str]:
@@ -255,13 +259,18 @@ def _columns(thresholds: str) -> list[str]:
     return [*names, AVERAGE, INTERVAL]
 
 
-def _download(runs: Sequence[Run]) -> str:
+def _download(run: Run, seeds: Sequence[Checked]) -> str:
     """The models of some seeds: DVC's path, and the beginnings of the sha256 of the weights."""
-    names = " ".join((run.weights or "?")[:8] for run in runs)
-    return f"{runs[0].model.parent.parent}/*/{runs[0].model.name}: {names}"
+    names = " ".join(each.metrics["model"].get("weights", "?")[:8] for each in seeds)
+    return f"{run.model.parent.parent}/*/{run.model.name}: {names}"
 
 
-def _notes(dataset: str, values: Params, run: Run, whole: Matched, absent: int, is_built: bool = True) -> list[str]:
+def _stated(seeds: Sequence[Checked], key: str) -> list[str]:
+    """What metrics files state about their models."""
+    return [each for seed in seeds if (each := seed.metrics["model"].get(key))]
+
+
+def _notes(dataset: str, values: Params, run: Run, whole: Matched, absent: int, built: Sequence[Checked]) -> list[str]:
     settings, population = values.of(dataset, run.variant), metrics_of(whole)
     instances = f"{population['num_videos']} videos and {population['num_instances']} instances"
     policy = settings.evaluate.missing
@@ -269,39 +278,36 @@ def _notes(dataset: str, values: Params, run: Run, whole: Matched, absent: int, 
         "" if policy == "error" and not absent else f"; annotated videos without features, {MISSING[policy]}: {absent}"
     )
     ours = "Ours: not built here."
-    if is_built:
+    if built:
         spread = "mean ± sample standard deviation" if len(values.seeds) > 1 else "the value"
-        iterations = read_json(run.file("metrics.json"))["model"]["iteration"]
+        iterations = built[0].metrics["model"]["iteration"]
         seeds = f"n = {len(values.seeds)} training seeds ({', '.join(map(str, values.seeds))})"
-        ours = f"Ours: {spread} of {seeds}, {iterations:,} iterations."
+        machines = ", ".join(dict.fromkeys(_stated(built, "hardware")))
+        ours = f"Ours: {spread} of {seeds}, {iterations:,} iterations{machines and f', trained on {machines}'}."
     return [
         f"Test subset ({population['subset']}): {instances} of {len(population['ap'])} classes; "
         f"protocol {population['protocol']}, tIoU {settings.evaluate.tiou}{missing}.",
         ours,
-        *([_features(_made(dataset))] if is_built else []),
+        *([_features(_made(dataset))] if built else []),
     ]
 
 
-def _ours(runs: Sequence[Run], whole: Matched, absent: list[str], method: str) -> list[Figure]:
+def _ours(runs: Sequence[Run], found: Sequence[Checked], method: str) -> list[Figure]:
     """The figures of runs that differ only in their seed."""
-    metrics = metrics_of(whole)
-    population = {key: metrics[key] for key in POPULATION}
-    scores = [checked_metrics(run, population) for run in runs]
-    matched = [checked_matches(run, score, whole, absent) for run, score in zip(runs, scores, strict=True)]
     seeds = f"seeds {', '.join(str(run.seed) for run in runs)}"
-    figures = _figures(runs[0].dataset, method, scores, seeds, bootstrap.average_map_interval(matched))
-    weights = " ".join(each for run in runs if (each := run.weights))
-    return [figure._replace(weights=weights or None) for figure in figures]
+    interval = bootstrap.average_map_interval([each.matched for each in found])
+    figures = _figures(runs[0].dataset, method, [each.metrics for each in found], seeds, interval)
+    weights, machines = (" ".join(_stated(found, "weights")), ", ".join(dict.fromkeys(_stated(found, "hardware"))))
+    return [figure._replace(weights=weights or None, hardware=machines or None) for figure in figures]
 
 
-def _ceilings(runs: Sequence[Run], whole: Matched) -> list[Figure]:
+def _ceilings(dataset: str, found: Sequence[Checked], whole: Matched) -> list[Figure]:
     """What our segments with true classes, and true segments with our classes would score."""
-    predictions = [read_submission(run.file("predictions.json")).predictions for run in runs]
     figures = []
     for method, control in CEILINGS.items():
-        rows = [control(whole.videos, each) for each in predictions]
+        rows = [control(whole.videos, each.predictions) for each in found]
         scores = [metrics_of(match_predictions(whole.videos, each, whole.settings)) for each in rows]
-        figures += _figures(runs[0].dataset, method, scores, f"annotations and predictions of {LAST}")
+        figures += _figures(dataset, method, scores, f"annotations and predictions of {LAST}")
     return figures
 
 
@@ -338,7 +344,7 @@ def _figures(
         sd = stdev(numbers) if len(numbers) > 1 else None
         low, high = bounds if bounds and metric == "average_mAP" else (None, None)
         mean, n = fmean(numbers), len(numbers)
-        return Figure(dataset, method, metric, tiou, mean, sd, low, high, n, origin, None, versions)
+        return Figure(dataset, method, metric, tiou, mean, sd, low, high, n, origin, libraries=versions)
 
     single = [metric for metric in ("average_mAP", "accuracy") if metric in runs[0]]
     return [

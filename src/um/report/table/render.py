@@ -50,6 +50,7 @@ class Figure(NamedTuple):
     n: int
     source: str
     weights: str | None = None  # sha256 of the models' weights, by seed
+    hardware: str | None = None  # that the models were trained on
     libraries: str | None = None  # versions that the figure was computed with
 
     @property

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import pandas as pd
 from pydantic import Field
 
 from um.errors import BadInput
@@ -40,6 +41,20 @@ class Metrics(Form):
     missing: list[str] = Field(default=[])
 
 
+class Checked(NamedTuple):
+    """The results of one model, checked.
+
+    Attributes:
+        metrics: content of metrics.json.
+        predictions: rows of video, label, score, start, end.
+        matched: the same, matched with the annotated videos.
+    """
+
+    metrics: dict[str, Any]
+    predictions: pd.DataFrame
+    matched: Matched
+
+
 class Run(NamedTuple):
     """One model's results."""
 
@@ -59,12 +74,6 @@ class Run(NamedTuple):
         if not path.is_file():
             raise BadInput(path, "no such file", path.stem, self.command)
         return path
-
-    @property
-    def weights(self) -> str | None:
-        """sha256 of the model, if the results state it."""
-        model = read_json(self.file("metrics.json"))["model"]
-        return model.get("weights") if isinstance(model, dict) else None
 
     @property
     def folder(self) -> Path:
@@ -97,7 +106,7 @@ class Run(NamedTuple):
 
 
 def checked_metrics(run: Run, population: dict[str, Any]) -> dict[str, Any]:
-    """One metrics file, checked against this model and this evaluation."""
+    """One metrics file, checked against this model, and against what is known of the evaluation."""
     path, again = run.file("metrics.json"), f"run again: {run.command}"
     metrics = read_json(path)
     if not isinstance(metrics, dict):
@@ -113,12 +122,19 @@ def checked_metrics(run: Run, population: dict[str, Any]) -> dict[str, Any]:
     return metrics
 
 
-def checked_matches(run: Run, metrics: dict[str, Any], whole: Matched, absent: list[str]) -> Matched:
-    """The predictions behind a metrics file, matched with the videos of the whole-video row.
+def checked(run: Run, whole: Matched, absent: list[str]) -> Checked:
+    """A model's results.
+
+    Args:
+        run: model.
+        whole: the whole-video row, which has the same videos.
+        absent: ids of annotated test videos without features.
 
     Raises:
         BadInput: the predictions do not reproduce the metrics.
     """
+    population = metrics_of(whole)
+    metrics = checked_metrics(run, {key: population[key] for key in POPULATION})
     path, again = run.file("predictions.json"), f"run again: {run.command}"
     submitted = read_submission(path)
     matched = match_predictions(whole.videos, submitted.predictions, whole.settings)
@@ -135,7 +151,7 @@ def checked_matches(run: Run, metrics: dict[str, Any], whole: Matched, absent: l
         for name, ours, theirs in _differences(key, given, metrics.get(key)):
             raise BadInput(path, f"{name} = {ours}", f"{theirs}, as in metrics.json beside it", again)
     _check_accuracy(path, submitted, metrics["accuracy"], whole, again)
-    return matched
+    return Checked(metrics, submitted.predictions, matched)
 
 
 def _differences(key: str, ours: Any, theirs: Any) -> Iterator[tuple[str, str, str]]:
