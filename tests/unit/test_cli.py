@@ -507,3 +507,19 @@ def test_videos_without_an_entry_are_counted_by_evaluate(um, dataset, caplog, po
     assert (metrics["num_videos"], metrics["num_missing"], metrics["missing"]) == (videos, 1, ["video_07"])
     assert f"1 missing, {become}" in printed
     assert "no entry for 1 video (video_07)" in caplog.text
+
+
+def test_json_holds_what_the_lines_say(um, dataset):
+    code, out, _ = um("data", "status", "--data-dir", dataset, "--json")
+    facts = json.loads(out)
+    assert (code, facts["annotations"]["videos"], facts["videos"]) == (0, {"test": 4, "train": 6}, None)
+    assert (facts["features"]["rgb"], facts["features"]["test"], facts["sources"]) == (10, 4, [])
+    code, out, _ = um("data", "check", dataset / "annotations.json", "--json")
+    assert (code, json.loads(out)["videos"], json.loads(out)["errors"]) == (0, 10, [])
+    edit(dataset / "annotations.json", lambda d: d["video_00"]["annotations"][0].update(segment=[3.0, 1.0]))
+    code, out, _ = um("data", "check", dataset / "annotations.json", "--json")
+    error = next(each for each in json.loads(out)["errors"] if each["what"] == "reversed")
+    assert (code, error["count"], error["where"]) == (1, 1, ["video_00"])
+    code, out, _ = um("doctor", "--json")  # an empty folder: no repository
+    states = {each["what"]: each["state"] for each in json.loads(out)}
+    assert (code, states["git"], states["python"]) == (1, "missing", "ok")
