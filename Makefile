@@ -9,7 +9,7 @@ BENCH_VIDEO ?= data/demo/videos/test/demo_test_0001.mp4
 help: ## show this
 	@awk -F ' *:.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
-.venv/.ready: pyproject.toml constraints.txt
+.venv/.ready: pyproject.toml constraints.txt workflow/versions.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	@# pip would compile on one core, and for twice as long; files of other Pythons cannot be compiled
@@ -19,7 +19,7 @@ help: ## show this
 	touch $@
 
 run: .venv/.ready ## build everything that is not up to date, and print the benchmark table
-	snakemake --cores all
+	um build
 	um table
 
 test: .venv/.ready ## run the tests; UM_REFERENCE_DATA=<folder> adds those that need reference data

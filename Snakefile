@@ -9,7 +9,7 @@ snakemake --cores all ablation                               the paper's ablatio
 snakemake --cores all report                                 one page with the table, figures and hashes
 snakemake --cores all --config only=STAGE -- STAGE           one stage on existing inputs (used by dvc.yaml)
 
-Stages: weights, download, features, train, evaluate, table.
+Stages: weights, download, features, train, evaluate, rows, table.
 """
 
 import re
@@ -24,15 +24,22 @@ wildcard_constraints:
     seed="|".join(map(str, SEEDS)),
 
 
-if not ONLY:
-
-    rule all:
-        input:
-            f"{PLAN.table}.html",
-            # the table is in git, so a fresh clone has it without its inputs
-            expand("results/{run}/seed{seed}/{selection}metrics.json", run=BUILT, seed=SEEDS, selection=PLAN.selections),
-
-
 for stage in [ONLY] if ONLY else [*plan.STAGES, "ablation", "report"]:
 
     include: f"workflow/rules/{stage}.smk"
+
+
+if not ONLY:
+
+    rule all:
+        """All outputs of all stages: a lost one is built again. Videos that DVC does not store may be absent."""
+        default_target: True
+        input:
+            str(WEIGHTS) if PLAN.from_videos else [],
+            expand("data/{dataset}/videos/index.json", dataset=PLAN.stored),
+            expand("data/{dataset}/annotations.json", dataset=DATASETS),
+            rules.features.input,
+            rules.train.input,
+            rules.evaluate.input,
+            rules.rows.input,
+            multiext(PLAN.table, ".csv", ".html", ".md", ".tex"),

@@ -30,13 +30,14 @@ from um.datasets.folder import Folder
 from um.datasets.subset import Subset, load_subset
 from um.evaluation.metrics import evaluate
 from um.evaluation.submission import COLUMNS
+from um.evaluation.thresholds import threshold_range
 from um.method import checkpoint
 from um.method.localize import curves
 from um.method.loss import um_loss
 from um.method.model import UM
 from um.method.predict import predict, segments
 from um.method.sampling import Batches
-from um.params import Localize, Settings, Train, threshold_range
+from um.params import Localize, Settings, Train
 from um.test import test
 from um.training import Recipe, Training, fit, open_run, seed_everything
 

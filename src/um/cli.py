@@ -43,6 +43,7 @@ from um.params import Download, Evaluate, Features, Localize, Settings, Train
 
 if TYPE_CHECKING:
     from um.datasets.annotations import Annotations
+    from um.report.table.render import Group
 
 log = logging.getLogger(__name__)
 HELP = {"no_args_is_help": True, "context_settings": {"help_option_names": ["-h", "--help"]}}
@@ -195,6 +196,12 @@ def status(
     table = sources.read(facts / "sources.yaml") if (facts / "sources.yaml").is_file() else None
     lock = sources.Lock(facts / "sources.lock.json") if table else None
     _say(describe(dataset, _root(dataset, data_dir), table, lock, _echo(as_json)), as_json)
+
+
+@data.command()
+def settings(dataset: Annotated[str, typer.Option(help="name of a folder in datasets/")]) -> None:
+    """Print all settings of a dataset, for its entry under `overrides` in params.yaml."""
+    typer.echo(params.written(dataset), nl=False)
 
 
 @data.command()
@@ -524,6 +531,24 @@ def errors(
 
 
 @app.command()
+def rows(
+    dataset: Annotated[str, typer.Option(help="dataset of params.yaml")],
+    out: Out,
+    variant: Variant = params.OURS,
+    results: Annotated[Path, typer.Option(help="folder of the metrics files")] = Path("results"),
+    models: Annotated[Path, typer.Option(help="folder of the models")] = Path("models"),
+    seed: Seeds = None,
+    planned: Planned = None,
+) -> None:
+    """Write the rows of one dataset and variant in the benchmark table, and what dvc metrics and plots show."""
+    from um.report.table import rows as of_run
+
+    values = params.load()
+    params.check_planned(planned, "rows", values.of(dataset, variant))
+    of_run.write(results, models, dataset, _of_seeds(values, seed), out, variant)
+
+
+@app.command()
 def table(
     results: Annotated[Path, typer.Option(help="folder of the metrics files")] = Path("results"),
     dataset: Annotated[Optional[list[str]], typer.Option(help="default: the datasets of params.yaml")] = None,  # noqa: UP045
@@ -534,13 +559,14 @@ def table(
         typer.Option(metavar="NAME=FILE", help="add a row: a submission, scored on the one dataset; needs --out"),
     ] = None,
     later: Annotated[bool, typer.Option("--later", help="add the published averages of later methods")] = False,
+    rows: Annotated[Optional[Path], typer.Option(help="folder that `um rows` wrote to, instead of --results")] = None,  # noqa: UP045
     out: Annotated[Optional[Path], typer.Option(help="folder of the table; default: --results")] = None,  # noqa: UP045
-    planned: Planned = None,
 ) -> None:
     """Write the benchmark table as csv, md, html and tex, and print it."""
     from um.report.table import benchmark
+    from um.report.table.rows import read
 
-    values = params.load()
+    values = _of_seeds(params.load(), seed)
     datasets = dataset or values.datasets
     others = {name: Path(file) for name, _, file in (word.partition("=") for word in predictions or ())}
     if wrong := [word for word in predictions or () if not all(word.partition("="))]:
@@ -548,9 +574,11 @@ def table(
     if (others or later) and not out:
         found, hint = f"--{'predictions' if others else 'later'} without --out", "the workflow's table has no such rows"
         raise BadInput("command line", found, "a folder of its own", hint)
-    rows = [values.of(name, row) for name in datasets for row in values.compared(variant)]
-    params.check_planned(planned, "table", *rows)
-    benchmark.write(results, datasets, _of_seeds(values, seed), out, variant, benchmark.Extra(others, later))
+
+    def group(name: str, which: str) -> "Group":
+        return read(rows, name, which) if rows else benchmark.rows(results, name, values, which, bool(others))
+
+    benchmark.write(group, datasets, values, out or results, variant, benchmark.Extra(others, later))
 
 
 @app.command()
@@ -566,7 +594,7 @@ def ablation(
     from um.report.table import benchmark
 
     values = params.load()
-    params.check_planned(planned, "table", *(values.of(dataset, name) for name in variant))
+    params.check_planned(planned, "rows", *(values.of(dataset, name) for name in variant))
     benchmark.ablation(results, dataset, variant, _of_seeds(values, seed), out)
 
 
@@ -598,6 +626,14 @@ def report(
     params.check_planned(planned, "report", *runs)
     options = page.Options(variant, table, figures, tiou or (), video or ())
     page.write(results, datasets, _of_seeds(values, seed), out, options)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def build(context: typer.Context) -> None:
+    """Run the workflow, and stop where bytes are equal; takes Snakemake's options, such as --config dataset=NAME."""
+    from um.build import build as run_build
+
+    raise typer.Exit(run_build(context.args))
 
 
 @app.command()

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from um.datasets.annotations import VIDEO_SUFFIXES, video_id
 from um.errors import BadInput
-from um.forms import Index, Section, load, read_yaml, validate
+from um.forms import Index, Section, Sha256, load, read_yaml, validate
 from um.journal import check_apart
 from um.params import Download
 
@@ -43,6 +43,7 @@ class Videos(Index):
     hint = "delete it, then run `um download` again"
 
     features: Annotated[str, Field(pattern=r"^(\$source|[a-z0-9][a-z0-9.-]*)$")] | None = None
+    origin: Sha256 | None = None
 
 
 def root(dataset: str) -> Path:

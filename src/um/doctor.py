@@ -18,6 +18,7 @@ from um.provenance import pipeline, tools
 
 WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")
 CONSTRAINTS = Path("constraints.txt")
+VERSIONS = Path("workflow/versions.txt")  # the part of it that results depend on
 FREE_GB = 5
 PLUGINS = {"ssh": "dvc_ssh", "s3": "dvc_s3", "http": "dvc_http", "https": "dvc_http"}
 REMOTES = "or use ssh://host/folder, s3://bucket/folder or, read-only, https://host/folder"
@@ -56,7 +57,7 @@ def _packages() -> Iterator[Finding]:
     if absent := [name for name in needed if _version(name) is None]:
         yield Finding("packages", "missing", f"{', '.join(absent)}: pip install -c {CONSTRAINTS} -e .")
         return
-    lines = CONSTRAINTS.read_text("utf-8").splitlines() if CONSTRAINTS.exists() else []
+    lines = [line for file in (CONSTRAINTS, VERSIONS) if file.exists() for line in file.read_text("utf-8").splitlines()]
     pins = [line.split("==") for line in lines if "==" in line and not line.startswith("#")]
     here = {name: (_version(name), pin) for name, pin in pins}
     other = [f"{name} {found} for {pin}" for name, (found, pin) in here.items() if found not in (None, pin)]
@@ -97,7 +98,7 @@ def _weights() -> Finding:
 def _datasets() -> Iterator[Finding]:
     try:
         values = params.load()
-        pipeline.check_ledger(values)
+        pipeline.check_ledger()
     except BadInput as error:
         yield Finding("params", "missing", str(error))
         return

@@ -186,6 +186,18 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+def _number(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    """A number as in YAML 1.2, which DVC reads and writes: 0:1:0.1 is a text, not in base 60."""
+    if ":" in node.value:
+        return node.value
+    kind = "float" if node.tag.endswith("float") else "int"
+    return getattr(loader, f"construct_yaml_{kind}")(node)
+
+
+for _tag in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _number)
+
+
 def read_yaml(path: Path, expected: str = "a YAML mapping", hint: str = "check the path") -> dict[str, Any]:
     """The mapping in a YAML file.
 
@@ -347,6 +359,7 @@ class Index(Form):
         missing: `<subset>/<id>` → why the file is missing.
         spec: sha256 of the folder's spec.json.
         features: version of published features used instead of videos.
+        origin: sha256 of the features in the user's own folder.
     """
 
     hint: ClassVar[str] = "run the command that wrote it again"

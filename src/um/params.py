@@ -7,31 +7,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import yaml
 from pydantic import Field, PlainSerializer, ValidationInfo, WithJsonSchema, field_validator, model_validator
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 
 from um.errors import BadInput
+from um.evaluation.thresholds import threshold_range
 from um.forms import Section, read_yaml, validate
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)  # names become folders and words of command lines
 NAMED = "a name of letters, digits and . _ - (at most 100) that starts with a letter, a digit or _"
 SEEDS = 2**32  # NumPy's limit
 AUTO = 0  # a size that follows from the training videos: see um.method.sizes
-MOST_THRESHOLDS = 1000
-
-
-def threshold_range(text: str) -> list[float]:
-    """Expand `start:stop:step` (stop included) to its values in [0, 1]: `0.1:0.7:0.1` → 0.1, 0.2, …, 0.7."""
-    try:
-        start, stop, step = (float(part) for part in text.split(":"))
-    except ValueError:
-        raise ValueError(f"expected start:stop:step, got {text[:80]!r}") from None
-    if not (0 <= start <= stop <= 1 and 1e-6 <= step < float("inf")):
-        raise ValueError(f"expected 0 <= start <= stop <= 1 and step >= 0.000001, got {text[:80]!r}")
-    count = int((stop - start) / step + 1e-6) + 1
-    if count > MOST_THRESHOLDS:
-        raise ValueError(f"expected at most {MOST_THRESHOLDS:,} thresholds, got {count:,} from {text[:80]!r}")
-    return [round(start + i * step, 10) for i in range(count)]
 
 
 def _check_range(text: str) -> str:
@@ -40,8 +27,8 @@ def _check_range(text: str) -> str:
 
 
 def _check_text(value: Any) -> Any:
-    if not isinstance(value, str):  # YAML reads 0:1:0.1 as a number in base 60
-        raise ValueError('expected start:stop:step in quotes, such as "0.1:0.7:0.1"')
+    if not isinstance(value, str):
+        raise ValueError('expected start:stop:step, such as "0.1:0.7:0.1"')
     return value
 
 
@@ -304,7 +291,7 @@ USES = {  # stage → sections or keys, as in dvc.yaml
     "features": ("features",),
     "train": ("train", "evaluate.missing"),
     "evaluate": ("localize", "evaluate"),
-    "table": ("train", "evaluate"),
+    "rows": ("train", "evaluate"),
     "report": ("train", "localize", "evaluate"),  # no stage of dvc.yaml
 }
 
@@ -332,21 +319,34 @@ RESERVED = {OURS, "ablation", "videos", "features"}  # results/<dataset>-<…>/ 
 
 
 Changes = dict[str, dict[str, Any]]  # stage → name → value
+SIMULATED = "-simulated"  # end of the names of simulated datasets, which have the settings of the real ones
+
+
+class Variation(Section):
+    """A variant of the method."""
+
+    base: Name | None = Field(None, description="variant whose values apply where this one has none")
+    train: dict[str, Any] = Field({}, description="values")
+    localize: dict[str, Any] = Field({}, description="values")
 
 
 class Params(Settings):
-    """`params.yaml`: common settings, and overrides by dataset and variant."""
+    """`params.yaml`: settings by dataset and variant; its common sections apply where a dataset has no value."""
 
     datasets: Annotated[list[Name], AfterValidator(_check_once)] = Field(
         default=["demo"], min_length=1, description="datasets built by default"
     )
+    shared: list[Name] = Field(
+        default=[], description="those of `datasets` whose videos DVC stores, and `dvc push` uploads"
+    )
+    unshared: list[Name] = Field(default=[], description="the others: of their videos, DVC records the hashes alone")
     seeds: Annotated[list[Seed], AfterValidator(_check_once)] = Field(
         default=[0, 1, 2], min_length=1, description="training seeds"
     )
     compare: Annotated[list[Name], AfterValidator(_check_once)] = Field(
-        default=[], description="variants in the benchmark table, beside `ours`; each with `train` and `localize`"
+        default=[], description="variants in the benchmark table, beside `ours`; each with its own values, no `base`"
     )
-    variants: dict[Name, Changes] = Field(
+    variants: dict[Name, Variation] = Field(
         default={}, description="variant → stage → values, on top of any dataset's; `ours` is the dataset unchanged"
     )
     overrides: dict[Name, Changes] = Field(
@@ -356,20 +356,29 @@ class Params(Settings):
     def of(self, dataset: str, variant: str = OURS) -> Settings:
         """The settings of one dataset: common sections, then its overrides, then the variant."""
         merged: dict[str, Any] = {stage: getattr(self, stage).model_dump() for stage in STAGES}
-        changes = {f"overrides.{dataset}.": self.overrides.get(dataset, {})}
-        if variant != OURS:
-            if variant not in self.variants:
-                found, known = f"no variant {variant!r}", ", ".join([OURS, *self.variants])
-                raise BadInput(Path("params.yaml"), found, f"one of {known}", "add it to `variants`")
-            changes[f"variants.{variant}."] = self.variants[variant]
-            if other := sorted(set(self.variants[variant]) - {"train", "localize"}):
-                found, hint = f"variants.{variant}.{other[0]}", "variants change nothing else"
-                raise BadInput(Path("params.yaml"), found, "train and localize", hint)
+        named = dataset if dataset in self.overrides else dataset.removesuffix(SIMULATED)
+        changes = {f"overrides.{named}.": self.overrides.get(named, {})}
+        for name in self._line(variant):
+            changes[f"variants.{name}."] = self.variants[name].model_dump(exclude={"base"})
         for prefix, stages in changes.items():
             for stage, values in stages.items():
                 merged[stage] = merged.get(stage, {}) | values
             settings = validate(Settings, merged, Path("params.yaml"), prefix)
         return settings
+
+    def _line(self, variant: str) -> list[str]:
+        """A variant, after the variants that it is based on; empty for `ours`."""
+        line: list[str] = []
+        while variant != OURS:
+            if variant not in self.variants:
+                found, known = f"no variant {variant!r}", ", ".join([OURS, *self.variants])
+                raise BadInput(Path("params.yaml"), found, f"one of {known}", "add it to `variants`")
+            if variant in line:
+                found, hint = f"variant {variant!r}, based on itself", "correct `base` in `variants`"
+                raise BadInput(Path("params.yaml"), found, "another base", hint)
+            line.insert(0, variant)
+            variant = self.variants[variant].base or OURS
+        return line
 
     def compared(self, variant: str = OURS) -> list[str]:
         """The variants in one benchmark table: `ours` beside those of `compare`, any other alone."""
@@ -419,12 +428,15 @@ def load(path: Path = Path("params.yaml")) -> Params:
     params = validate(Params, values, path)
     check_runs([*params.datasets, *params.overrides], params.variants, path)
     for variant in params.compare:
-        if not {"train", "localize"} <= set(params.variants.get(variant, {})):
-            found, hint = f"compare: {variant}", "DVC compares both sections, so neither may be missing"
-            raise BadInput(path, found, "a variant with `train` and `localize`", hint)
+        if (listed := params.variants.get(variant)) is None or not (listed.train and listed.localize) or listed.base:
+            found, hint = f"compare: {variant}", "DVC compares both sections: write out its values, as for `official`"
+            raise BadInput(path, found, "a variant with `train` and `localize`, and no `base`", hint)
     for dataset in [*params.overrides, *params.datasets]:
         for variant in [OURS, *params.variants]:
             params.of(dataset, variant)
+    if "datasets" in values and sorted(params.datasets) != sorted([*params.shared, *params.unshared]):
+        found, hint = f"shared: {params.shared}, unshared: {params.unshared}", "DVC stores the videos of `shared`"
+        raise BadInput(path, found, f"each of datasets: {params.datasets} in one of the two lists", hint)
     for dataset in params.datasets if "datasets" in values else []:
         _check_complete(path, dataset, params.overrides.get(dataset, {}))
     return params
@@ -437,7 +449,7 @@ def _check_complete(path: Path, dataset: str, overrides: Changes) -> None:
         if missing := [name for name in known if name not in overrides.get(stage, {})]:
             found = f"overrides.{dataset}.{stage} without {', '.join(missing[:3])}{', …' if missing[3:] else ''}"
             expected = "every key of the stage, for each of `datasets`"
-            raise BadInput(path, found, expected, f"start it with `<<: *{stage}`, as overrides.demo does")
+            raise BadInput(path, found, expected, f"`um data settings --dataset {dataset}` prints them")
 
 
 def chosen(dataset: str | None, changed: Changes, variant: str = OURS) -> Settings:
@@ -450,6 +462,12 @@ def chosen(dataset: str | None, changed: Changes, variant: str = OURS) -> Settin
     settings = values.of(dataset or "", variant)
     merged = {stage: section | changed.get(stage, {}) for stage, section in settings.model_dump().items()}
     return validate(Settings, merged, Path("command line"))
+
+
+def written(dataset: str) -> str:
+    """All settings of a dataset as YAML, for `overrides` in params.yaml; 0:1:0.1 is quoted, as YAML 1.1 needs it."""
+    values = validate(Params, read_yaml(Path("params.yaml")), Path("params.yaml")).of(dataset).model_dump()
+    return yaml.safe_dump({"overrides": {dataset: values}}, sort_keys=False, allow_unicode=True)
 
 
 def check_planned(planned: str | None, stage: str, *settings: Settings) -> None:

@@ -11,9 +11,21 @@ from um.dataset import DATASETS, check_source, comes_as_videos, is_shared, root
 from um.errors import BadInput
 from um.forms import validate
 from um.params import OURS, Settings
-from um.provenance import faults, pipeline
+from um.provenance import faults, jobs, pipeline
 
-STAGES = ("weights", "download", "features", "train", "evaluate", "table")
+STAGES = ("weights", "download", "features", "train", "evaluate", "rows", "table")
+RULES = {  # of a plan → stage
+    "weights": "weights",
+    "download_shard": "download",
+    "download_dataset": "download",
+    "extract_shard": "features",
+    "extract_features": "features",
+    "train_model": "train",
+    "test_model": "evaluate",
+    "test_checkpoints": "evaluate",
+    "rows_of_run": "rows",
+    "table": "table",
+}
 MODELS = {f"{folder}/".lstrip("/"): model for folder, model in params.SELECTIONS.values()}
 ABLATION = (  # rows: the paper's, then ours without one ingredient each
     *("softmax", "fusion", "fusion_um", "official"),
@@ -71,6 +83,8 @@ class Plan:
         settings: run or dataset → settings.
         seeds: training seeds.
         built: the runs built by default.
+        trained_files: names of a training's outputs.
+        stored: datasets whose videos DVC stores.
         selections: result folders of every run and seed; "" is that of `last`.
         table: path of the benchmark table, without suffix.
 
@@ -87,7 +101,11 @@ class Plan:
             raise BadInput("--config", f"seed = {asked.seed}", "a seed of params.yaml", "add it to `seeds`")
         self._check_datasets(values)
         if self.is_main:
-            pipeline.check_ledger(values)
+            pipeline.check_ledger()
+        if self.is_main and not asked.only and jobs.is_planning():
+            lock = pipeline.lock() if pipeline.RECORD.is_file() else pipeline.Lock()
+            jobs.check_known(values, lock)
+            jobs.distrust(faults.changed(values, lock))
         if asked.only == "table":
             faults.check_leftovers(values)
         compared = values.compared(asked.variant) if asked.only in (None, "table") else [asked.variant]
@@ -105,7 +123,11 @@ class Plan:
         if len(held_out) > 1:
             found = "train.held_out = 0 for some datasets"
             raise BadInput("params.yaml", found, "0 for all or for none", "the table has one row for `selected`")
-        self.selections = ["", "best_on_test/", *["selected/"] * held_out.pop()]
+        selects = held_out.pop()
+        self.selections = ["", "best_on_test/", *["selected/"] * selects]
+        self.trained_files = ["last.safetensors", "history.csv", "checkpoints/index.json"]
+        self.trained_files += ["selected.safetensors", "selected.csv"] * selects
+        self.stored = [dataset for dataset in self.datasets if dataset not in values.unshared]
 
     def _check_datasets(self, values: params.Params) -> None:
         params.check_runs([*values.datasets, *values.overrides, *self.datasets], values.variants, "params.yaml")
@@ -148,6 +170,11 @@ class Plan:
     def report(self) -> str:
         """Folder of the report, that of the table."""
         return str(Path(self.table).parent)
+
+    @property
+    def tables(self) -> str:
+        """Folder of the rows; DVC records all of `tables`, so a part has its own."""
+        return "tables" if self.asked.only or self.is_main else f"{self.report}/tables"
 
     @property
     def table(self) -> str:

@@ -26,23 +26,21 @@ CHECKPOINTS, COLUMNS = "checkpoints.csv", ["iteration", "test_accuracy", "test_a
 BEGINNINGS = {
     "predictions.json": BEGINNING,
     "metrics.json": scores.BEGINNING,
-    "confusion.csv": "actual,predicted\n",
     CHECKPOINTS: ",".join(COLUMNS) + "\n",
 }
 
 
 class Outcome(NamedTuple):
-    """A model's results on a test subset: the contents of three files."""
+    """A model's results on a test subset: the contents of two files."""
 
     metrics: dict[str, Any]
     predictions: dict[str, Any]
-    confusion: pd.DataFrame
 
 
 def test(
     root: Path, model_file: Path, out: Path, settings: Settings, device: torch.device, clock: Spec | None = None
 ) -> dict[str, Any]:
-    """Localise and score the test subset; write `predictions.json`, `metrics.json` and `confusion.csv`.
+    """Localise and score the test subset; write `predictions.json` and `metrics.json`.
 
     For a training's checkpoints folder, all checkpoints are scored: the files are those of the best on the test subset
     (the earliest, if tied), and `checkpoints.csv` lists all scores.
@@ -71,8 +69,6 @@ def test(
         else:
             outcome = trial.outcome(model_file)
         write_json(out / "predictions.json", outcome.predictions)
-        with atomic(out / "confusion.csv") as temporary:
-            outcome.confusion.to_csv(temporary, index=False)
         write_json(out / "metrics.json", outcome.metrics)
     return outcome.metrics
 
@@ -128,8 +124,7 @@ class Trial:
         metrics |= scores.featureless(subset.featureless, self.settings.evaluate.missing)
         metrics |= {"accuracy": scores.accuracy(subset.population, labels), "model": used, "simulated": simulated}
         entries = [video.id for video in subset.population]
-        confused = scores.confusion(subset.population, predictions)
-        return Outcome(metrics, submission(predictions, entries, used, simulated, labels), confused)
+        return Outcome(metrics, submission(predictions, entries, used, simulated, labels))
 
     def _open(self, model_file: Path, header: Header | None) -> tuple[Folder, Subset]:
         if not self._folder:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from um import params
-from um.params import threshold_range
+from um.evaluation.thresholds import threshold_range
 
 OFFICIAL = params.load(Path(__file__).parents[2] / "params.yaml").of("", "official")
 

@@ -15,8 +15,9 @@ from um.datasets import annotations
 from um.datasets.annotations import Instance, Video
 from um.evaluation.metrics import evaluate, match_predictions
 from um.evaluation.submission import COLUMNS, read_submission, submission
+from um.evaluation.thresholds import threshold_range
 from um.files import write_json
-from um.params import Evaluate, threshold_range
+from um.params import Evaluate
 from um.report.errors import diagnosis
 from um.report.errors.diagnosis import KINDS, OUTCOMES
 

@@ -19,9 +19,11 @@ from um.errors import BadInput
 from um.evaluation.metrics import evaluate, match_predictions
 from um.evaluation.submission import read_submission, submission
 from um.files import write_json
-from um.params import Params
+from um.params import Params, Variation
 from um.report import bootstrap
 from um.report.table import benchmark, render
+
+NONE = benchmark.Extra()
 
 SEEDS = [0, 1, 2]
 CONTROLS = ["Random segments", "Whole video", "True segments, our classes", "Our segments, true classes"]
@@ -97,8 +99,15 @@ def project(tmp_path, monkeypatch):
     return values
 
 
+def table_of(values: Params, datasets, out="results", variant="ours", extra=NONE) -> None:
+    def rows(dataset: str, which: str) -> render.Group:
+        return benchmark.rows(Path("results"), dataset, values, which, bool(extra.others))
+
+    benchmark.write(rows, datasets, values, Path(out), variant, extra)
+
+
 def write(values: Params, datasets=("thumos14", "clips")) -> dict[str, str]:
-    benchmark.write(Path("results"), datasets, values)
+    table_of(values, datasets)
     return {form: Path(f"results/benchmark.{form}").read_text("utf-8") for form in ("csv", "md", "html", "tex")}
 
 
@@ -288,7 +297,7 @@ def test_published_rows_appear_only_for_their_dataset(project):
 
 
 def test_later_methods_have_their_averages_on_request(project):
-    benchmark.write(Path("results"), ["thumos14"], project, Path("more"), extra=benchmark.Extra(later=True))
+    table_of(project, ["thumos14"], "more", extra=benchmark.Extra(later=True))
     frame = pd.read_csv("more/benchmark.csv")
     averages = frame[frame["metric"] == "average_mAP"].set_index(["dataset", "method"])["mean"]
     assert averages["thumos14", "CO2-Net (2021)"] == 0.446
@@ -574,13 +583,13 @@ def test_the_selected_model_has_a_row_where_there_is_one(project):
 
 
 def test_a_variant_has_a_table_of_its_own_runs(project):
-    values = project.model_copy(update={"variants": {"plain": {"train": {"iterations": 7}}}})
+    values = project.model_copy(update={"variants": {"plain": Variation(train={"iterations": 7})}})
     with pytest.raises(BadInput, match=r"results/clips-plain/seed0/metrics\.json.*--variant plain --model-file"):
-        benchmark.write(Path("results"), ["clips"], values, Path("results/clips-plain"), "plain")
+        table_of(values, ["clips"], "results/clips-plain", "plain")
     for seed in SEEDS:
         for selection in ("last", "best_on_test"):
             make_run("clips", values, seed, selection, "clips-plain")
-    benchmark.write(Path("results"), ["clips"], values, Path("results/clips-plain"), "plain")
+    table_of(values, ["clips"], "results/clips-plain", "plain")
     text = Path("results/clips-plain/benchmark.md").read_text()
     assert "variant plain" in text
     assert "10 iterations" in text  # as in the metrics: params.yaml may have `auto`
@@ -593,11 +602,12 @@ def test_a_variant_has_a_table_of_its_own_runs(project):
 
 def test_compared_variants_have_rows_of_their_own(project):
     rows = {"official": "UM, our code", "cola": "CoLA, our code", "mine": "mine, our code"}
-    values = project.model_copy(update={"compare": [*rows], "variants": {name: {} for name in rows}})
+    values = project.model_copy(update={"compare": [*rows], "variants": {name: Variation() for name in rows}})
     for name in rows:
         for seed in SEEDS:
-            make_run("clips", values, seed, "last", f"clips-{name}")
-    benchmark.write(Path("results"), ["clips"], values)
+            for selection in ("last", "best_on_test"):
+                make_run("clips", values, seed, selection, f"clips-{name}")
+    table_of(values, ["clips"])
     frame = pd.read_csv("results/benchmark.csv").query("metric == 'average_mAP'").set_index("method")["mean"]
     assert frame.index.tolist() == ["Ours (last)", "Ours (best on test)", *rows.values(), *CONTROLS]
     for name, row in rows.items():
@@ -608,9 +618,7 @@ def test_compared_variants_have_rows_of_their_own(project):
 def test_a_submission_of_others_has_a_row(project):
     theirs = metrics_file("clips", 1, "last").with_name("predictions.json")
     expected = json.loads(metrics_file("clips", 1, "last").read_text())["average_mAP"]
-    benchmark.write(
-        Path("results"), ["clips"], project, Path("other"), extra=benchmark.Extra({"<b>Theirs</b>": theirs})
-    )
+    table_of(project, ["clips"], "other", extra=benchmark.Extra({"<b>Theirs</b>": theirs}))
     frame = pd.read_csv("other/benchmark.csv").query("metric == 'average_mAP'").set_index("method")
     assert frame.loc["<b>Theirs</b>", "mean"] == expected
     assert frame.loc["<b>Theirs</b>", "source"].startswith("predictions predictions.json, sha256 ")
@@ -620,7 +628,7 @@ def test_a_submission_of_others_has_a_row(project):
     shutil.copy(theirs, kept)
     for folder in ("results/clips", "data/clips/features"):  # nothing built: annotations are enough
         shutil.rmtree(folder)
-    benchmark.write(Path("results"), ["clips"], project, Path("alone"), extra=benchmark.Extra({"Theirs": kept}))
+    table_of(project, ["clips"], "alone", extra=benchmark.Extra({"Theirs": kept}))
     frame = pd.read_csv("alone/benchmark.csv").query("metric == 'average_mAP'").set_index("method")
     assert frame.index.tolist() == ["Theirs", "Random segments", "Whole video"]
     assert frame.loc["Theirs", "mean"] == expected

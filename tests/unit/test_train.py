@@ -545,17 +545,3 @@ def test_models_and_scores_name_the_hardware_they_were_trained_on(root, straight
         score(root, models / "last.safetensors", tmp_path / "r", settings(), CPU)["model"]["hardware"]
         == header.hardware
     )
-
-
-def test_the_confusion_of_a_model_is_that_of_its_best_segments(root, straight, tmp_path):
-    models = put(straight, tmp_path / "m")
-    score(root, models / "last.safetensors", tmp_path / "r", settings(), CPU)
-    rows = pd.read_csv(tmp_path / "r/confusion.csv")
-    results = json.loads((tmp_path / "r/predictions.json").read_text())["results"]
-    database = json.loads((root / "annotations.json").read_text())["database"]
-    expected = []
-    for name, segments in results.items():
-        top = max(segments, key=lambda segment: segment["score"])["label"]
-        labels = sorted({instance["label"] for instance in database[name]["annotations"]})
-        expected += [(top, top)] if top in labels else [(label, top) for label in labels]
-    assert sorted(rows.itertuples(index=False, name=None)) == sorted(expected)

@@ -30,8 +30,8 @@ def clone(tmp_path_factory) -> Workspace:
             (workspace / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, workspace / name)
     workspace.change("seeds", [0, 1])
-    workspace.change("download.train_videos", 7)  # the first with a class that another has too
-    workspace.change("download.test_videos", 2)
+    workspace.change("overrides.demo.download.train_videos", 7)  # the first with a class that another has too
+    workspace.change("overrides.demo.download.test_videos", 2)
     for stage, values in TINY.items():
         for name, value in values.items():
             workspace.change(f"overrides.demo.{stage}.{name}", value)

@@ -1,8 +1,13 @@
 """What goes wrong before any work is one line that says what to do."""
 
-from pathlib import Path
+import re
 
 import pytest
+from ruamel.yaml import YAML
+
+from um.params import Train
+
+SETTINGS = Train(held_out=0.2).model_dump()  # `selected` for all datasets, or for none
 
 
 @pytest.mark.parametrize(
@@ -33,9 +38,13 @@ def test_wrong_config(clone, settings, expected):
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("train.num_segmets", 3, "unknown key train.num_segmets; expected one of streams, method"),
-        ("evaluate.tiou", "wide", "expected start:stop:step"),
-        ("datasets", ["demo", "ucf6"], "found overrides.ucf6.download without what, source, mirrors, …"),
+        (
+            "overrides.demo.train.num_segmets",
+            3,
+            "train.num_segmets; expected one of streams, method",
+        ),
+        ("overrides.demo.evaluate.tiou", "wide", "expected start:stop:step"),
+        ("datasets", ["demo", "ucf6"], "each of datasets: ['demo', 'ucf6'] in one of the two lists"),
     ],
 )
 def test_wrong_params(clone, key, value, expected):
@@ -52,17 +61,21 @@ def test_wrong_params(clone, key, value, expected):
     assert expected in lines[0]
 
 
-def test_a_dataset_that_the_table_does_not_know(clone, monkeypatch):
-    from um import params
-    from um.errors import BadInput
-    from um.provenance import pipeline
-
-    monkeypatch.chdir(clone.root)
-    values = params.Params(datasets=["demo", "ucf6"])
-    with pytest.raises(BadInput, match="found ucf6 not in one of the lists `ours` and `theirs`"):
-        pipeline.check_ledger(values)
-    monkeypatch.setattr(pipeline, "LEDGER", Path("changed.yaml"))
-    Path("changed.yaml").write_text(Path("dvc.yaml").read_text().replace("ours: [demo]", "ours: [demo, ucf6]"))
-    with pytest.raises(BadInput, match=r"changed\.yaml: found stage table without results/ucf6"):
-        pipeline.check_ledger(values)
-    Path("changed.yaml").unlink()
+def test_a_dataset_is_added_in_params_yaml_alone(clone):
+    """With the settings that the hint prints, DVC has its stages and Snakemake plans it."""
+    before = (clone / "params.yaml").read_text()
+    try:
+        clone.change("datasets", ["demo", "ucf6"])
+        clone.change("unshared", ["ucf6"])
+        said = clone.run("snakemake", "-n").stdout
+        (command,) = re.findall("hint: `(.+?)` prints them", said)
+        assert "found overrides.ucf6.download without what, source, mirrors, …" in said
+        printed = YAML(typ="safe").load(clone.done(*command.split()))
+        clone.change("overrides.ucf6", printed["overrides"]["ucf6"] | {"train": SETTINGS})
+        stages = clone.done("dvc", "stage", "list")
+        planned = clone.done("snakemake", "-n")
+    finally:
+        (clone / "params.yaml").write_text(before)
+    for stage in ("fetch", "features", "train", "train_compared", "evaluate", "rows"):
+        assert f"{stage}@ucf6" in stages
+    assert "models/ucf6/seed0/last.safetensors" in planned

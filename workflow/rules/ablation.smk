@@ -38,7 +38,7 @@ rule ablation_table:
     params:
         out=subpath(output.html, parent=True),
         variants=words("--variant", plan.ABLATION),
-        settings=planned("table", rows_of),
+        settings=planned("rows", rows_of),
         seeds=words("--seed", SEEDS),
         code=code("table"),
     shell:

@@ -14,7 +14,7 @@ from um import plan
 from um.errors import BadInput
 from um.features.weights import WEIGHTS
 from um.params import digests, run_name
-from um.provenance import pipeline
+from um.provenance import jobs, pipeline
 
 try:
     PLAN = plan.Plan(plan.Asked.read(config, workflow.config_settings.config_args or ()))

@@ -12,7 +12,6 @@ REQUIRED INPUTS:
 OUTPUTS:
 
     results/{run}/seed{seed}/{predictions,metrics}.json
-    results/{run}/seed{seed}/confusion.csv                  classes of the videos: actual, predicted
     results/{run}/seed{seed}/{selected,best_on_test}/       the same of the other models
     results/{run}/seed{seed}/best_on_test/checkpoints.csv   scores of every checkpoint
 """
@@ -21,7 +20,14 @@ OUTPUTS:
 rule evaluate:
     """All scores."""
     input:
-        expand("results/{run}/seed{seed}/{selection}metrics.json", run=BUILT, seed=SEEDS, selection=PLAN.selections),
+        expand("results/{run}/seed{seed}/best_on_test/checkpoints.csv", run=BUILT, seed=SEEDS),
+        expand(
+            "results/{run}/seed{seed}/{selection}{name}.json",
+            run=BUILT,
+            seed=SEEDS,
+            selection=PLAN.selections,
+            name=["metrics", "predictions"],
+        ),
 
 
 for selection in PLAN.selections:
@@ -37,7 +43,6 @@ rule test_model:
     output:
         predictions="results/{run}/seed{seed}/{selection}predictions.json",
         metrics="results/{run}/seed{seed}/{selection}metrics.json",
-        confusion="results/{run}/seed{seed}/{selection}confusion.csv",
     log:
         "logs/evaluate/{run}-seed{seed}/{selection}um.log",
     wildcard_constraints:
@@ -68,7 +73,6 @@ use rule test_model as test_checkpoints with:
     output:
         predictions="results/{run}/seed{seed}/{selection}predictions.json",
         metrics="results/{run}/seed{seed}/{selection}metrics.json",
-        confusion="results/{run}/seed{seed}/{selection}confusion.csv",
         history=report(
             "results/{run}/seed{seed}/{selection}checkpoints.csv",
             caption="../report/checkpoints.rst",
@@ -78,3 +82,11 @@ use rule test_model as test_checkpoints with:
         ),
     wildcard_constraints:
         selection="best_on_test/",
+
+
+if ONLY == "evaluate":  # DVC keeps the folder, so that finished seeds survive a kill
+    jobs.distrust(
+        jobs.strange(
+            expand("results/{run}/seed{seed}/{selection}metrics.json", run=BUILT, seed=SEEDS, selection=PLAN.selections)
+        )
+    )

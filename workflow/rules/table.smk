@@ -3,10 +3,7 @@ The benchmark table.
 
 REQUIRED INPUTS:
 
-    data/{dataset}/annotations.json         for the whole-video row, and the intervals
-    data/{dataset}/features/index.json      and spec.json, for a note below the table
-    results/{run}/seed{seed}/{metrics,predictions}.json
-    results/{run}/seed{seed}/{best_on_test,selected}/{metrics,predictions}.json
+    tables/{run}/rows.json
 
 OUTPUTS:
 
@@ -16,13 +13,7 @@ OUTPUTS:
 
 rule table:
     input:
-        expand(earlier("data/{dataset}/annotations.json"), dataset=DATASETS),
-        expand(earlier("data/{dataset}/features/index.json"), dataset=DATASETS),
-        [
-            expand(earlier(f"results/{{run}}/seed{{seed}}/{selection}{name}.json"), run=BUILT, seed=SEEDS)
-            for selection in PLAN.selections
-            for name in ("metrics", "predictions")
-        ],
+        expand(earlier(PLAN.tables + "/{run}/rows.json"), run=BUILT),
     output:
         multiext(PLAN.table, ".csv", ".md", ".tex"),
         html=report(f"{PLAN.table}.html", caption="../report/benchmark.rst", category="Benchmark"),
@@ -34,17 +25,17 @@ rule table:
         out=subpath(output.html, parent=True),
         datasets=words("--dataset", DATASETS),
         variant=PLAN.asked.variant,
-        settings=planned("table", lambda wildcards: BUILT),
+        runs=BUILT,
+        rows=PLAN.tables,
         seeds=words("--seed", SEEDS),
         code=code("table"),
     shell:
         r"""
         um table \
-            --results results \
+            --rows {params.rows:q} \
             --out {params.out:q} \
             {params.datasets:q} \
             --variant {params.variant:q} \
             {params.seeds:q} \
-            --planned {params.settings:q} \
             2>&1 | tee {log:q}
         """

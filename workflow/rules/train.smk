@@ -20,7 +20,7 @@ OUTPUTS:
 rule train:
     """All models."""
     input:
-        expand("models/{run}/seed{seed}/last.safetensors", run=BUILT, seed=SEEDS),
+        expand("models/{run}/seed{seed}/{file}", run=BUILT, seed=SEEDS, file=PLAN.trained_files),
 
 
 rule train_model:
@@ -63,3 +63,7 @@ rule train_model:
             --planned {params.settings:q} \
             2>&1 | tee {log:q}
         """
+
+
+if ONLY == "train":  # DVC keeps the folder, so that finished seeds survive a kill
+    jobs.distrust(jobs.strange(expand("models/{run}/seed{seed}/last.safetensors", run=BUILT, seed=SEEDS)))

@@ -1,5 +1,6 @@
 """`um download`: write the annotations and videos of a dataset, by its provider."""
 
+import hashlib
 import logging
 import shutil
 from collections.abc import Callable
@@ -73,6 +74,7 @@ def provide(dataset: str, settings: Download, out: Path, machine: Machine | None
     check_source(dataset, out)
     sources: list[Source] = []
     annotated: dict[str, Any] | Path
+    brought: dict[str, str] = {}
     if description.provider == "demo":
         annotated = videos.plan(settings)
         made = annotated["database"].items()
@@ -81,14 +83,24 @@ def provide(dataset: str, settings: Download, out: Path, machine: Machine | None
         annotated = location(dataset) / ANNOTATIONS
         sources = _local(location(dataset))
     else:
-        annotated = annotations.database(Folder(location(dataset)).described())
-    brought = {"features": OWN} if description.provider == "sources" else {}
+        folder = Folder(location(dataset))
+        annotated, brought = annotations.database(folder.described()), {"origin": _origin(folder)}
+        brought |= {"features": OWN} if description.provider == "sources" else {}
     with at_work(dataset, out) as journal:
         describe_in(journal, annotated)
         if description.provider != "sources":  # what was fetched stays
             _prune(journal, {f"videos/{source.file}" for source in sources})
         files = _make(journal, sources)
         index_in(journal, {"files": dict(sorted(files.items()))} | brought)
+
+
+def _origin(folder: Folder) -> str:
+    """sha256 over all features and descriptions in a folder: features are imported again when they change."""
+    files = {stored.file for stream in folder.files.values() for stored in stream.values()} | {*folder.specs}
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(f"{path.relative_to(folder.root).as_posix()} {sha256(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def _prune(journal: Journal, listed: set[str]) -> None:

@@ -12,7 +12,8 @@ from um.datasets.annotations import AMBIGUOUS, Video
 from um.errors import BadInput
 from um.evaluation.average_precision import average_precision
 from um.evaluation.matching import Floats, Ints, Ranking, match
-from um.params import Evaluate, threshold_range
+from um.evaluation.thresholds import threshold_range
+from um.params import Evaluate
 
 BEGINNING = '{\n "protocol": "'  # of files we write
 
@@ -135,22 +136,6 @@ def name_of(threshold: float) -> str:
 def accuracy(videos: Sequence[Video], labels: dict[str, list[str]]) -> float:
     """Share of videos whose predicted set of labels (possibly empty) is exactly the annotated one."""
     return float(np.mean([sorted(labels.get(video.id, [])) == video.labels for video in videos]))
-
-
-def confusion(videos: Sequence[Video], predictions: pd.DataFrame) -> pd.DataFrame:
-    """Rows of actual and predicted class, one for every label of a video; for DVC's confusion plot.
-
-    A video's predicted class is that of its best segment, if any. If it is one of the video's labels, there is one row.
-    """
-    best = predictions.sort_values("score", ascending=False, kind="stable").drop_duplicates("video")
-    top = dict(zip(best["video"], best["label"], strict=True))
-    rows = [
-        (label, found)
-        for video in videos
-        if (found := top.get(video.id)) is not None
-        for label in ([found] if found in video.labels else video.labels)
-    ]
-    return pd.DataFrame(rows, columns=["actual", "predicted"])
 
 
 def whole_video(videos: Sequence[Video]) -> pd.DataFrame:

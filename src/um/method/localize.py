@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from um.evaluation.thresholds import threshold_range
 from um.method.model import Network
 from um.method.sampling import evenly
 from um.method.suppression import nms, soft_nms
-from um.params import Localize, threshold_range
+from um.params import Localize
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

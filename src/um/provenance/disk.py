@@ -1,26 +1,26 @@
 """Files in the workspace and in DVC's cache, compared with dvc.lock."""
 
-import fnmatch
 import hashlib
 import json
 from functools import cache
 from pathlib import Path
+
+from pathspec import GitIgnoreSpec
 
 from um.forms import parse_json, read_text
 from um.provenance import tools
 
 
 @cache
-def _patterns() -> list[str]:
-    """The patterns of .dvcignore that have no slash."""
+def _ignored() -> GitIgnoreSpec:
     path = Path(".dvcignore")
-    lines = [line.strip().rstrip("/") for line in read_text(path).splitlines()] if path.exists() else []
-    return [line for line in lines if line and "/" not in line and not line.startswith(("#", "!"))]
+    return GitIgnoreSpec.from_lines(read_text(path).splitlines() if path.exists() else [])
 
 
 def is_ignored(path: Path) -> bool:
-    """Whether .dvcignore excludes a path."""
-    return any(fnmatch.fnmatch(part, pattern) for part in path.parts for pattern in _patterns())
+    """Whether .dvcignore excludes a file in the project, or a folder above it."""
+    name = f"{path}/" if path.is_dir() else str(path)
+    return any(_ignored().match_file(each) for each in (*(f"{above}/" for above in path.parents), name))
 
 
 @cache
@@ -49,7 +49,7 @@ class Disk:
         if not out.is_dir():
             return {"": self.file(out)} if out.exists() else {}
         below = [(path, path.relative_to(out)) for path in sorted(out.rglob("*")) if path.is_file()]
-        return {name.as_posix(): self.file(path) for path, name in below if not is_ignored(name)}
+        return {name.as_posix(): self.file(path) for path, name in below if not is_ignored(path)}
 
     def md5(self, out: Path) -> str:
         """The md5 that DVC would record, with `.dir` for a folder; empty if there is no such file."""

@@ -4,6 +4,7 @@ import contextlib
 import io
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -74,16 +75,15 @@ def of_unchanged(lock: Lock, outs: dict[Path, str]) -> dict[Path, str]:
 def of_files(values: Params, outs: dict[Path, str], same: dict[Path, str]) -> Iterator[Fault]:
     """Files that no run of the workflow leaves like this, even if Snakemake calls them up to date."""
     yield from _leftovers(values)
-    listed = {Path(pattern.format(dataset)) for pattern, dataset in product(OF_DATASET, values.datasets)}
-    listed |= {Path(OF_RUN.format(run, seed)) for run, seed in product(values.runs(), values.seeds)}
-    for folder in sorted(listed):
+    listed = indexed(values)
+    for folder in listed:
         yield from _unlisted(folder)
     disk, made = Disk(), jobs.made(values)
     for path, record in sorted(made.items()):
         if path.stat().st_mtime != record.endtime and not _is_recorded(disk, path, outs):
             yield Fault([path], BadInput(path, "changes after it was made", "what its rule wrote", MOVES))
     for out in pipeline.outs(values) if made else ():  # without its records Snakemake itself says so
-        if out.parts[0] in ("models", "results"):
+        if out.parts[0] in ("models", "results", "tables"):
             there = {path for path in ([out] if out.is_file() else out.rglob("*")) if path.is_file()}
             there = {path for path in there if path.parent not in listed}
             if stray := sorted(path for path in there - set(made) if not is_ignored(path)):
@@ -106,7 +106,7 @@ def _unlisted(folder: Path) -> Iterator[Fault]:
     listed = {folder / name: entry.sha256 for name, entry in index.files.items()}
     if index.spec:
         listed[folder / "spec.json"] = index.spec
-    there = {path for path in folder.rglob("*") if path.is_file() and not is_ignored(path.relative_to(folder))}
+    there = {path for path in folder.rglob("*") if path.is_file() and not is_ignored(path)}
     there -= {folder / name for name in ("index.json", "journal.jsonl", "missing.tsv")}
     wrong = [path for path in sorted(there & set(listed)) if sha256(path) != listed[path]]
     if stray := sorted({*wrong, *(there - set(listed))}):
@@ -119,6 +119,40 @@ def _unlisted(folder: Path) -> Iterator[Fault]:
 def _not_as_listed(folder: Path, paths: list[Path], hint: str) -> BadInput:
     names = ", ".join(path.relative_to(folder).as_posix() for path in paths[:3]) + (", …" if paths[3:] else "")
     return BadInput(folder, f"{names} not as listed", "the files of index.json", hint)
+
+
+def changed(values: Params, lock: Lock) -> Iterator[Path]:
+    """Outputs that are not what their job wrote, nor what dvc.lock records; Snakemake does not notice by itself.
+
+    Only files whose time differs are read. A folder with an index stands and falls with its index.json.
+    """
+    disk, outs = Disk(), pipeline.recorded(values, lock)
+    for path, record in jobs.made(values).items():
+        if path.stat().st_mtime != record.endtime and not _is_recorded(disk, path, outs):
+            yield path
+    for folder in indexed(values):
+        if (folder / "index.json").is_file() and _is_edited(folder):
+            yield folder / "index.json"
+
+
+def indexed(values: Params) -> list[Path]:
+    """The folders of outputs that have an index.json."""
+    listed = {Path(pattern.format(dataset)) for pattern, dataset in product(OF_DATASET, values.datasets)}
+    return sorted(listed | {Path(OF_RUN.format(run, seed)) for run, seed in product(values.runs(), values.seeds)})
+
+
+def _is_edited(folder: Path) -> bool:
+    """Whether a file was lost or added, or changed after the index was written."""
+    path = folder / "index.json"
+    index, written = load(Index, path), path.stat().st_mtime
+    there = {file for file in folder.rglob("*") if file.is_file() and not is_ignored(file)} - {path}
+    listed = {folder / name: entry.sha256 for name, entry in index.files.items()}
+    listed |= {folder / "spec.json": index.spec} if index.spec else {}
+    beside = {folder / "journal.jsonl", folder / "missing.tsv"}
+    if listed.keys() - there or there - listed.keys() - beside or (index.missing and not there & beside):
+        return True
+    newer = [file for file in there if file.stat().st_mtime > written]
+    return any(file in beside or sha256(file) != listed[file] for file in newer)
 
 
 def of_jobs(values: Params) -> Iterator[Fault]:
@@ -146,7 +180,10 @@ def other_table(values: Params) -> Iterator[Fault]:
 
     with tempfile.TemporaryDirectory() as folder:
         with contextlib.redirect_stdout(io.StringIO()):
-            benchmark.write(Path("results"), values.datasets, values, Path(folder))
+            rows = partial(benchmark.rows, Path("results"), values=values)
+            benchmark.write(
+                lambda dataset, variant: rows(dataset, variant=variant), values.datasets, values, Path(folder)
+            )
         for file in sorted(Path(folder).iterdir()):
             path = Path("results") / file.name
             if path.is_file() and path.read_bytes() != file.read_bytes():

@@ -3,13 +3,19 @@
 import base64
 import contextlib
 import re
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from snakemake.persistence.file import FilePersistence  # type: ignore[import-untyped]
 
 from um.errors import BadInput
 from um.forms import Form, load
 from um.params import Params
 from um.provenance import pipeline, tools
 
+MARKS = ("index.json", "seed*/last.safetensors", "seed*/metrics.json")  # outputs that a stage ends with
+FORCED = {"-F", "--forceall", "-t", "--touch", "--unlock", "--mode"}  # of snakemake; the last is that of a job
 OF_SHARDS = {"extract_shard", "download_shard"}  # rules whose files do not last
 
 
@@ -64,13 +70,54 @@ def made(values: Params) -> dict[Path, Made]:
     return made
 
 
+def is_planning() -> bool:
+    """Whether this is a call of Snakemake by a person, that asks for records; not a job, nor a call that needs none."""
+    return not FORCED & {word.partition("=")[0] for word in sys.argv}
+
+
+def check_known(values: Params, lock: pipeline.Lock) -> None:
+    """Refuse to plan with recorded files that Snakemake does not know: it would rebuild an arbitrary part of them.
+
+    Raises:
+        BadInput: files as `dvc pull` leaves them.
+    """
+    known = FilePersistence(nolock=True, path=Path(".snakemake").absolute())
+    kept = pipeline.uncached(values)
+    for out in (out for out in pipeline.recorded(values, lock) if out not in kept and out.exists()):
+        files = [out] if out.is_file() else [path for pattern in MARKS for path in out.glob(pattern)]
+        unknown = [path for path in files if known._read_record(str(path)) is None]
+        unknown = [path for path in unknown if not known._filter_incomplete_keys([str(path)])]
+        if unknown:
+            found, hint = "a file that Snakemake has no record of", "`um restore` if it comes from `dvc pull`"
+            raise BadInput(unknown[0], found, "files of its own jobs", f"{hint}, else `snakemake --forceall`")
+
+
+def distrust(paths: Iterable[Path]) -> None:
+    """Make Snakemake rebuild files: it then takes them for those of a killed job."""
+    known = FilePersistence(nolock=True, path=Path(".snakemake").absolute())
+    for path in paths:
+        known._mark_incomplete(str(path), None)
+
+
+def strange(paths: Iterable[str]) -> Iterator[Path]:
+    """Those files that Snakemake has not made itself: a stage of DVC starts from an unknown state.
+
+    Without a record of a file, or after `dvc checkout`, Snakemake would call it up to date.
+    """
+    known = FilePersistence(nolock=True, path=Path(".snakemake").absolute())
+    for path in (Path(path) for path in paths if Path(path).exists()):
+        record = known._read_record(str(path))
+        if record is None or record.endtime != path.stat().st_mtime:
+            yield path
+
+
 def records(values: Params) -> dict[Path, Path]:
     """Output of a stage → the file of Snakemake's record about it."""
     folder, records, outs = Path(".snakemake/metadata"), {}, set(pipeline.outs(values))
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = "".join(part.removeprefix("@") for part in file.relative_to(folder).parts)  # long names are cut
         with contextlib.suppress(ValueError):  # a file that Snakemake did not write
-            path = Path(base64.b64decode(name).decode())
+            path = Path(base64.urlsafe_b64decode(name).decode())
             if outs & {path, *path.parents}:
                 records[path] = file
     return records

@@ -11,11 +11,11 @@ from pydantic import Field
 from um.errors import BadInput
 from um.files import sha256
 from um.forms import Form, Inside, read_yaml, validate
-from um.params import OURS, Params, run_name
+from um.params import OURS, Params
 
 LEDGER = Path("dvc.yaml")
 RECORD = Path("dvc.lock")
-COMMITTED = ("src/", "datasets/")  # dependencies that git keeps
+COMMITTED = ("src/", "datasets/", "workflow/")  # dependencies that git keeps
 RECORDS = ("missing.tsv", "sources.lock.json")  # findings of a download: no reason to download again
 
 Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}(\.dir)?$")]
@@ -29,7 +29,15 @@ class Stage(Form):
     cmd: str = ""
     deps: list[str] = Field([])
     outs: list[str | dict[str, dict[str, Any]]] = Field([])
+    metrics: list[str] = Field([])
+    plots: list[dict[str, dict[str, Any]]] = Field([])
     do: "Stage | None" = None  # of a `foreach`
+
+    @property
+    def made(self) -> dict[str, dict[str, Any]]:
+        """Every output, metrics and plots included, and DVC's options for it."""
+        listed = [*self.outs, *self.metrics, *self.plots]
+        return {name: how for out in listed for name, how in ({out: {}} if isinstance(out, str) else out).items()}
 
 
 class Pipeline(Form):
@@ -38,7 +46,6 @@ class Pipeline(Form):
     hint: ClassVar[str] = Stage.hint
 
     stages: dict[str, Stage]
-    vars: list[dict[str, list[str]]] = Field([])
 
 
 class Bytes(Form):
@@ -66,6 +73,15 @@ class Lock(Form):
     def outs(self) -> dict[Path, str]:
         """Output → md5; that of a folder is the md5 of its file list, and ends in `.dir`."""
         return {Path(out.path): out.md5 for stage in self.stages.values() for out in stage.outs if out.md5}
+
+
+def lock() -> Lock:
+    """`dvc.lock`.
+
+    Raises:
+        BadInput: missing, or damaged.
+    """
+    return validate(Lock, read_yaml(RECORD, "DVC's record", "`snakemake; um record` makes it"), RECORD)
 
 
 def stages() -> dict[str, Stage]:
@@ -114,36 +130,29 @@ def outs(values: Params) -> list[Path]:
     """All outputs of the stages, for all datasets, compared variants and seeds."""
     outs: dict[Path, None] = {}
     for stage in stages().values():
-        for out in stage.outs:
-            pattern = out if isinstance(out, str) else next(iter(out))
+        for pattern in stage.made:
             variants = values.compare if "${item.variant}" in pattern else [OURS]
             for item in product(values.datasets, variants, values.seeds):
                 outs[Path(_of(pattern, *item))] = None
     return list(outs)
 
 
-def kept_by_git() -> set[Path]:
-    """Outputs with `cache: false`, which git tracks."""
-    outs = [out for stage in stages().values() for out in stage.outs if not isinstance(out, str)]
-    return {Path(name) for out in outs for name, options in out.items() if options.get("cache") is False}
+def uncached(values: Params) -> set[Path]:
+    """Outputs of which DVC keeps no copy: the table, which git keeps, and videos that are not shared."""
+    outs = [(name, how) for stage in stages().values() for name, how in stage.made.items()]
+    return {
+        Path(_of(name, dataset))
+        for name, how in outs
+        if how.get("cache") is False
+        for dataset in (values.unshared if "${item}" in name else [""])
+    }
 
 
-def check_ledger(values: Params) -> None:
-    """Check that dvc.yaml covers every dataset: it cannot loop over the dependencies of one stage."""
-    written, known = _written(), stages()
-    lists = {name: names for entry in written.vars for name, names in entry.items()}
-    if lost := [f"stage {name}" for name in ("table", "download") if name not in known] or [
-        f"list {name}" for name in ("ours", "theirs") if name not in lists
-    ]:
-        raise BadInput(LEDGER, f"no {lost[0]}", "the stages and lists of the project", Stage.hint)
-    for dataset in values.datasets:
-        if (dataset in lists["ours"]) + (dataset in lists["theirs"]) != 1:
-            found, expected = f"{dataset} not in one of the lists `ours` and `theirs`", "every one of `datasets` in one"
-            raise BadInput(LEDGER, found, expected, "add it to `ours` if `dvc push` may pass on its videos")
-        folders = [f"results/{run_name(dataset, variant)}" for variant in values.compared()]
-        if lost := [folder for folder in folders if folder not in known["table"].deps]:
-            found = f"stage table without {lost[0]}"
-            raise BadInput(LEDGER, found, "the results of all `datasets`", "repeat demo's lines there for it")
+def check_ledger() -> None:
+    """Check that dvc.yaml has the stages of the workflow."""
+    known = stages()
+    if lost := [name for name in ("download", "fetch", "train", "evaluate", "rows", "table") if name not in known]:
+        raise BadInput(LEDGER, f"no stage {lost[0]}", "the stages of the project", Stage.hint)
 
 
 def recorded(values: Params, lock: Lock) -> dict[Path, str]:

@@ -15,7 +15,6 @@ import psutil
 from um import params
 from um.errors import BadInput
 from um.files import atomic, flock, held, make_folder
-from um.forms import read_yaml, validate
 from um.params import Params
 from um.provenance import faults, jobs, pipeline, tools
 from um.provenance.disk import Disk
@@ -56,10 +55,10 @@ def restore(aside: bool = False) -> None:
             hint = "`dvc repro; um restore` builds what has changed; `dvc status` tells why"
             raise BadInput("dvc", f"work for {', '.join(changed)}", "a clean ledger", hint)
         tools.run("snakemake", "--touch", "--forceall")
-        if planned := jobs.plan():
-            hint = "`snakemake; um record` builds it, `dvc pull; um restore` takes it from a remote"
-            raise BadInput("snakemake", f"work for {', '.join(planned)}", "all files of the ledger", hint)
-        kept = pipeline.kept_by_git()
+        if planned := jobs.plan():  # of files that are not here
+            told = "`um build` builds it, `dvc pull; um restore` takes it from a remote"
+            log.warning("snakemake has work left for %s: %s", ", ".join(planned), told)
+        kept = pipeline.uncached(values)
         if lost := [out for out in outs if out.exists() and out not in kept and not disk.object(outs[out]).is_file()]:
             raise BadInput(lost[0], "no copy in DVC's cache", "one, as after `dvc pull`", "`um record` makes it")
         absent = [str(out) for out in pipeline.outs(values) if not out.exists()]
@@ -80,10 +79,11 @@ def record(aside: bool = False, rebuilt: bool = False) -> None:
     """
     with held(Path(), "um record"):
         values = params.load()
-        pipeline.check_ledger(values)
+        pipeline.check_ledger()
         jobs.check_idle()
         _forget_killed()
         lock = _lock(aside) if RECORD.exists() else Lock()
+        jobs.check_known(values, lock)
         outs = pipeline.recorded(values, lock)
         same = {} if rebuilt else faults.of_unchanged(lock, outs)
         while aside and same:
@@ -134,11 +134,11 @@ def _lives(process: int, since: float) -> bool:
 
 def _lock(aside: bool = False) -> Lock:
     """dvc.lock; a damaged one is moved `aside`."""
-    hint = "`snakemake; um record` makes it"
     try:
-        return validate(Lock, read_yaml(RECORD, "DVC's record", hint), RECORD)
+        return pipeline.lock()
     except BadInput as error:
         if not aside:
+            hint = error.hint
             if RECORD.exists():
                 kept = subprocess.run(["git", "ls-files", str(RECORD)], capture_output=True).stdout
                 hint = TAKE_BACK if kept else "`um record --aside` moves it to aside/ and begins a new one"
@@ -191,7 +191,8 @@ def _take_recorded(outs: dict[Path, str], lock: Lock, verb: str) -> None:
     Raises:
         BadInput: there is no correct copy.
     """
-    tables, wrong = pipeline.kept_by_git(), dict[Path, dict[Path, str]]()
+    wrong: dict[Path, dict[Path, str]] = {}
+    tables = {out for out in outs if out.parts[0] == "results" and out.suffix}
     for command in ("checkout", "pull", ""):
         disk = Disk()
         gone = {out: {out: "no such file"} for out in wrong if not out.exists()}

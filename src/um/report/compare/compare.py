@@ -9,7 +9,8 @@ from um.errors import BadInput, some
 from um.evaluation.fitting import NOTHING_LEFT, Unlisted, fitted
 from um.evaluation.metrics import Matched
 from um.evaluation.submission import Submission, read_submission
-from um.params import SELECTIONS, Evaluate, threshold_range
+from um.evaluation.thresholds import threshold_range
+from um.params import SELECTIONS, Evaluate
 from um.report import bootstrap
 from um.report.compare import moves
 from um.report.compare.differs import differences

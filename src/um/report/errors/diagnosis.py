@@ -28,7 +28,7 @@ from um.datasets.annotations import Video
 from um.evaluation.average_precision import average_precision, normalised_precision
 from um.evaluation.matching import Bools, Floats, Ints, Ranking, best_overlaps
 from um.evaluation.metrics import Matched
-from um.params import threshold_range
+from um.evaluation.thresholds import threshold_range
 from um.report.bootstrap import over_classes
 
 KINDS = ("double detection", "wrong label", "localisation", "confusion", "background")

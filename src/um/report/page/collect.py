@@ -16,8 +16,9 @@ from um.errors import BadInput
 from um.evaluation.fitting import NOTHING_LEFT, Population
 from um.evaluation.metrics import Matched, match_predictions, whole_video
 from um.evaluation.submission import COLUMNS
+from um.evaluation.thresholds import threshold_range
 from um.forms import read_text, validate
-from um.params import OURS, Params, Settings, threshold_range
+from um.params import OURS, Params, Settings
 from um.report.figures.charts import PANELS, SCORE, Training
 from um.report.table.benchmark import row_of, title_of
 from um.report.table.runs import Metrics, Run, checked, checked_metrics

@@ -6,7 +6,7 @@ from statistics import fmean
 import numpy as np
 
 from um.evaluation.metrics import Matched
-from um.params import threshold_range
+from um.evaluation.thresholds import threshold_range
 from um.report import bootstrap
 from um.report.figures.charts import Floats, Line, Ranked
 from um.report.page.collect import Collected

@@ -2,7 +2,8 @@
 
 import logging
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from types import MappingProxyType
@@ -14,9 +15,10 @@ from um.errors import BadInput
 from um.evaluation.fitting import fitted
 from um.evaluation.metrics import Matched, match_predictions, metrics_of, name_of, whole_video
 from um.evaluation.submission import read_submission
+from um.evaluation.thresholds import threshold_range
 from um.files import sha256
 from um.forms import Form, load
-from um.params import OURS, Params, threshold_range
+from um.params import OURS, Params
 from um.report import bootstrap
 from um.report.table import controls, render
 from um.report.table.published import (
@@ -98,21 +100,20 @@ class _Files(Form):
 
 
 def write(
-    results: Path,
+    rows_of_run: Callable[[str, str], Group],
     datasets: Sequence[str],
     values: Params,
-    out: Path | None = None,
+    out: Path,
     variant: str = OURS,
     extra: Extra = Extra(),  # noqa: B008 (immutable)
 ) -> None:
     """Write `benchmark.{csv,md,html,tex}` to `out`, and print the table.
 
     Args:
-        results: folder with `<run>/seed<k>/{metrics,predictions}.json` and the same in `best_on_test/` and
-            `selected/` there; a run is a dataset, or `<dataset>-<variant>`.
+        rows_of_run: the rows of a dataset and variant: `rows`, or those it has written.
         datasets: names, in the order of the column groups.
         values: params.yaml.
-        out: default: `results`.
+        out: folder.
         variant: of the method.
         extra: rows on request.
 
@@ -122,7 +123,7 @@ def write(
     others = extra.others
     if others and len(datasets) != 1:
         raise BadInput("command line", f"--predictions with {len(datasets)} datasets", "one", "name it with --dataset")
-    built = {name: _benchmark(results, name, values, variant, extra) for name in datasets}
+    built = {name: _with_compared(rows_of_run, name, values, variant) for name in datasets}
     field = list(FIELD) if set(FIELD) & set(datasets) or list(datasets) == values.datasets else []
     ours = [*CHOSEN, *map(row_of, values.compare)]
     theirs = [*PRINTED, *(f"{row[0]} ({row[1]})" for row in LATER), *others]
@@ -130,9 +131,10 @@ def write(
     if taken := [name for name in others if methods.count(name) > 1]:
         raise BadInput("command line", f"--predictions {taken[0]}=…", "a name that is no row yet", "rename it")
     ranked = [method for method in (*theirs, *ours) if method != BEST]
+    built = {name: _in_order(_with_others(group, name, values, extra), methods) for name, group in built.items()}
     groups = [[built.get(name) or _unbuilt(name, extra.later) for name in field]] if field else []
     groups += [[group] for name, group in built.items() if name not in field]
-    render.write(out or results, "benchmark", [Table(each, methods, [LAST], ranked) for each in groups], CAPTION)
+    render.write(out, "benchmark", [Table(each, methods, [LAST], ranked) for each in groups], CAPTION)
 
 
 def ablation(results: Path, dataset: str, variants: Sequence[str], values: Params, out: Path) -> None:
@@ -161,13 +163,25 @@ def ablation(results: Path, dataset: str, variants: Sequence[str], values: Param
     render.write(out, "ablation", [Table([group], methods)], ABLATION_CAPTION)
 
 
-def _benchmark(results: Path, dataset: str, values: Params, variant: str, extra: Extra) -> Group:
-    others = extra.others
-    whole, absent = _whole(dataset, values, bool(others))
+def rows(results: Path, dataset: str, values: Params, variant: str = OURS, is_alone: bool = False) -> Group:
+    """The rows of one dataset and variant: its models', controls and published scores.
+
+    Args:
+        results: folder with `<run>/seed<k>/{metrics,predictions}.json` and the same in `best_on_test/` and
+            `selected/` there; a run is a dataset, or `<dataset>-<variant>`.
+        dataset: name.
+        values: params.yaml.
+        variant: of the method.
+        is_alone: results and features may be missing; then there are only controls.
+
+    Raises:
+        BadInput: metrics or predictions are missing, or contradict params.yaml.
+    """
+    whole, absent = _whole(dataset, values, is_alone)
     run = Run(results, dataset, variant, values.seeds[0], "last")
-    is_built = not others or run.folder.parent.is_dir()
+    is_built = not is_alone or run.folder.parent.is_dir()
     runs = _runs(run, values) if is_built else {}
-    figures = [figure for name, path in others.items() for figure in _scored(dataset, name, path, whole)]
+    figures = []
     found = {method: [checked(each, whole, absent) for each in seeds] for method, seeds in runs.items()}
     for method, seeds in runs.items():
         figures += _ours(seeds, found[method], method)
@@ -182,8 +196,8 @@ def _benchmark(results: Path, dataset: str, values: Params, variant: str, extra:
         if outside := _outside(figures):
             log.warning("%s: %s", dataset, outside)
             notes.append(outside)
-    for row in (published := rows_of(dataset, extra.later)):
-        figures += _printed(dataset, row, whole.settings.tiou)
+    published = rows_of(dataset)
+    figures += [figure for row in published for figure in _printed(dataset, row, whole.settings.tiou)]
     notes += _sources(published)
     title = title_of(dataset) + ("" if variant == OURS else f", variant {variant}")
     return Group(title, _columns(whole.settings.tiou), figures, notes, downloads)
@@ -194,8 +208,35 @@ def _runs(run: Run, values: Params) -> dict[str, list[Run]]:
     chosen = {method: run._replace(selection=selection) for method, selection in CHOSEN.items()}
     if not values.of(run.dataset, run.variant).train.held_out:
         del chosen[SELECTED]
-    chosen |= {row_of(other): run._replace(variant=other) for other in values.compared(run.variant)[1:]}
     return {method: [each._replace(seed=seed) for seed in values.seeds] for method, each in chosen.items()}
+
+
+def _with_compared(rows_of_run: Callable[[str, str], Group], dataset: str, values: Params, variant: str) -> Group:
+    """A dataset's rows, and one for each compared variant: its models after the last iteration."""
+    group = rows_of_run(dataset, variant)
+    figures, downloads = list(group.figures), dict(group.downloads)
+    for other in values.compared(variant)[1:]:
+        theirs = rows_of_run(dataset, other)
+        figures += [figure._replace(method=row_of(other)) for figure in theirs.figures if figure.method == LAST]
+        downloads |= {row_of(other): theirs.downloads[LAST]} if LAST in theirs.downloads else {}
+    return replace(group, figures=figures, downloads=downloads)
+
+
+def _with_others(group: Group, dataset: str, values: Params, extra: Extra) -> Group:
+    """A dataset's rows, and those on request."""
+    tiou, figures, notes = values.of(dataset).evaluate.tiou, list(group.figures), list(group.notes)
+    if extra.others:
+        whole, _ = _whole(dataset, values, is_alone=True)
+        figures += [each for name, path in extra.others.items() for each in _scored(dataset, name, path, whole)]
+    if extra.later:
+        later = [row for row in rows_of(dataset, with_later=True) if row.method not in PRINTED]
+        figures += [figure for row in later for figure in _printed(dataset, row, tiou)]
+        notes += _sources(later)
+    return replace(group, figures=figures, notes=notes)
+
+
+def _in_order(group: Group, methods: Sequence[str]) -> Group:
+    return replace(group, figures=sorted(group.figures, key=lambda figure: methods.index(figure.method)))
 
 
 def _unbuilt(dataset: str, with_later: bool) -> Group:
