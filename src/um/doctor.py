@@ -1,5 +1,6 @@
 """Checks that this machine has what a run needs, one line each."""
 
+import contextlib
 import platform
 import re
 import shlex
@@ -10,19 +11,25 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+import requests
 
 from um import params
 from um.dataset import root
 from um.errors import BadInput
+from um.forms import read_yaml, validate
 from um.provenance import pipeline, tools
 
 WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")
 CONSTRAINTS = Path("constraints.txt")
 VERSIONS = Path("workflow/versions.txt")  # the part of it that results depend on
 FREE_GB = 5
+PATIENCE = 5  # seconds for a host to answer
 PLUGINS = {"ssh": "dvc_ssh", "s3": "dvc_s3", "http": "dvc_http", "https": "dvc_http"}
 REMOTES = "or use ssh://host/folder, s3://bucket/folder or, read-only, https://host/folder"
 ADDED = "`dvc remote add -d storage /a/folder; dvc remote modify storage verify true`"
+ADDRESS = "https://host/folder"
 
 
 class Finding(NamedTuple):
@@ -124,6 +131,10 @@ def _remote() -> Finding:
     name = config.get("core.remote", "")
     if not (url := config.get(f"remote.{name}.url")):
         return Finding("remote", "not yet", f"to share data: {ADDED}; {REMOTES}")
+    if _is_placeholder(url):
+        set_it = f"`dvc remote modify {shlex.quote(name)} url {ADDRESS}`"
+        text = f"`dvc pull` has no address to fetch from: {set_it} sets it; to share data: {ADDED}; {REMOTES}"
+        return Finding("remote", "not yet", text)
     scheme = url.split("://")[0] if "://" in url else ""
     plugin = PLUGINS.get(scheme)
     if plugin and not find_spec(plugin):
@@ -131,7 +142,33 @@ def _remote() -> Finding:
     if config.get(f"remote.{name}.verify", "").lower() not in ("true", "yes", "on", "1"):
         set_it = f"`dvc remote modify {shlex.quote(name)} verify true`"
         return Finding("remote", "note", f"{name}: {url}; `dvc pull` does not detect damaged files until {set_it}")
+    if scheme in ("http", "https") and (trouble := _trouble(url)):
+        return Finding("remote", "note", f"{name}: {trouble}; `dvc pull` only says that cache files are missing")
     return Finding("remote", "ok", f"{name}: {url}")
+
+
+def _is_placeholder(url: str) -> bool:
+    """Whether an address is no valid one, like that in .dvc/config, which DVC prints because it is not."""
+    with contextlib.suppress(ValueError):
+        _ = urlsplit(url).port
+        return False
+    return True
+
+
+def _trouble(url: str) -> str | None:
+    """Why a web server does not give a file that dvc.lock records."""
+    try:
+        lock = validate(pipeline.Lock, read_yaml(pipeline.RECORD, "DVC's record"), pipeline.RECORD)
+    except BadInput:
+        return None  # nothing is recorded yet
+    if not (md5 := lock.outs.get(WEIGHTS)):
+        return None
+    address = f"{url.rstrip('/')}/files/md5/{md5[:2]}/{md5[2:]}"
+    try:
+        with requests.get(address, stream=True, timeout=PATIENCE) as answer:
+            return None if answer.ok else f"{address} ({WEIGHTS}) is not there (HTTP {answer.status_code})"
+    except requests.RequestException as error:
+        return f"{urlsplit(url).netloc} cannot be reached ({type(error).__name__})"
 
 
 def _git() -> Finding:

@@ -70,7 +70,7 @@ def project(tmp_path_factory) -> Path:
     (root / "datasets/cooking/dataset.yaml").write_text(described)
     run(root, "git", "init", "--quiet")
     run(root, "dvc", "init", "--quiet")
-    run(root, "dvc", "config", "core.analytics", "false")
+    shutil.copy(ROOT / ".dvc/config", root / ".dvc/config")
     return root
 
 
@@ -109,8 +109,22 @@ def um(project: Path, words: list[str]) -> None:
 
 def dvc(project: Path, words: list[str]) -> None:
     """DVC takes these words in a fresh repository, where nothing is recorded; `repro` plans its first stage."""
-    words = [str(project.parent / "remote") if word.startswith("/mnt") else word for word in words]
-    run(project, *words, *{"repro": ["--dry", "weights"], "pull": ["--allow-missing"]}.get(words[1], []))
+    run(
+        project,
+        *_elsewhere(project, words),
+        *{"repro": ["--dry", "weights"], "pull": ["--allow-missing"]}.get(words[1], []),
+    )
+
+
+def _elsewhere(project: Path, words: list[str]) -> list[str]:
+    """The words with a folder of the test for that which is mounted."""
+    return [str(project.parent / "remote") if word.startswith("/mnt") else word for word in words]
+
+
+def tar(project: Path, words: list[str]) -> None:
+    """It packs what `dvc push` writes; tests/workflow/test_remotes.py pulls from such an archive."""
+    (project.parent / "remote/files/md5").mkdir(parents=True, exist_ok=True)
+    run(project, *_elsewhere(project, words))
 
 
 def activate(project: Path, words: list[str]) -> None:
@@ -162,6 +176,7 @@ CHECKS: dict[str, Callable[[Path, list[str]], None]] = {
     "export": export,
     "git": add,
     "python": python,
+    "tar": tar,
     "tensorboard": tensorboard,
 }
 

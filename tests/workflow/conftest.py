@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from helpers.forking import launchers
+from helpers.remotes import UNSET
 from helpers.workspace import ROOT, WEIGHTS, Workspace
 
 TINY: dict[str, dict[str, Any]] = {
@@ -36,6 +37,7 @@ def clone(tmp_path_factory) -> Workspace:
         for name, value in values.items():
             workspace.change(f"overrides.demo.{stage}.{name}", value)
     workspace.done("git", "init", "--quiet")
+    workspace.done("dvc", "remote", "modify", "public", "url", UNSET)  # tests never ask the project's own host
     workspace.commit()
     return workspace
 

@@ -1,0 +1,110 @@
+"""Hosts on this machine for `dvc push` and `dvc pull`: OpenSSH's server, and moto's S3. nginx is in serving.py."""
+
+import fcntl
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+# The address in .dvc/config while the project has no host. Its port is no number, so that `dvc pull` prints it at once:
+# for a host that does not answer, DVC only says that cache files are missing.
+UNSET = "https://HOST:PORT/is not set: `dvc remote modify public url https://...` (docs/reruns.md)"
+SSHD = """
+ListenAddress 127.0.0.1:{port}
+HostKey {work}/host
+AuthorizedKeysFile {work}/user.pub
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+Subsystem sftp internal-sftp
+"""
+
+
+@dataclass(frozen=True)
+class Ssh:
+    """A server that lets its own key in."""
+
+    port: int
+    key: Path
+
+
+def ssh_program() -> str:
+    """OpenSSH's server, installed first where it is missing."""
+    with Path(tempfile.gettempdir(), "um-sshd.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes must not install it at once
+        if not (found := _sshd()):
+            if os.geteuid() != 0 or not shutil.which("apt-get"):
+                pytest.skip("OpenSSH's server is not installed, and only root on Debian can do that")
+            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+            for words in (["update"], ["install", "-y", "--no-install-recommends", "openssh-server"]):
+                done = subprocess.run(["apt-get", "-qq", *words], env=environment, capture_output=True, text=True)
+            if not (found := _sshd()):
+                pytest.skip(f"apt-get brought no sshd: {done.stderr.strip()[-200:]}")
+    return found
+
+
+def _sshd() -> str | None:
+    return shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin")
+
+
+@contextmanager
+def sshd(work: Path) -> Iterator[Ssh]:
+    """An SSH server with a host key and a user key of its own, all in `work`."""
+    program = ssh_program()
+    work.mkdir(parents=True)
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where systemd would make it
+    for name in ("host", "user"):
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(work / name)]
+        subprocess.run(command, check=True)
+    for _ in range(5):  # another process may take the port that was free
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        (work / "sshd_config").write_text(SSHD.format(work=work, port=port))
+        command = [program, "-D", "-f", str(work / "sshd_config"), "-E", str(work / "log")]
+        process = subprocess.Popen(command)
+        if _answers(port, process):
+            break
+    else:
+        raise RuntimeError((work / "log").read_text())
+    try:
+        yield Ssh(port, work / "user")
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _answers(port: int, process: subprocess.Popen[bytes]) -> bool:
+    end = time.monotonic() + 10
+    while process.poll() is None and time.monotonic() < end:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as client:
+            return client.recv(4) == b"SSH-" and process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    return False
+
+
+@contextmanager
+def s3(bucket: str) -> Iterator[str]:
+    """The address of moto's S3 server, with an empty bucket; objects are in this process's memory."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        url = "http://{}:{}".format(*server.get_host_and_port())
+        requests.put(f"{url}/{bucket}", timeout=10).raise_for_status()
+        yield url
+    finally:
+        server.stop()
