@@ -66,8 +66,12 @@ def _options(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="only results, warnings and errors")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="also messages of libraries")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+    gpus: Annotated[int, typer.Option(min=0, help="reserve N free GPUs, for jobs side by side; 0: no reservation")] = 0,
 ) -> None:
-    pass  # `main` reads them, anywhere on the command line
+    if gpus:  # `main` reads the others, anywhere on the command line
+        from um.gpus import take
+
+        take(gpus)
 
 
 INTERRUPTED = 130

@@ -42,9 +42,12 @@ rule test_model:
         "logs/evaluate/{run}-seed{seed}/{selection}um.log",
     wildcard_constraints:
         selection="(selected/)?",
-    conda:
-        "../envs/um.yaml"
+    benchmark:
+        "logs/evaluate/{run}-seed{seed}/{selection}um.tsv"
     threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         dataset=dataset_of,
         variant=variant_of,
@@ -59,7 +62,7 @@ rule test_model:
             --model-file {input.model:q} \
             --out {params.out:q} \
             --planned {params.settings:q} \
-            2>&1 | tee {log:q}
+            2>&1 | tee -a {log:q}
         """
 
 

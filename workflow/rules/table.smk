@@ -28,8 +28,7 @@ rule table:
         html=report(f"{PLAN.table}.html", caption="../report/benchmark.rst", category="Benchmark"),
     log:
         "logs/table.log",
-    conda:
-        "../envs/um.yaml"
+    localrule: True
     params:
         out=subpath(output.html, parent=True),
         datasets=words("--dataset", DATASETS),
@@ -46,5 +45,5 @@ rule table:
             --variant {params.variant:q} \
             {params.seeds:q} \
             --planned {params.settings:q} \
-            2>&1 | tee {log:q}
+            2>&1 | tee -a {log:q}
         """

@@ -44,9 +44,11 @@ rule train_model:
         "logs/train/{run}-seed{seed}.log",
     benchmark:
         "logs/train/{run}-seed{seed}.tsv"
-    conda:
-        "../envs/um.yaml"
     threads: 1
+    resources:
+        mem_mb=growing(4000),  # measured peak: 480 in the demo; features stay in memory
+        runtime=growing(240),  # measured: 1 in the demo; a job that is stopped resumes at its checkpoint
+        gpu=GPU,
     params:
         dataset=dataset_of,
         variant=variant_of,
@@ -55,11 +57,11 @@ rule train_model:
         code=code("train"),
     shell:
         r"""
-        um train \
+        um --gpus {resources.gpu:q} train \
             --dataset {params.dataset:q} \
             --variant {params.variant:q} \
             --seed {wildcards.seed:q} \
             --out {params.out:q} \
             --planned {params.settings:q} \
-            2>&1 | tee {log:q}
+            2>&1 | tee -a {log:q}
         """
