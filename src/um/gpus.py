@@ -65,7 +65,7 @@ def _lock(names: Sequence[str], wanted: int, locks: Path) -> list[str]:
     """Lock as many GPUs as wanted, or none."""
     taken: dict[str, IO[bytes]] = {}
     for name in names:
-        file = open(locks / f"{name.replace('/', '-')}.lock", "a+b", buffering=0, opener=no_link)
+        file = open(locks / f"{name.replace('/', '-')}.lock", "a+b", buffering=0, opener=no_link)  # noqa: SIM115
         if len(taken) < wanted and flock(file, shared=False):
             taken[name] = file
         else:

@@ -101,7 +101,8 @@ def write_launchers(folder: Path, read: dict[str, str]) -> None:
     """Write the launchers, for callers whose environment gives libraries the same to read."""
     made = folder / "making"
     made.mkdir()
-    texts = {"python": f'#!/bin/sh\nexec {sys.executable} "$@"\n'}
+    inner = f'[ "$1 $2" = "-m snakemake" ] && shift 2 && exec {folder}/bin/snakemake "$@"'  # a job on a cluster
+    texts = {"python": f'#!/bin/sh\n{inner}\nexec {sys.executable} "$@"\n'}
     for name in PROGRAMS:
         texts[name] = LAUNCHER.format(
             python=sys.executable,

@@ -3,6 +3,7 @@
 import ctypes
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -10,16 +11,17 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo")
 PACKAGES = ("slurm-wlm", "munge")
 NODES = ("node1", "node2")
-PATIENCE = 30  # seconds
+PATIENCE = 60  # seconds
 CONFIG = """
 ClusterName=um
 SlurmctldHost={host}(127.0.0.1)
@@ -36,7 +38,7 @@ SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core_Memory
+SelectTypeParameters=CR_Core_Memory,CR_LLN
 GresTypes=gpu
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
@@ -50,7 +52,7 @@ NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=16 Re
 NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=16 RealMemory=64000 Gres=gpu:2
 """
 # the plugin removes SLURM_CONF from the environment of a job step
-STEP = "#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {program} \"$@\"\n"
+STEP = '#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {program} "$@"\n'
 END_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 GPUS = "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n"  # two files that are not GPUs, but can be counted
 
@@ -82,6 +84,13 @@ def _free_ports(number: int) -> list[int]:
 def _end_with_parent() -> None:
     """No daemon outlives a test process, however that ends."""
     ctypes.CDLL(None).prctl(END_WITH_PARENT, signal.SIGTERM)
+
+
+class Job(NamedTuple):
+    """A job in the queue."""
+
+    number: str
+    node: str
 
 
 class Cluster:
@@ -120,39 +129,44 @@ class Cluster:
     def start_node(self, name: str) -> None:
         self.start(name, "slurmd", "-N", name, "-D")
 
-    def kill(self, name: str) -> None:
-        """Kill a daemon, as a crash would."""
-        daemon = self.daemons.pop(name)
-        daemon.kill()
-        daemon.wait()
-
     def ask(self, *command: str) -> str:
         """What one of Slurm's programs prints."""
         environment = {**os.environ, **self.environment}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
         return done.stdout.strip() if done.returncode == 0 else ""
 
-    def wait(self, expected: str, *command: str) -> str:
-        """Wait until what a program prints contains a text."""
+    def until(self, true: Callable[[], object]) -> Any:
+        """Wait until a function returns something true, and return that."""
         end = time.monotonic() + PATIENCE
-        while expected not in (said := self.ask(*command)):
-            assert time.monotonic() < end, f"{command}: {said}\n{self.logs()}"
+        while not (found := true()):
+            assert time.monotonic() < end, self.logs()
             time.sleep(0.1)
-        return said
+        return found
 
     def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-2000:] for path in sorted(self.folder.glob("*.log")))
 
-    def job(self, rule: str) -> tuple[str, str, str]:
-        """Wait until a job of a rule runs; its number, name and node."""
-        end = time.monotonic() + PATIENCE
-        while True:
-            for line in self.ask("squeue", "--noheader", "--states=running", "--format=%i|%k|%j|%N").splitlines():
-                number, comment, name, node = line.split("|")
-                if comment.startswith(f"rule_{rule}"):
-                    return number, name, node
-            assert time.monotonic() < end, f"no job of {rule}\n{self.logs()}"
-            time.sleep(0.1)
+    def job(self, comment: str) -> Job:
+        """The running job with this comment; the plugin's comments hold rule and wildcards."""
+        listed = self.ask("squeue", "--noheader", "--states=running", "--format=%k|%i|%N").splitlines()
+        (found,) = (line.split("|")[1:] for line in listed if line.split("|")[0] == comment)
+        return Job(*found)
+
+    def crash(self, node: str) -> None:
+        """Kill a node's daemon and all that it has started, as the loss of the machine would."""
+        daemon = self.daemons.pop(node)
+        jobs = self.ask("squeue", "--noheader", "--nodelist", node, "--format=%i").split()
+        daemon.kill()
+        daemon.wait()
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended, or is another user's
+                command, variables = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes().split(b"\0")
+                step = re.match(rb"slurmstepd: \[(\d+)\.", command)
+                ours = f"SLURM_CONF={self.folder}/slurm.conf".encode() in variables
+                if ours and any(
+                    (step and step[1] == job.encode()) or f"SLURM_JOB_ID={job}".encode() in variables for job in jobs
+                ):
+                    os.kill(int(folder.name), signal.SIGKILL)
 
 
 @contextmanager
@@ -165,15 +179,11 @@ def cluster(folder: Path) -> Iterator[Cluster]:
     files["pid-file"], files["log-file"] = f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log"
     try:
         running.start("munged", "munged", "--foreground", "--force", *files.values())
-        end = time.monotonic() + PATIENCE
-        while not (folder / "munge.socket").exists():
-            assert time.monotonic() < end, (folder / "munged.out").read_text()
-            time.sleep(0.05)
+        running.until((folder / "munge.socket").exists)
         running.start("slurmctld", "slurmctld", "-D")
         for name in NODES:
             running.start_node(name)
-        for name in NODES:
-            running.wait("idle", "sinfo", "--noheader", "--nodes", name, "--format=%T")
+        running.until(lambda: running.ask("sinfo", "--noheader", "--format=%D|%T") == f"{len(NODES)}|idle")
         yield running
     finally:
         if "slurmctld" in running.daemons:

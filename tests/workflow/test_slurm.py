@@ -1,20 +1,17 @@
 """The demo on a real Slurm: the same bytes as on one machine, also after lost jobs and nodes."""
 
 import shutil
-import time
 from collections.abc import Iterator
 
 import pytest
 from helpers.slurm import Cluster, cluster
-from helpers.workspace import WEIGHTS, Workspace
+from helpers.workspace import Workspace
 
+from .test_faults import FULL
 from .test_provenance import digests
 
 PROFILE = ("--workflow-profile", "profiles/slurm")
-FASTER = (
-    "--seconds-between-status-checks", "1", "--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5",
-    "--slurm-no-account",
-)  # fmt: skip
+FASTER = ("--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "5", "--slurm-no-account")
 
 
 @pytest.fixture(scope="module")
@@ -30,20 +27,45 @@ def project(slurm, workspace) -> Workspace:
     return workspace
 
 
-def empty(project: Workspace, *folders: str) -> None:
-    for folder in folders:
-        shutil.rmtree(project / folder)
-
-
 def test_the_demo_has_the_same_bytes(project):
     before = digests(project)
-    kept = (project / WEIGHTS).read_bytes()
-    empty(project, "data", "models", "results", ".snakemake")
-    (project / WEIGHTS).parent.mkdir(parents=True)
-    (project / WEIGHTS).write_bytes(kept)
-    project.done("snakemake", "--touch", "--forceall", "--config", "only=weights", "--", "weights")
-    start = time.monotonic()
+    for folder in ("data/demo/features", "models", "results"):
+        shutil.rmtree(project / folder)
     said = project.done("snakemake", *PROFILE, *FASTER)
-    print(said, time.monotonic() - start)
+    assert "SLURM jobid" in said
+    assert "--gpus" in said
     assert digests(project) == before
     assert project.idle()
+
+
+LONGER = {"iterations": 600, "eval_every": 20}
+MODELS = [f"models/demo/seed{seed}/last.safetensors" for seed in (0, 1)]
+
+
+def files(project: Workspace) -> dict[str, bytes]:
+    return {str(path.relative_to(project.root)): path.read_bytes() for path in (project / "models").rglob("*.*")}
+
+
+@pytest.mark.skipif(not FULL, reason="make faults")
+def test_lost_jobs_and_nodes_change_no_byte(project, slurm):
+    """One training is cancelled; the node of the other crashes, with all its processes, and comes back."""
+    for name, value in LONGER.items():
+        project.change(f"overrides.demo.train.{name}", value)
+    shutil.rmtree(project / "models")
+    project.done("snakemake", "--cores", "2", "--", *MODELS)
+    before = files(project)
+    shutil.rmtree(project / "models")
+    project.environment = project.forking
+    running = project.start("snakemake", *PROFILE, *FASTER, "--", *MODELS)
+    jobs = {}
+    for seed in (0, 1):
+        state = project / f"models/demo/seed{seed}/state.pt"
+        slurm.until(state.exists)
+        jobs[seed] = slurm.job(f"rule_train_model_wildcards_demo_{seed}")
+    slurm.ask("scancel", jobs[0].number)
+    slurm.crash(jobs[1].node)
+    slurm.start_node(jobs[1].node)
+    assert running.wait(90) == 0
+    log = max((project / ".snakemake/log").iterdir()).read_text()
+    assert log.count("Trying to restart job") == 2, log
+    assert files(project) == before
