@@ -5,8 +5,8 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 from um.files import flock, make_folder, no_link
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 LOCKS = Path(tempfile.gettempdir(), f"um-gpus-{os.getuid()}")
 PAUSE = 1.0  # seconds between attempts
-_held: list[IO[bytes]] = []  # open, and so locked, until the process ends
+_held: list[FileIO] = []  # open, and so locked, until the process ends
 
 
 def take(wanted: int, count: Callable[[], int] | None = None, locks: Path = LOCKS) -> list[str]:
@@ -63,7 +63,7 @@ def _count() -> int:
 
 def _lock(names: Sequence[str], wanted: int, locks: Path) -> list[str]:
     """Lock as many GPUs as wanted, or none."""
-    taken: dict[str, IO[bytes]] = {}
+    taken: dict[str, FileIO] = {}
     for name in names:
         file = open(locks / f"{name.replace('/', '-')}.lock", "a+b", buffering=0, opener=no_link)  # noqa: SIM115
         if len(taken) < wanted and flock(file, shared=False):

@@ -29,8 +29,8 @@ if DOWNLOADS > 1:
             temp(touch("data/{dataset}/downloads/shards/{scatteritem}")),
         log:
             "logs/download/{dataset}-{scatteritem}.log",
-        localrule: True
         retries: 2
+        localrule: True
         resources:
             connections=1,
         params:

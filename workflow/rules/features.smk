@@ -18,9 +18,9 @@ rule features:
         expand("data/{dataset}/features/index.json", dataset=DATASETS),
 
 
-CPUS = 16  # Snakemake lowers it to --cores; features have the same bytes with any number
-EXTRACTION_MB = 4000  # measured peak: 1100 on a CPU (demo, full size)
-EXTRACTION_MINUTES = 720  # a job that is stopped resumes at its video
+CPUS = 16  # Snakemake lowers it to --cores; the features' bytes do not depend on it
+MEGABYTES = 4000  # measured peak: 1080, for a video of the demo on a CPU
+MINUTES = 720  # a stopped job resumes at its video
 
 
 if SHARDS > 1:
@@ -39,8 +39,8 @@ if SHARDS > 1:
             "logs/features/{dataset}-{scatteritem}.tsv"
         threads: CPUS
         resources:
-            mem_mb=growing(EXTRACTION_MB),
-            runtime=growing(EXTRACTION_MINUTES),
+            mem_mb=growing(MEGABYTES),
+            runtime=growing(MINUTES),
             gpu=GPU,
         params:
             settings=planned("features"),
@@ -68,8 +68,8 @@ rule extract_features:
         "logs/features/{dataset}.tsv"
     threads: CPUS
     resources:
-        mem_mb=growing(EXTRACTION_MB),
-        runtime=growing(EXTRACTION_MINUTES),
+        mem_mb=growing(MEGABYTES),
+        runtime=growing(MINUTES),
         gpu=GPU,
     params:
         settings=planned("features"),
