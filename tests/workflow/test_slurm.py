@@ -1,5 +1,6 @@
 """The demo on a real Slurm: the same bytes as on one machine, also after lost jobs and nodes."""
 
+import json
 import shutil
 from collections.abc import Iterator
 
@@ -36,6 +37,30 @@ def test_the_demo_has_the_same_bytes(project):
     assert "--gpus" in said
     assert digests(project) == before
     assert project.idle()
+
+
+VIDEOS = ("ucf6_train_0001", "ucf6_val_0001")
+
+
+@pytest.mark.skipif(not FULL, reason="make faults")
+def test_shards_of_real_videos_have_the_same_bytes(project, reference_data, tmp_path):
+    source = reference_data / "data/ucf6"
+    annotations = json.loads((source / "annotations.json").read_text())
+    annotations["database"] = {name: annotations["database"][name] for name in VIDEOS}
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/annotations.json").write_text(json.dumps(annotations))
+    for name in VIDEOS:
+        (tmp_path / f"real/{name}.mp4").symlink_to(source / f"videos/{name}.mp4")
+    (project / "datasets/real").mkdir()
+    (project / "datasets/real/dataset.yaml").write_text(f"provider: local\nsource: {tmp_path}/real\n")
+    project.change("overrides.real.features", {"fps": 12.5, "short_side": 80, "crop": 64})
+    what = ("--config", "dataset=real", "seed=0", "--", "features")
+    project.done("snakemake", "--cores", "2", *what)
+    before = digests(project)
+    shutil.rmtree(project / "data/real/features")
+    said = project.done("snakemake", *PROFILE, *FASTER, "--set-scatter", "shards=2", *what)
+    assert said.count("SLURM jobid") == 3
+    assert digests(project) == before
 
 
 LONGER = {"iterations": 600, "eval_every": 20}

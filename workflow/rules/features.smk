@@ -1,6 +1,6 @@
 """
 Snippet features of every video; resumable, keeps finished videos. With `--set-scatter shards=K`, K jobs share the
-videos: in turn on one machine, in parallel on a cluster. Each job loads the network once.
+videos: in turn on one machine, in parallel on several GPUs or a cluster. Each job loads the network once.
 
 REQUIRED INPUTS:
 
@@ -18,7 +18,7 @@ rule features:
         expand("data/{dataset}/features/index.json", dataset=DATASETS),
 
 
-CPUS = 16  # Snakemake lowers it to --cores; the features' bytes do not depend on it
+CPUS = 4 if GPU else 16  # Snakemake lowers it to --cores; the features' bytes do not depend on it
 MEGABYTES = 4000  # measured peak: 1080, for a video of the demo on a CPU
 MINUTES = 720  # a stopped job resumes at its video
 
