@@ -12,7 +12,7 @@ from .test_faults import FULL
 from .test_provenance import digests
 
 PROFILE = ("--workflow-profile", "profiles/slurm")
-FASTER = ("--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "5", "--slurm-no-account")
+FASTER = ("--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "5")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_shards_of_real_videos_have_the_same_bytes(project, reference_data, tmp_
         (tmp_path / f"real/{name}.mp4").symlink_to(source / f"videos/{name}.mp4")
     (project / "datasets/real").mkdir()
     (project / "datasets/real/dataset.yaml").write_text(f"provider: local\nsource: {tmp_path}/real\n")
-    project.change("overrides.real.features", {"fps": 12.5, "short_side": 80, "crop": 64})
+    project.change("overrides.real", {"features": {"fps": 12.5, "short_side": 80, "crop": 64}})
     what = ("--config", "dataset=real", "seed=0", "--", "features")
     project.done("snakemake", "--cores", "2", *what)
     before = digests(project)
