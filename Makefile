@@ -28,15 +28,16 @@ test: .venv/.ready ## run the tests; UM_REFERENCE_DATA=<folder> adds those that 
 fuzz: .venv/.ready ## feed randomly damaged files to every reader, UM_FUZZ=SECONDS each (default 30: 15 minutes in all)
 	UM_FUZZ=$${UM_FUZZ:-30} python -m pytest tests/unit/test_fuzz.py
 
-faults: .venv/.ready ## damage files, kill `um record` and `um restore` at every point, follow their hints; half an hour
-	UM_FAULTS=1 OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist load tests/workflow/test_faults.py
+faults: .venv/.ready ## damage files, kill `um record` and `um restore` at every point, follow their hints; lose jobs and nodes; half an hour
+	UM_FAULTS=1 OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist load tests/workflow/test_faults.py tests/workflow/test_slurm.py
 
 lint: .venv/.ready ## check style, types and rules
 	ruff check
 	ruff format --check
 	mypy
 	snakefmt --check Snakefile workflow
-	snakemake --lint
+	@# but for conda and containers: jobs run in this environment, whose versions are pinned
+	! snakemake --lint 2>&1 | grep -e '^    \* ' -e Error | grep -v 'Specify a conda environment or container'
 
 schema: .venv/.ready ## rewrite workflow/schemas/params.schema.json after a change of src/um/params.py
 	python -c 'from um.params import schema; print(schema(), end="")' > workflow/schemas/params.schema.json

@@ -14,6 +14,10 @@ Stages: weights, download, features, train, evaluate, rows, table.
 
 import re
 
+from snakemake.utils import min_version
+
+min_version("9.0")
+
 
 include: "workflow/rules/common.smk"
 
@@ -22,6 +26,11 @@ wildcard_constraints:
     dataset="|".join(map(re.escape, DATASETS)),
     run="|".join(map(re.escape, PLAN.runs)),
     seed="|".join(map(str, SEEDS)),
+
+
+# on a cluster, `--resources gpu=N` does not limit how many jobs of all nodes use a GPU
+resource_scopes:
+    gpu="local",
 
 
 for stage in [ONLY] if ONLY else [*plan.STAGES, "ablation", "report"]:

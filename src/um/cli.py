@@ -61,14 +61,23 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _reserve(wanted: int) -> int:
+    if wanted:
+        from um.gpus import take
+
+        take(wanted)
+    return wanted
+
+
 @app.callback(help=__doc__)
 def _options(
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print it")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="only results, warnings and errors")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="also messages of libraries")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+    gpus: Annotated[int, typer.Option(min=0, callback=_reserve, help="reserve free GPUs, for jobs side by side")] = 0,
 ) -> None:
-    pass  # `main` reads them, anywhere on the command line
+    pass  # `main` reads the others, anywhere on the command line
 
 
 INTERRUPTED = 130

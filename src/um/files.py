@@ -23,13 +23,13 @@ log = logging.getLogger(__name__)
 
 LOCK = ".um.lock"
 MARGIN = 100_000_000  # bytes kept free on the disk
-LEFTOVER = re.compile(r"\.um-([0-9a-f]{8})-\d+\.part(\.\w{1,15})?")
+LEFTOVER = re.compile(r"\.um-([0-9a-f]{8})-(?:[0-9a-f]{8}-)?\d+\.part(\.\w{1,15})?")
 
 
 def temporary_name(path: Path) -> str:
-    """A short name, unique per target and process."""
+    """A short name, unique per target, host and process: nodes of a cluster share folders."""
     suffix = path.suffix if re.fullmatch(r"\.\w{1,15}", path.suffix) else ""
-    return f".um-{_mark(path.name)}-{os.getpid()}.part{suffix}"
+    return f".um-{_mark(path.name)}-{_mark(platform.node())}-{os.getpid()}.part{suffix}"
 
 
 def lasting_name(path: Path, kind: str) -> str:

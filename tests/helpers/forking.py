@@ -38,7 +38,7 @@ SCRIPT = "script"  # `script -c CODE` runs what `python -c CODE` would
 PROGRAMS = {"um": "um.cli", "snakemake": "snakemake.cli", "dvc": "dvc.cli", SCRIPT: SCRIPT}
 FOLDER, PARENT = "UM_TEST_SERVER", "UM_TEST_PROCESS"  # folder and first process of a test run, set by conftest.py
 IMPORTED = ("CUDA", "HOME", "LANG", "LC_", "LD_", "MALLOC_", "MKL_", "MPL", "OMP_", "OPEN", "PYTHON", "TORCH", "XDG_")
-OWN = ("PYTHONPATH", "TORCHINDUCTOR_CACHE_DIR")  # `take_over` obeys the first; PyTorch sets the second itself
+OWN = ("CUDA_VISIBLE_DEVICES", "PYTHONPATH", "TORCHINDUCTOR_CACHE_DIR")  # read later; obeyed here; set by PyTorch
 LAUNCHER = """#!{python} -ISE
 import _signal, _socket, marshal, posix, sys
 
@@ -101,7 +101,8 @@ def write_launchers(folder: Path, read: dict[str, str]) -> None:
     """Write the launchers, for callers whose environment gives libraries the same to read."""
     made = folder / "making"
     made.mkdir()
-    texts = {"python": f'#!/bin/sh\nexec {sys.executable} "$@"\n'}
+    inner = f'[ "$1 $2" = "-m snakemake" ] && shift 2 && exec {folder}/bin/snakemake "$@"'  # a job on a cluster
+    texts = {"python": f'#!/bin/sh\n{inner}\nexec {sys.executable} "$@"\n'}
     for name in PROGRAMS:
         texts[name] = LAUNCHER.format(
             python=sys.executable,

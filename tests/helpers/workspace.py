@@ -30,8 +30,12 @@ class Workspace:
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command, by the server if it is one of ours; its two streams come as one."""
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        environment = self.environment | {"PATH": f"{launchers()}{os.pathsep}{self.environment['PATH']}"}
-        return subprocess.run(command, cwd=self.root, env=environment, text=True, **streams)
+        return subprocess.run(command, cwd=self.root, env=self.forking, text=True, **streams)
+
+    @property
+    def forking(self) -> dict[str, str]:
+        """The environment in which the server runs our programs."""
+        return self.environment | {"PATH": f"{launchers()}{os.pathsep}{self.environment['PATH']}"}
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Start a command in a session of its own, to be killed with all that it starts; its output goes nowhere."""

@@ -33,8 +33,7 @@ rule ablation_table:
         ),
     log:
         "logs/ablation/{dataset}.log",
-    conda:
-        "../envs/um.yaml"
+    localrule: True
     params:
         out=subpath(output.html, parent=True),
         variants=words("--variant", plan.ABLATION),
@@ -50,5 +49,5 @@ rule ablation_table:
             {params.variants:q} \
             {params.seeds:q} \
             --planned {params.settings:q} \
-            2>&1 | tee {log:q}
+            2>&1 | tee -a {log:q}
         """

@@ -35,6 +35,19 @@ SHARDS = len(gather.shards("{scatteritem}"))
 DOWNLOADS = len(gather.downloads("{scatteritem}"))
 
 
+# One GPU per job, if the call says how many there are (`--resources gpu=2`). The profile of a cluster sets it per rule.
+GPU = int("gpu" in workflow.resource_settings.resources)
+
+
+def growing(amount):
+    """A resource that each attempt of a job multiplies."""
+
+    def of_attempt(wildcards, attempt):
+        return attempt * amount
+
+    return of_attempt
+
+
 def earlier(pattern):
     """The path pattern of an earlier stage's files; exits with a one-line error if required files are missing."""
     try:

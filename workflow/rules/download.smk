@@ -30,8 +30,7 @@ if DOWNLOADS > 1:
         log:
             "logs/download/{dataset}-{scatteritem}.log",
         retries: 2
-        conda:
-            "../envs/um.yaml"
+        localrule: True
         resources:
             connections=1,
         params:
@@ -46,7 +45,7 @@ if DOWNLOADS > 1:
                 --connections 1 \
                 --what {params.what:q} \
                 --planned {params.settings:q} \
-                2>&1 | tee {log:q}
+                2>&1 | tee -a {log:q}
             """
 
 
@@ -59,8 +58,7 @@ rule download_dataset:
         videos="data/{dataset}/videos/index.json",
     log:
         "logs/download/{dataset}.log",
-    conda:
-        "../envs/um.yaml"
+    localrule: True
     params:
         what=what_of,
         settings=planned("download"),
@@ -71,5 +69,5 @@ rule download_dataset:
             --dataset {wildcards.dataset:q} \
             --what {params.what:q} \
             --planned {params.settings:q} \
-            2>&1 | tee {log:q}
+            2>&1 | tee -a {log:q}
         """

@@ -45,11 +45,14 @@ rule test_model:
         metrics="results/{run}/seed{seed}/{selection}metrics.json",
     log:
         "logs/evaluate/{run}-seed{seed}/{selection}um.log",
+    benchmark:
+        "logs/evaluate/{run}-seed{seed}/{selection}um.tsv"
     wildcard_constraints:
         selection="(selected/)?",
-    conda:
-        "../envs/um.yaml"
     threads: 1
+    resources:
+        mem_mb=growing(2000),  # measured peak: 330 in the demo
+        runtime=growing(60),  # measured: less than 1 in the demo
     params:
         dataset=dataset_of,
         variant=variant_of,
@@ -64,7 +67,7 @@ rule test_model:
             --model-file {input.model:q} \
             --out {params.out:q} \
             --planned {params.settings:q} \
-            2>&1 | tee {log:q}
+            2>&1 | tee -a {log:q}
         """
 
 

@@ -1,6 +1,6 @@
 """
 Snippet features of every video; resumable, keeps finished videos. With `--set-scatter shards=K`, K jobs share the
-videos: in turn on one machine, in parallel on a cluster. Each job loads the network once.
+videos: in turn on one machine, in parallel on several GPUs or a cluster. Each job loads the network once.
 
 REQUIRED INPUTS:
 
@@ -18,6 +18,11 @@ rule features:
         expand("data/{dataset}/features/index.json", dataset=DATASETS),
 
 
+CPUS = 4 if GPU else 16  # Snakemake lowers it to --cores; the features' bytes do not depend on it
+MEGABYTES = 4000  # measured peak: 1080, for a video of the demo on a CPU
+MINUTES = 720  # a stopped job resumes at its video
+
+
 if SHARDS > 1:
 
     # ancient: shards run only if extract_features does. Snakemake has no record of another number of shards that could
@@ -32,19 +37,21 @@ if SHARDS > 1:
             "logs/features/{dataset}-{scatteritem}.log",
         benchmark:
             "logs/features/{dataset}-{scatteritem}.tsv"
-        conda:
-            "../envs/um.yaml"
-        threads: workflow.cores
+        threads: CPUS
+        resources:
+            mem_mb=growing(MEGABYTES),
+            runtime=growing(MINUTES),
+            gpu=GPU,
         params:
             settings=planned("features"),
             code=code("features"),
         shell:
             r"""
-            um extract \
+            um --gpus {resources.gpu:q} extract \
                 --dataset {wildcards.dataset:q} \
                 --shard {wildcards.scatteritem:q} \
                 --planned {params.settings:q} \
-                2>&1 | tee {log:q}
+                2>&1 | tee -a {log:q}
             """
 
 
@@ -59,16 +66,18 @@ rule extract_features:
         "logs/features/{dataset}.log",
     benchmark:
         "logs/features/{dataset}.tsv"
-    conda:
-        "../envs/um.yaml"
-    threads: workflow.cores
+    threads: CPUS
+    resources:
+        mem_mb=growing(MEGABYTES),
+        runtime=growing(MINUTES),
+        gpu=GPU,
     params:
         settings=planned("features"),
         code=code("features"),
     shell:
         r"""
-        um extract \
+        um --gpus {resources.gpu:q} extract \
             --dataset {wildcards.dataset:q} \
             --planned {params.settings:q} \
-            2>&1 | tee {log:q}
+            2>&1 | tee -a {log:q}
         """

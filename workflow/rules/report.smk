@@ -45,8 +45,7 @@ rule report:
         html=report(f"{PLAN.report}/report.html", caption="../report/report.rst", category="Report"),
     log:
         "logs/report.log",
-    conda:
-        "../envs/um.yaml"
+    localrule: True
     params:
         table=subpath(output.html, parent=True),
         figures=subpath(output[0], ancestor=2),
@@ -66,5 +65,5 @@ rule report:
             --variant {params.variant:q} \
             {params.seeds:q} \
             --planned {params.settings:q} \
-            2>&1 | tee {log:q}
+            2>&1 | tee -a {log:q}
         """

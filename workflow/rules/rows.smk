@@ -47,6 +47,10 @@ rule rows_of_run:
         rows=PLAN.tables + "/{run}/rows.json",
     log:
         "logs/rows/{run}.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,  # measured on the demo: 400
+        runtime=60,
     params:
         dataset=dataset_of,
         variant=variant_of,
@@ -62,5 +66,5 @@ rule rows_of_run:
             --out {params.out:q} \
             {params.seeds:q} \
             --planned {params.settings:q} \
-            2>&1 | tee {log:q}
+            2>&1 | tee -a {log:q}
         """

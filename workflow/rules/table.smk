@@ -19,8 +19,7 @@ rule table:
         html=report(f"{PLAN.table}.html", caption="../report/benchmark.rst", category="Benchmark"),
     log:
         "logs/table.log",
-    conda:
-        "../envs/um.yaml"
+    localrule: True
     params:
         out=subpath(output.html, parent=True),
         datasets=words("--dataset", DATASETS),
@@ -37,5 +36,5 @@ rule table:
             {params.datasets:q} \
             --variant {params.variant:q} \
             {params.seeds:q} \
-            2>&1 | tee {log:q}
+            2>&1 | tee -a {log:q}
         """

@@ -16,13 +16,12 @@ rule weights:
         str(WEIGHTS),
     log:
         "logs/weights.log",
-    conda:
-        "../envs/um.yaml"
+    localrule: True
     params:
         code=code("weights"),
     shell:
         r"""
         um weights \
             --out {output:q} \
-            2>&1 | tee {log:q}
+            2>&1 | tee -a {log:q}
         """
