@@ -90,7 +90,7 @@ def _settings(
     variant: str = params.OURS,
     planned: tuple[str, str | None] = ("", None),
 ) -> Settings:
-    """Settings of a dataset of params.yaml, or the common ones, overridden from the command line.
+    """Settings of a dataset of params.yaml, or the defaults, overridden from the command line.
 
     Args:
         planned: workflow stage, and the digest of the settings it was planned with.

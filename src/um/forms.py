@@ -194,6 +194,9 @@ def _number(loader: _Loader, node: yaml.ScalarNode) -> Any:
     return getattr(loader, f"construct_yaml_{kind}")(node)
 
 
+_Loader.add_implicit_resolver(  # 1e-05, as DVC writes it; YAML 1.1 needs a point and a sign
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$", re.ASCII), list("-+.0123456789")
+)
 for _tag in ("int", "float"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _number)
 
@@ -296,8 +299,6 @@ def validate(form: type[F], values: Any, where: str | Path, prefix: str = "") ->
         expected = WORDS.get(first["type"], said)
         found = f"no {key}" if first["type"] == "missing" else f"{key} = {quoted(first['input'])}"
         hint = getattr(form, "hint", Form.hint)
-        if isinstance(first["input"], str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", first["input"]):
-            hint = "YAML reads this as text: write a point and a sign, such as 1.0e-4 or 1.0e+5"
         raise BadInput(where, found.removeprefix(" = "), expected, hint) from None
     except (RecursionError, OverflowError):
         raise BadInput(where, "values out of range", form.__name__, getattr(form, "hint", Form.hint)) from None

@@ -349,12 +349,10 @@ class Params(Settings):
     variants: dict[Name, Variation] = Field(
         default={}, description="variant → stage → values, on top of any dataset's; `ours` is the dataset unchanged"
     )
-    overrides: dict[Name, Changes] = Field(
-        default={}, description="dataset → stage → values that replace the common ones; complete for `datasets`"
-    )
+    overrides: dict[Name, Changes] = Field(default={}, description="dataset → stage → values; complete for `datasets`")
 
     def of(self, dataset: str, variant: str = OURS) -> Settings:
-        """The settings of one dataset: common sections, then its overrides, then the variant."""
+        """The settings of one dataset: defaults, common sections if any, its overrides, then the variant."""
         merged: dict[str, Any] = {stage: getattr(self, stage).model_dump() for stage in STAGES}
         named = dataset if dataset in self.overrides else dataset.removesuffix(SIMULATED)
         changes = {f"overrides.{named}.": self.overrides.get(named, {})}

@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers.workspace import Workspace
 
 from um.errors import BadInput
 from um.files import held
+from um.forms import read_yaml
 from um.provenance import record
 
 from .test_faults import FULL, follow
@@ -158,7 +160,7 @@ def test_record_refuses_unfinished_work(workspace, monkeypatch):
 def test_record_refuses_what_snakemake_did_not_make(workspace, monkeypatch):
     monkeypatch.chdir(workspace.root)
     shutil.rmtree(workspace / ".snakemake")
-    with pytest.raises(BadInput, match="found a file that Snakemake has no record of; .* `um restore` if it comes from `dvc pull`"):
+    with pytest.raises(BadInput, match=r"found a file that Snakemake has no record of; .* `um restore` if it"):
         record.record()
 
 
@@ -227,6 +229,27 @@ def test_dvc_drives_snakemake(workspace):
     assert digests(workspace) == before
     assert {path: path.stat().st_mtime_ns for path in times} == times  # resumed: nothing was extracted again
     assert "up to date" in workspace.done("dvc", "status")
+
+
+@pytest.mark.skipif(not FULL, reason="`make faults` runs it: a minute")
+def test_an_experiment_of_dvc_edits_params_and_leaves_both_idle(workspace):
+    for name, value in (("user.name", "t"), ("user.email", "t@t")):
+        workspace.done("git", "config", name, value)
+    changed = "overrides.demo.train.alpha", "overrides.demo.localize.cas_thresholds"
+    words = ["--set-param", f"{changed[0]}=0.00001", "--set-param", f"{changed[1]}=0:1:0.1"]
+    before = yaml.safe_load((workspace / "params.yaml").read_text())
+    report = workspace.done("dvc", "exp", "run", "--name", "small", *words)
+    assert "Running stage 'train@demo'" in report
+    assert "Running stage 'train_compared@demo-official'" not in report
+    after = read_yaml(workspace / "params.yaml")
+    assert after["overrides"]["demo"]["train"]["alpha"] == 1e-5
+    assert after["overrides"]["demo"]["localize"]["cas_thresholds"] == "0:1:0.1"
+    assert after["variants"] == before["variants"]
+    assert workspace.idle()
+    assert "small" in workspace.done("dvc", "exp", "show", "--no-pager")
+    workspace.done("git", "checkout", "--quiet", ".")
+    workspace.done("dvc", "exp", "apply", "small")
+    assert read_yaml(workspace / "params.yaml") == after
 
 
 def test_a_killed_training_goes_on_to_the_same_bytes(workspace):

@@ -34,7 +34,6 @@ class Disk:
     """Hashes of the files on disk, each read once; DVC would skip files of unchanged size and time."""
 
     def __init__(self) -> None:
-        self.cache = _cache(Path.cwd())
         self._known: dict[Path, str] = {}
 
     def file(self, path: Path) -> str:
@@ -67,7 +66,7 @@ class Disk:
 
     def object(self, md5: str) -> Path:
         """Path of an md5 in DVC's cache."""
-        return self.cache / "files" / "md5" / md5[:2] / md5[2:]
+        return _cache(Path.cwd()) / "files" / "md5" / md5[:2] / md5[2:]
 
     def differences(self, out: Path, md5: str) -> dict[Path, str]:
         """The files that differ from the record, and how."""

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -90,6 +91,12 @@ def stages() -> dict[str, Stage]:
 
 
 def _written() -> Pipeline:
+    state = LEDGER.stat() if LEDGER.exists() else None
+    return _parsed(LEDGER.absolute(), (state.st_mtime_ns, state.st_size) if state else None)
+
+
+@lru_cache(maxsize=1)
+def _parsed(path: Path, state: tuple[int, int] | None) -> Pipeline:  # noqa: ARG001 (parsing takes 0.1 s)
     values = read_yaml(LEDGER, "the project's dvc.yaml", "run from the project's root")
     return validate(Pipeline, values, LEDGER)
 
