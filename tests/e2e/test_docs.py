@@ -109,6 +109,9 @@ def um(project: Path, words: list[str]) -> None:
 
 def dvc(project: Path, words: list[str]) -> None:
     """DVC takes these words in a fresh repository, where nothing is recorded; `repro` plans its first stage."""
+    if words[1] == "exp":  # tests/workflow/test_provenance.py runs them
+        assert words[2] == "apply" or not words[3:] or words[3] in run(project, *words[:3], "--help")
+        return
     run(
         project,
         *_elsewhere(project, words),
