@@ -669,6 +669,14 @@ def record(
 
 
 @app.command()
+def accept() -> None:
+    """After edits of comments, docstrings or layout: prove that the code is as recorded, so that nothing is rebuilt."""
+    from um.provenance.accept import accept as run_accept
+
+    run_accept()
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Check whether this machine has all that a run needs; exit with 1 if anything is missing."""
     from um import doctor as check

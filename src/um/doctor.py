@@ -105,7 +105,7 @@ def _weights() -> Finding:
 def _datasets() -> Iterator[Finding]:
     try:
         values = params.load()
-        pipeline.check_ledger()
+        pipeline.check_ledger(values)
     except BadInput as error:
         yield Finding("params", "missing", str(error))
         return

@@ -432,9 +432,6 @@ def load(path: Path = Path("params.yaml")) -> Params:
     for dataset in [*params.overrides, *params.datasets]:
         for variant in [OURS, *params.variants]:
             params.of(dataset, variant)
-    if "datasets" in values and sorted(params.datasets) != sorted([*params.shared, *params.unshared]):
-        found, hint = f"shared: {params.shared}, unshared: {params.unshared}", "DVC stores the videos of `shared`"
-        raise BadInput(path, found, f"each of datasets: {params.datasets} in one of the two lists", hint)
     for dataset in params.datasets if "datasets" in values else []:
         _check_complete(path, dataset, params.overrides.get(dataset, {}))
     return params

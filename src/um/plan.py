@@ -101,7 +101,7 @@ class Plan:
             raise BadInput("--config", f"seed = {asked.seed}", "a seed of params.yaml", "add it to `seeds`")
         self._check_datasets(values)
         if self.is_main:
-            pipeline.check_ledger()
+            pipeline.check_ledger(values)
         if self.is_main and not asked.only and jobs.is_planning():
             lock = pipeline.lock() if pipeline.RECORD.is_file() else pipeline.Lock()
             jobs.check_known(values, lock)

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from um.datasets.folder import Folder, untaught
 from um.datasets.subset import Subset, load_subset
 from um.errors import BadInput, some
-from um.files import atomic, check_ours, held, sha256, write_json
+from um.files import atomic, check_ours, held, sha256, sweep, write_json
 from um.forms import Spec, check_file, check_fits
 from um.live import tensorboard
 from um.method import checkpoint, sizes
@@ -199,6 +199,7 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
     _check_memory(run, out)
     with held(out, "um train"):
         _check_ours(out)
+        sweep((out / checkpoint.FOLDER).glob(".um-*"))  # of a run that was killed
         label_VC = run.train.labels(run.classes)
         held_V = held_out(label_VC, run.settings.held_out, run.recipe.seed)
         if run.settings.held_out and not held_V.any():

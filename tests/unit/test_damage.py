@@ -302,7 +302,12 @@ HEADER = [*(set(Header.model_fields) - {"simulated"}), "new"]
 @pytest.mark.parametrize("value", VALUES)
 def test_a_wrong_value_in_a_models_header(project, with_header, run, value):
     """In a model of an earlier version, which has no checksum."""
-    fine = {("null", "weights")} | {("0", key) for key in ("iteration", "seed")} | {("digits", "iteration")}
+    fine = (
+        {(name, "hardware") for name in ("null", "text", "empty", "up")}
+        | {("null", "weights")}
+        | {("0", key) for key in ("iteration", "seed")}
+        | {("digits", "iteration")}
+    )
     fine |= {(text, "data") for text in ("text", "empty", "up")}
     fine |= {("mapping", key) for key in ("features", "train")}
     fine |= {("null", "dataset"), ("text", "dataset"), ("text", "variant")}

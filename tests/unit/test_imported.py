@@ -45,7 +45,12 @@ def test_the_data_are_the_same_and_the_folder_says_where_they_are_from(project):
     assert (ours.classes, ours.streams, ours.snippet_seconds) == (theirs.classes, ["rgb", "flow"], 0.64)
     spec = json.loads((root / "features/spec.json").read_text())
     assert spec == {"fps": 25.0, "window": 16, "imported": "{rgb,flow}/<id>.npy", "streams": "rgb,flow"}
-    assert json.loads((root / "videos/index.json").read_text()) == {"files": {}}
+    index = json.loads((root / "videos/index.json").read_text())
+    assert (index["files"], sorted(index)) == ({}, ["files", "origin"])
+    (path, *_) = (project / "features").rglob("*.npy")
+    np.save(path, np.load(path) + 1)
+    build()
+    assert json.loads((root / "videos/index.json").read_text())["origin"] != index["origin"]
     listed = json.loads((root / "features/index.json").read_text())["files"]
     assert sorted(listed) == sorted(str(p.relative_to(root / "features")) for p in root.glob("features/*/*/*.npy"))
 

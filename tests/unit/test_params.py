@@ -1,6 +1,5 @@
 """Typed parameters."""
 
-import json
 import re
 from pathlib import Path
 
@@ -226,13 +225,6 @@ def test_simulated_data_have_the_settings_of_the_real_ones(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text("overrides: {a: {train: {lr: 0.5}}}")
     assert params.load(path).of("a-simulated").train.lr == 0.5
-
-
-def test_every_dataset_is_in_one_list(tmp_path):
-    path = tmp_path / "params.yaml"
-    path.write_text("datasets: [a]\noverrides: " + json.dumps({"a": params.Settings().model_dump()}))
-    with pytest.raises(BadInput, match=r"each of datasets: \['a'\] in one of the two lists"):
-        params.load(path)
 
 
 def test_a_variant_changes_the_method_only(tmp_path):

@@ -193,7 +193,8 @@ def test_a_process_killed_at_any_moment_resumes_to_the_same_bytes(root, straight
     words = command(root, tmp_path / "m", **VALUES)
     delays = (0.0, rng.uniform(0, 0.2), rng.uniform(0, 0.2))
     assert sum(kill(words, tmp_path / "m/state.pt", delay) for delay in delays) > 0
-    (tmp_path / "m/.um-01234567-1.part.pt").write_bytes(b"torn")  # a kill while it saved
+    for name in (".um-01234567-1.part.pt", "checkpoints/.um-01234567-89abcdef-1.part.safetensors"):
+        (tmp_path / "m" / name).write_bytes(b"torn")  # a kill while it saved
     subprocess.run(words, cwd=tmp_path, env=ONE_THREAD, check=True, capture_output=True)
     assert products(tmp_path / "m") == straight
 

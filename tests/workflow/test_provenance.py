@@ -15,7 +15,7 @@ from helpers.workspace import Workspace
 from um.errors import BadInput
 from um.files import held
 from um.forms import read_yaml
-from um.provenance import record
+from um.provenance import accept, record
 
 from .test_faults import FULL, follow
 
@@ -146,6 +146,30 @@ def test_features_alone_are_enough_to_train(workspace, tmp_path):
     assert (other / scores).read_bytes() == (workspace / scores).read_bytes()
     other.done("dvc", "pull", "--force")
     assert "not here: data/demo/videos" in other.done("um", "restore")
+
+
+def test_comments_are_accepted_and_other_code_is_not(workspace, monkeypatch, caplog):
+    monkeypatch.chdir(workspace.root)
+    caplog.set_level("INFO")
+    path = workspace / "src/um/training.py"
+    text = path.read_text()
+    edited = text.replace('"""Seed all generators', '"""Seed every generator').replace(
+        "History = ", "# mine\nHistory = "
+    )
+    path.write_text(edited.replace("Report = Callable[", "Report = Callable[  # a comment\n"))
+    assert not workspace.idle()
+    before = digests(workspace)
+    accept.accept()
+    assert "accepted, with the same code as recorded: 1 file (src/um/training.py)" in caplog.text
+    assert workspace.idle()
+    assert digests(workspace) == before
+    path.write_text(edited.replace("random.seed(seed)", "random.seed(seed + 1)"))
+    with pytest.raises(BadInput, match=r"training\.py: found other (code|bytes); expected"):
+        accept.accept()
+    path.write_text(text)
+    workspace.change("overrides.demo.train.margin", 50.0)
+    with pytest.raises(BadInput, match=r"overrides\.demo\.train\.margin that differs from dvc\.lock"):
+        accept.accept()
 
 
 def test_record_refuses_unfinished_work(workspace, monkeypatch):

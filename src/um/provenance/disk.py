@@ -53,7 +53,7 @@ class Disk:
     def md5(self, out: Path) -> str:
         """The md5 that DVC would record, with `.dir` for a folder; empty if there is no such file."""
         files = self.files(out)
-        return _md5(_listing(files)) + ".dir" if out.is_dir() else files.get("", "")
+        return listing_md5(files) if out.is_dir() else files.get("", "")
 
     def listed(self, out: Path, md5: str) -> dict[str, str] | None:
         """The recorded files of a folder, from DVC's cache or from the unchanged folder; None if neither has them."""
@@ -94,6 +94,11 @@ class Disk:
         return {
             path: source for path, (known, source) in objects.items() if path.is_file() and self.file(path) != known
         }
+
+
+def listing_md5(files: dict[str, str]) -> str:
+    """The md5 that DVC records for a folder of files with these md5s."""
+    return _md5(_listing(files)) + ".dir"
 
 
 def _listing(files: dict[str, str]) -> bytes:

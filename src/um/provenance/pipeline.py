@@ -155,11 +155,14 @@ def uncached(values: Params) -> set[Path]:
     }
 
 
-def check_ledger() -> None:
-    """Check that dvc.yaml has the stages of the workflow."""
+def check_ledger(values: Params) -> None:
+    """Check that dvc.yaml has the stages of the workflow, and covers every dataset."""
     known = stages()
     if lost := [name for name in ("download", "fetch", "train", "evaluate", "rows", "table") if name not in known]:
         raise BadInput(LEDGER, f"no stage {lost[0]}", "the stages of the project", Stage.hint)
+    if sorted(values.datasets) != sorted([*values.shared, *values.unshared]):
+        found, hint = f"shared: {values.shared}, unshared: {values.unshared}", "DVC stores the videos of `shared`"
+        raise BadInput("params.yaml", found, f"each of datasets: {values.datasets} in one of the two lists", hint)
 
 
 def recorded(values: Params, lock: Lock) -> dict[Path, str]:

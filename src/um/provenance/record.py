@@ -79,7 +79,7 @@ def record(aside: bool = False, rebuilt: bool = False) -> None:
     """
     with held(Path(), "um record"):
         values = params.load()
-        pipeline.check_ledger()
+        pipeline.check_ledger(values)
         jobs.check_idle()
         _forget_killed()
         lock = _lock(aside) if RECORD.exists() else Lock()
