@@ -154,7 +154,7 @@ def test_comments_are_accepted_and_other_code_is_not(workspace, monkeypatch, cap
     path = workspace / "src/um/training.py"
     text = path.read_text()
     edited = text.replace('"""Seed all generators', '"""Seed every generator').replace(
-        "History = ", "# mine\nHistory = "
+        "\nHistory = ", "\n# mine\nHistory = "
     )
     path.write_text(edited.replace("Report = Callable[", "Report = Callable[  # a comment\n"))
     assert not workspace.idle()
@@ -168,7 +168,7 @@ def test_comments_are_accepted_and_other_code_is_not(workspace, monkeypatch, cap
         accept.accept()
     path.write_text(text)
     workspace.change("overrides.demo.train.margin", 50.0)
-    with pytest.raises(BadInput, match=r"overrides\.demo\.train\.margin that differs from dvc\.lock"):
+    with pytest.raises(BadInput, match=r"overrides\.demo\.train that differs from dvc\.lock"):
         accept.accept()
 
 
