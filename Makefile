@@ -20,7 +20,7 @@ help: ## show this
 
 run: .venv/.ready ## build everything that is not up to date, and print the benchmark table
 	um build
-	um table
+	um table --rows tables
 
 test: .venv/.ready ## run the tests; UM_REFERENCE_DATA=<folder> adds those that need reference data
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= python -m pytest --numprocesses 3 --dist loadgroup

@@ -276,6 +276,32 @@ def test_an_experiment_of_dvc_edits_params_and_leaves_both_idle(workspace):
     assert read_yaml(workspace / "params.yaml") == after
 
 
+@pytest.mark.skipif(not FULL, reason="`make faults` runs it: a minute")
+def test_a_training_killed_under_dvc_continues(workspace, tmp_path):
+    """Finished seeds stay, the killed one resumes, and DVC's output names the way out of Snakemake's lock."""
+    workspace.change("overrides.demo.train.iterations", 400)
+    straight = workspace.copy(tmp_path / "straight")
+    straight.done("dvc", "repro", "train@demo")
+    job = workspace.start("dvc", "repro", "train@demo")
+    first = workspace / "models/demo/seed0/last.safetensors"
+    before = first.stat().st_mtime_ns
+    while not (workspace / "models/demo/seed1/state.pt").exists():
+        assert job.poll() is None
+        time.sleep(0.01)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
+    said = workspace.run("dvc", "repro", "train@demo")
+    assert said.returncode != 0
+    assert "snakemake --unlock" in said.stdout or "--unlock" in said.stdout
+    workspace.done("snakemake", "--unlock")
+    finished = first.stat().st_mtime_ns if first.exists() else before
+    workspace.done("dvc", "repro", "train@demo")
+    assert finished == before or first.stat().st_mtime_ns == finished
+    for path in (straight / "models/demo").rglob("*.safetensors"):
+        assert (workspace / path.relative_to(straight.root)).read_bytes() == path.read_bytes()
+    assert not [*(workspace / "models/demo").rglob("state*.pt")]
+
+
 def test_a_killed_training_goes_on_to_the_same_bytes(workspace):
     target, folder = "models/demo/seed0/last.safetensors", workspace / "models/demo/seed0"
     workspace.change("overrides.demo.train.iterations", 60)
