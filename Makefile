@@ -29,7 +29,7 @@ fuzz: .venv/.ready ## feed randomly damaged files to every reader, UM_FUZZ=SECON
 	UM_FUZZ=$${UM_FUZZ:-30} python -m pytest tests/unit/test_fuzz.py
 
 faults: .venv/.ready ## damage files, kill `um record` and `um restore` at every point, follow their hints; lose jobs and nodes; half an hour
-	UM_FAULTS=1 OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist load tests/workflow/test_faults.py tests/workflow/test_provenance.py tests/workflow/test_slurm.py tests/workflow/test_truth.py
+	UM_FAULTS=1 OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist load $(addprefix tests/workflow/test_, faults.py provenance.py remotes.py slurm.py truth.py)
 
 lint: .venv/.ready ## check style, types and rules
 	ruff check

@@ -22,7 +22,7 @@ from .test_faults import FULL, follow
 
 def digests(workspace: Workspace) -> dict[str, str]:
     """sha256 of everything that is built."""
-    files = (p for top in ("data", "models", "results") for p in (workspace / top).rglob("*") if p.is_file())
+    files = (p for top in ("data", "models", "results", "tables") for p in (workspace / top).rglob("*") if p.is_file())
     return {str(p.relative_to(workspace.root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(files)}
 
 

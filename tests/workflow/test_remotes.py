@@ -16,6 +16,7 @@ from helpers.workspace import Workspace
 
 from um import doctor
 
+from .test_faults import FULL
 from .test_provenance import digests
 
 MODEL, ANNOTATIONS = "models/demo/seed0/last.safetensors", "data/demo/annotations.json"
@@ -100,6 +101,7 @@ def exchange(workspace: Workspace, other: Workspace, **settings: str) -> None:
     assert digests(other) == some(workspace)
 
 
+@pytest.mark.skipif(not FULL, reason="`make faults` runs it")
 def test_push_and_pull_over_ssh(workspace, tmp_path):
     with sshd(tmp_path / "sshd") as server:
         url = f"ssh://{getpass.getuser()}@127.0.0.1:{server.port}{tmp_path}/folder"
@@ -107,6 +109,7 @@ def test_push_and_pull_over_ssh(workspace, tmp_path):
     assert (tmp_path / "folder/files/md5").is_dir()
 
 
+@pytest.mark.skipif(not FULL, reason="`make faults` runs it")
 def test_push_and_pull_over_s3(workspace, tmp_path):
     other = cloned(workspace, tmp_path / "other")
     for checkout in (workspace, other):

@@ -28,9 +28,10 @@ def project(slurm, workspace) -> Workspace:
     return workspace
 
 
+@pytest.mark.skipif(not FULL, reason="`make faults` runs it: a minute and more")
 def test_the_demo_has_the_same_bytes(project):
     before = digests(project)
-    for folder in ("data/demo/features", "models", "results"):
+    for folder in ("data/demo/features", "models", "results", "tables"):
         shutil.rmtree(project / folder)
     said = project.done("snakemake", *PROFILE, *FASTER)
     assert "SLURM jobid" in said

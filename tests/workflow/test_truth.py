@@ -165,22 +165,15 @@ CHANGES = [
 
 USUAL = {
     "nothing",
-    "`train` settings",
     "`localize` settings",
-    "`evaluate.missing`",
-    "one more seed",
     "one variant fewer in `compare`",
-    "the title, a link or a mirror of a dataset",
-    "a module of one stage: `video/decode.py`",
     "`cli.py`, `params.py` and other plumbing",
     "a rule: `workflow/rules/train.smk`",
     "features",
     "a checkpoint",
     "metrics",
-    "removed models",
     "the removed `benchmark.md`",
     "a stray file among models",
-    "a model's date, an hour later",
 }
 
 

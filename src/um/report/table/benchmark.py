@@ -4,6 +4,7 @@ import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from statistics import fmean, stdev
 from types import MappingProxyType
@@ -33,7 +34,7 @@ from um.report.table.published import (
     rows_of,
 )
 from um.report.table.render import AVERAGE, INTERVAL, SIMULATED, Figure, Group, Table
-from um.report.table.runs import Checked, Run, checked
+from um.report.table.runs import Checked, Run, checked, checked_metrics
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +183,8 @@ def rows(results: Path, dataset: str, values: Params, variant: str = OURS, is_al
     is_built = not is_alone or run.folder.parent.is_dir()
     runs = _runs(run, values) if is_built else {}
     figures = []
+    for each in chain.from_iterable(runs.values()):
+        checked_metrics(each, {})  # all files, before the first takes long
     found = {method: [checked(each, whole, absent) for each in seeds] for method, seeds in runs.items()}
     for method, seeds in runs.items():
         figures += _ours(seeds, found[method], method)
