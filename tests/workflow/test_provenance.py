@@ -276,6 +276,19 @@ def test_an_experiment_of_dvc_edits_params_and_leaves_both_idle(workspace):
     assert read_yaml(workspace / "params.yaml") == after
 
 
+@pytest.mark.skipif(not FULL, reason="`make faults` runs it: minutes")
+def test_queued_experiments_leave_the_project_alone(workspace):
+    for name, value in (("user.name", "t"), ("user.email", "t@t")):
+        workspace.done("git", "config", name, value)
+    before = digests(workspace)
+    workspace.done("dvc", "exp", "run", "--queue", "--set-param", "overrides.demo.train.margin=50,200")
+    workspace.done("dvc", "exp", "run", "--run-all")
+    rows = workspace.done("dvc", "exp", "show", "--csv").splitlines()
+    assert sum("Success" in row for row in rows) == 2, rows
+    assert digests(workspace) == before
+    assert workspace.idle()
+
+
 @pytest.mark.skipif(not FULL, reason="`make faults` runs it: a minute")
 def test_a_training_killed_under_dvc_continues(workspace, tmp_path):
     """Finished seeds stay, the killed one resumes, and DVC's output names the way out of Snakemake's lock."""

@@ -18,6 +18,7 @@ from um.provenance import jobs, pipeline
 
 try:
     PLAN = plan.Plan(plan.Asked.read(config, workflow.config_settings.config_args or ()))
+    PLAN.check_files()
 except BadInput as error:
     print(f"um: {error}", file=sys.stderr)
     sys.exit(2)
