@@ -1,7 +1,7 @@
 """What grows with the number of videos: plans, records, storage, hours. The numbers of docs/scale.md.
 
-python benchmarks/scale.py ledger [--videos 20000 100000]     times and memory, on a copy of the built demo
-python benchmarks/scale.py paper                              arithmetic, from measured rates and the datasets' lengths
+python benchmarks/scale.py ledger [--videos 20000 100000] [--project .]    times and memory, on a copy of a built demo
+python benchmarks/scale.py paper                        arithmetic, from measured rates and the lengths of the datasets
 
 `ledger` adds small files to the demo's videos and features, one of each a video. DVC and Snakemake pay for a file by
 its name and hash; what they pay for its bytes is the reading, which `paper` has.
@@ -24,7 +24,7 @@ HOURS = {"THUMOS14": 24.3, "ActivityNet 1.3": 650.0, "100 x ActivityNet": 65_000
 VIDEOS = {"THUMOS14": 413, "ActivityNet 1.3": 19_994, "100 x ActivityNet": 1_999_400}
 FPS, WINDOW, WIDTH = 25, 16, 1024
 CPU_RATE = 6.8 / 2  # snippets a second and core: docs/results.md, two minutes of video on two cores
-FLOW_RATE = 5.5  # TV-L1 pairs a second and core, 340 x 256: benchmarks/flow.py
+FLOW_RATE = 2.1  # TV-L1 pairs a second and core, 340 x 256: docs/results.md
 GPU_PEAK = 67e12  # FLOP/s of an H200 in fp32, data sheet: real hours are more
 MEGABITS = 1.5  # a second of compressed video; an assumption
 
@@ -42,16 +42,17 @@ def timed(root: Path, *command: str) -> tuple[float, float]:
     return time.perf_counter() - started, usage.ru_maxrss / 1024
 
 
-def copy_of_demo(root: Path) -> None:
+def copy_of_demo(project: Path, root: Path) -> None:
     """The checkout and what it has built, with a cache and a ledger of its own."""
-    listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=True).stdout.split("\0")
+    command = ["git", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True).stdout.split("\0")
     for name in filter(None, listed):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(name, root / name)
+        shutil.copy2(project / name, root / name)
     for name in ("data/demo", "data/weights", "models/demo", "models/demo-official", "results", "tables", ".snakemake"):
-        if not Path(name).exists():
-            raise SystemExit(f"{name}: found nothing; `make run` builds the demo first")
-        shutil.copytree(name, root / name, dirs_exist_ok=True, symlinks=True)
+        if not (project / name).exists():
+            raise SystemExit(f"{project / name}: found nothing; `make run` builds the demo first")
+        shutil.copytree(project / name, root / name, dirs_exist_ok=True, symlinks=True)
     (root / "dvc.lock").unlink()
     subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
 
@@ -69,13 +70,13 @@ def add_videos(root: Path, count: int) -> None:
         (folder / "index.json").write_text(json.dumps(index))
 
 
-def ledger(counts: list[int]) -> None:
+def ledger(project: Path, counts: list[int]) -> None:
     """Plans and records with that many videos."""
     print(f"{'videos':>8} {'files':>8}  {'command':34} {'seconds':>8} {'MB':>7}")
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
-            copy_of_demo(root)
+            copy_of_demo(project, root)
             add_videos(root, count)
             timed(root, "snakemake", "--touch", "--forceall", "--cores", "1")
             for name, command in {
@@ -123,10 +124,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("ledger", "paper"))
     parser.add_argument("--videos", type=int, nargs="+", default=[20_000, 100_000])
+    parser.add_argument("--project", type=Path, default=Path(), help="a checkout with the built demo")
     chosen = parser.parse_args()
     if chosen.part == "paper":
         return paper()
-    return ledger(chosen.videos)
+    return ledger(chosen.project, chosen.videos)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ OUTS = {  # of each stage of the demo
 VERBS = {"features": "extract", "evaluate": "test"}  # where the verb has another name than the stage
 ENGINES = {
     "snakemake": ["snakemake", "--cores", "2"],
-    "dvc": ["dvc", "repro", "--no-run-cache", "--single-item"],
+    "dvc": ["dvc", "repro", "--force", "--single-item"],
 }
 FINISH = {"snakemake": ["um", "build"], "dvc": ["dvc", "repro"]}
 MOMENTS = 6  # a stage and engine: evenly spaced between the start of its verb and the end of the engine
@@ -62,7 +62,7 @@ def begun(
 ) -> subprocess.Popen[bytes]:
     """An engine whose stage's verb has just started."""
     job = workspace.start(*command(engine, stage), output=output)
-    verb = re.compile(rf"/um {VERBS.get(stage, stage)}\b")
+    verb = re.compile(rf"/um (--gpus \d+ )?{VERBS.get(stage, stage)}\b")
     while not any(verb.search(line) for line in commands(job.pid)):
         assert job.poll() is None, (engine, stage)
         time.sleep(0.01)

@@ -125,6 +125,7 @@ def test_one_command_at_a_time(workspace, monkeypatch):
             verb()
 
 
+@pytest.mark.skipif(not FULL, reason="`make faults` runs it")
 def test_features_alone_are_enough_to_train(workspace, tmp_path):
     """Others' videos are recorded, but not copied to DVC's cache or the remote, and nobody needs them."""
     (workspace / "datasets/demo/.sources.lock.json.lock").touch()  # which a download leaves, and git does not know
