@@ -137,6 +137,12 @@ class Plan:
         if self.asked.only == "table":
             faults.check_leftovers(values)
 
+    def used(self, stage: str) -> list[str]:
+        """Hashes of the settings and code that a stage depends on, as they are now."""
+        values = params.load()
+        settings = [values.of(self.runs[run], self.variants[run]) for run in self.built] if stage in params.USES else []
+        return [params.digests(stage, settings), *(pipeline.code(stage, dataset) for dataset in self.datasets)]
+
     def _check_datasets(self, values: params.Params) -> None:
         params.check_runs([*values.datasets, *values.overrides, *self.datasets], values.variants, "params.yaml")
         known = sorted(path.parent.name for path in DATASETS.glob("*/dataset.yaml"))
