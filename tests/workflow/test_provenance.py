@@ -30,6 +30,7 @@ def test_both_are_idle_after_a_run_and_its_record(built):
     assert built.idle()
 
 
+@pytest.mark.skipif(not FULL, reason="`make faults` runs it")
 def test_round_trip_through_a_remote(workspace, tmp_path):
     workspace.done("dvc", "remote", "add", "--quiet", "-d", "storage", str(tmp_path / "remote"))
     workspace.commit()
