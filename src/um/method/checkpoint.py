@@ -163,6 +163,17 @@ def is_ours(path: Path) -> bool:
         return False
 
 
+def header(path: Path) -> Header:
+    """The header of a model written by `um train`.
+
+    Raises:
+        BadInput: another file, or a damaged one.
+    """
+    if not (found := _ours(path)):
+        raise BadInput(path, "no safetensors file", EXPECTED, HINT)
+    return found[1]
+
+
 def read(path: Path, settings: Train) -> tuple[Network, Header | None]:
     """Read a model in evaluation mode, on the CPU, with its header (None for published checkpoints).
 
