@@ -325,9 +325,7 @@ def localized(
             used = choose_precision(asked, device)
             spec = header.features.model_copy(update={"precision": used})
             if used != trained_on:
-                log.info(
-                    "extracts in %s, for a model trained on %s: see Precision in docs/features.md", used, trained_on
-                )
+                log.info("extracts in %s; the model was trained on %s (docs/features.md#precision)", used, trained_on)
             files = weights_of(spec, weights)
             machine = extraction.Machine(str(device), strict=None)
             unread = extraction.extract(inputs.videos, rows, spec, files, machine)

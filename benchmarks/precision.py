@@ -1,0 +1,94 @@
+"""Whether bf16 scores as fp32 does: average mAP over seeds, with features and trainings in either, and their times.
+
+python benchmarks/precision.py FOLDER [--seeds 3] [--crop 80] [--dim 256] [--iterations auto] [--work FOLDER]
+
+FOLDER is a dataset in any public layout. With videos, as `um download` leaves them in data/NAME, their features are
+extracted in both precisions. Otherwise its features are used, and only trainings differ. Runs everywhere: a processor
+without bf16 units rounds as those with units do, and is slower; there, the scores count and the times do not.
+"""
+
+import argparse
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from statistics import fmean, stdev
+
+import torch
+
+from um.dataset import INDEX, downloaded
+from um.datasets.folder import Folder
+from um.device import choose_device, has_bf16
+from um.features.extract import Machine, extract
+from um.features.weights import weights_of
+from um.params import Features, Settings, Train
+from um.test import test
+from um.training import Recipe, fit, hardware, open_run
+
+BOTH = ("fp32", "bf16")
+
+
+def main() -> None:
+    """Extract, train and score; print a line for each combination."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each combination, at least 2")
+    parser.add_argument("--crop", type=int, default=80, help="pixels, for videos; 224 takes eight times as long")
+    parser.add_argument("--dim", type=int, default=256, help="embedding_dim of the trainings")
+    parser.add_argument("--iterations", default="auto", help="of each training")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--work", type=Path, help="folder to keep features and models in; default: none are kept")
+    chosen = parser.parse_args()
+    device = choose_device(chosen.device)
+    units = "with bf16 units" if has_bf16(device) else "without bf16 units: the times of bf16 tell nothing"
+    print(f"{chosen.folder}, {hardware(device)} {units}, {torch.get_num_threads()} threads", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        work = chosen.work or Path(scratch)
+        if (chosen.folder / INDEX).is_file():
+            data = {name: _extracted(chosen.folder, work / name, name, chosen) for name in BOTH}
+            # features of the training videos, of the test videos, arithmetic of the training
+            cases = [("fp32", "fp32", "fp32"), ("fp32", "bf16", "fp32"), ("bf16", "bf16", "fp32"), ("bf16",) * 3]
+        else:
+            data = {"given": chosen.folder}
+            cases = [("given", "given", name) for name in BOTH]
+        _compare(data, cases, work, chosen, device)
+
+
+def _extracted(folder: Path, out: Path, precision: str, chosen: argparse.Namespace) -> Path:
+    how = Features(precision=precision, crop=chosen.crop, short_side=round(chosen.crop * 256 / 224))
+    started = time.perf_counter()
+    extract(downloaded(folder), out / "features", how, weights_of(how), Machine(chosen.device))
+    print(f"features in {precision}, crop {chosen.crop}: {time.perf_counter() - started:.0f} s", flush=True)
+    shutil.copyfile(folder / "annotations.json", out / "annotations.json")
+    return out
+
+
+def _compare(
+    data: dict[str, Path],
+    cases: list[tuple[str, ...]],
+    work: Path,
+    chosen: argparse.Namespace,
+    device: torch.device,
+) -> None:
+    scores: list[list[float]] = []
+    for trained, tested, precision in cases:
+        given = {"precision": precision, "embedding_dim": chosen.dim, "iterations": chosen.iterations}
+        settings, started, of_seeds = Settings(train=Train(**given)), time.perf_counter(), []
+        for seed in range(chosen.seeds):
+            model = work / f"models-{trained}-{precision}/seed{seed}"
+            if not (model / "last.safetensors").is_file():
+                fit(open_run(Folder(data[trained]), Recipe(settings, seed)), model, device)
+            out = work / f"results-{trained}-{tested}-{precision}/seed{seed}"
+            metrics = test(data[tested], model / "last.safetensors", out, settings, device)
+            of_seeds.append(100 * float(metrics["average_mAP"]))
+        scores.append(of_seeds)
+        took = time.perf_counter() - started
+        line = f"features {trained}, at test {tested}, training {precision}"
+        print(f"{line}: average mAP {fmean(of_seeds):.2f} ± {stdev(of_seeds):.2f}, {took:.0f} s", flush=True)
+    noise = max(stdev(of_seeds) for of_seeds in scores)
+    apart = max(abs(fmean(of_seeds) - fmean(scores[0])) for of_seeds in scores[1:])
+    print(f"means up to {apart:.2f} from fp32's: {'within' if apart <= noise else 'MORE THAN'} the seeds' {noise:.2f}")
+
+
+if __name__ == "__main__":
+    main()
