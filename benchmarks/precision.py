@@ -1,9 +1,10 @@
 """Whether bf16 scores as fp32 does: average mAP over seeds, with features and trainings in either, and their times.
 
-python benchmarks/precision.py FOLDER [--seeds 3] [--crop 80] [--dim 256] [--iterations auto] [--work FOLDER]
+python benchmarks/precision.py FOLDER [--seeds 3] [--dim 256] [--iterations auto] [--work FOLDER]
 
 FOLDER is a dataset in any public layout. With videos, as `um download` leaves them in data/NAME, their features are
-extracted in both precisions. Otherwise its features are used, and only trainings differ. Runs everywhere: a processor
+extracted in both precisions. Otherwise its features are used, and only trainings differ. Settings are those of
+params.yaml for the folder's name, if it has any. Runs everywhere: a processor
 without bf16 units rounds as those with units do, and is slower; there, the scores count and the times do not.
 """
 
@@ -16,12 +17,13 @@ from statistics import fmean, stdev
 
 import torch
 
+from um import params
 from um.dataset import INDEX, downloaded
 from um.datasets.folder import Folder
 from um.device import choose_device, has_bf16
 from um.features.extract import Machine, extract
 from um.features.weights import weights_of
-from um.params import Features, Settings, Train
+from um.params import Settings
 from um.test import test
 from um.training import Recipe, fit, hardware, open_run
 
@@ -33,9 +35,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each combination, at least 2")
-    parser.add_argument("--crop", type=int, default=80, help="pixels, for videos; 224 takes eight times as long")
-    parser.add_argument("--dim", type=int, default=256, help="embedding_dim of the trainings")
-    parser.add_argument("--iterations", default="auto", help="of each training")
+    parser.add_argument("--dim", type=int, help="embedding_dim of the trainings")
+    parser.add_argument("--iterations", type=int, help="of each training")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--work", type=Path, help="folder to keep features and models in; default: none are kept")
     chosen = parser.parse_args()
@@ -55,12 +56,16 @@ def main() -> None:
 
 
 def _extracted(folder: Path, out: Path, precision: str, chosen: argparse.Namespace) -> Path:
-    how = Features(precision=precision, crop=chosen.crop, short_side=round(chosen.crop * 256 / 224))
+    how = _settings(folder).features.model_copy(update={"precision": precision})
     started = time.perf_counter()
     extract(downloaded(folder), out / "features", how, weights_of(how), Machine(chosen.device))
-    print(f"features in {precision}, crop {chosen.crop}: {time.perf_counter() - started:.0f} s", flush=True)
+    print(f"features in {precision}, crop {how.crop}: {time.perf_counter() - started:.0f} s", flush=True)
     shutil.copyfile(folder / "annotations.json", out / "annotations.json")
     return out
+
+
+def _settings(folder: Path) -> Settings:
+    return params.load().of(folder.name)
 
 
 def _compare(
@@ -72,8 +77,10 @@ def _compare(
 ) -> None:
     scores: list[list[float]] = []
     for trained, tested, precision in cases:
-        given = {"precision": precision, "embedding_dim": chosen.dim, "iterations": chosen.iterations}
-        settings, started, of_seeds = Settings(train=Train(**given)), time.perf_counter(), []
+        preset, started, of_seeds = _settings(chosen.folder), time.perf_counter(), []
+        given = {"embedding_dim": chosen.dim, "iterations": chosen.iterations, "eval_every": chosen.iterations}
+        given = {name: value for name, value in given.items() if value} | {"precision": precision, "held_out": 0.0}
+        settings = preset.model_copy(update={"train": preset.train.model_copy(update=given)})
         for seed in range(chosen.seeds):
             model = work / f"models-{trained}-{precision}/seed{seed}"
             if not (model / "last.safetensors").is_file():
