@@ -4,9 +4,9 @@ python benchmarks/precision.py FOLDER [--seeds 3] [--dim 256] [--iterations auto
 
 FOLDER is a dataset in any public layout. With videos, as `um download` leaves them in data/NAME, their features are
 extracted in both precisions. Otherwise its features are used, and noise of 2 % stands for an extraction in bf16, which
-changes them by about 1 % (benchmarks/features.py --parts precision: 1 - cosine is half of its square). Settings are those of
-params.yaml for the folder's name, if it has any. Runs everywhere: a processor
-without bf16 units rounds as those with units do, and is slower; there, the scores count and the times do not.
+changes them by about 1 % (benchmarks/features.py --parts precision: 1 - cosine is half of its square). Settings are
+those of params.yaml for the folder's name, if it has any. Runs everywhere: a processor without bf16 units rounds as
+those with units do, and is slower; there, the scores count and the times do not.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """Training UM: one loop over features in memory; bit-exactly resumable."""
 
+import copy
 import hashlib
 import io
 import logging
@@ -14,7 +15,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from um.datasets import store
 from um.datasets.folder import Folder, untaught
@@ -360,12 +360,9 @@ class Training:
         self.optimiser = torch.optim.Adam(
             self.model.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay
         )
-        self.average: AveragedModel | None = None
-        if decay := self.settings.ema:
-            average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-            self.average = AveragedModel(self.model, multi_avg_fn=average).eval()
+        self.average = copy.deepcopy(self.model).eval() if self.settings.ema else None
         self.batches = Batches(train.length_V, self.settings.batch_size, self.settings.num_segments, run.recipe.seed)
-        self.identity = repr((run.train.fingerprint, run.header("last", 0, device).model_dump()))
+        self.identity = repr((2, run.train.fingerprint, run.header("last", 0, device).model_dump()))
         self.history: History = []
         self.kept: dict[str, Any] = {}
         # Reused for every batch: allocating costs more than copying.
@@ -398,7 +395,7 @@ class Training:
     @property
     def outcome(self) -> Network:
         """The model that the training has reached, in evaluation mode: the average of the weights, if any."""
-        return self.average.module if self.average else self.model.eval()  # type: ignore[return-value]
+        return self.average or self.model.eval()
 
     def step(self, iteration: int) -> Tensor:
         """One optimiser step; returns the values of the losses, on the device."""
@@ -416,8 +413,11 @@ class Training:
         self.optimiser.zero_grad()
         loss.total.backward()
         self.optimiser.step()
-        if self.average:
-            self.average.update_parameters(self.model)
+        if self.average:  # PyTorch's AveragedModel would wait for the GPU in every step
+            share = 1 - self.settings.ema if iteration > 1 else 1.0
+            with torch.no_grad():
+                for averaged, latest in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                    averaged.lerp_(latest, share)
         return torch.stack(loss).detach()
 
     def diverged(self, found: str, iteration: int) -> BadInput:
