@@ -145,7 +145,7 @@ def main() -> None:
             table.attempt(what, extraction, what, video, weights[stream], how, sizes, device, table, share * EXTRACTION)
         for precision in reversed(BOTH):  # the last one takes what is left
             left = started + 60 * chosen.minutes - time.perf_counter()
-            limit = max(1, min(left, share * TRAINING[precision]))
+            limit = min(left, share * TRAINING[precision])
             table.attempt(f"protocol, {precision}", protocol, data, precision, sizes, device, table, limit)
     table.add("the whole benchmark", f"{(time.perf_counter() - started) / 60:.1f} minutes")
     table.show()

@@ -125,6 +125,7 @@ def test_imitated_bf16_is_pytorchs(weights, units):
 
 def test_a_folder_keeps_the_precision_it_was_begun_in(tmp_path, videos, weights, elsewhere, caplog):
     out, machine = tmp_path / "out", Machine("cpu")
+    caplog.set_level(logging.INFO)
     elsewhere("bf16")
     extract({"a": videos["a"]}, out, SMALL, weights, machine)
     before = content(out)

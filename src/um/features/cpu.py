@@ -51,7 +51,7 @@ def _is_plain(convolution: nn.Conv3d) -> bool:
 def imitate_bf16(network: nn.Module) -> None:
     """Round the convolutions' weights, inputs and outputs to bfloat16, in place, and compute in float32.
 
-    So do processors with bfloat16 units. PyTorch's own bfloat16 is 100 times slower where there are none.
+    So do processors with bfloat16 units. PyTorch's own bfloat16 was 190 times slower than float32 without them.
     """
 
     def rounded(values: Tensor) -> Tensor:
