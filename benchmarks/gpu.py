@@ -248,6 +248,7 @@ def extraction(
 ) -> None:
     """Snippets per second of the same way as `um extract`, from video files to rows."""
     stream = how.streams
+    torch.use_deterministic_algorithms(False)  # as in `um extract`; training has turned it on
     networks = {stream: Network(how, weights, str(device), stream)}
     count, started = 0, 0.0
     with _watched(device) as busy:
