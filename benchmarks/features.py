@@ -63,7 +63,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()
     settings = Features(
-        crop=chosen.crop, short_side=round(chosen.crop * 256 / 224), clips=chosen.clips, streams=chosen.streams
+        precision="fp32",
+        crop=chosen.crop,
+        short_side=round(chosen.crop * 256 / 224),
+        clips=chosen.clips,
+        streams=chosen.streams,
     )
     parts: dict[str, Callable[..., None]] = {
         "pipeline": pipeline, "mmaction": mmaction, "memory": memory, "precision": precision, "compile": compiled
@@ -181,6 +185,7 @@ def memory(_: Path, settings: Features, chosen: argparse.Namespace) -> None:
 
 def precision(video: Path, settings: Features, chosen: argparse.Namespace) -> None:
     """The network in fp32 and bf16 on the same snippets."""
+    from um.device import has_bf16
     from um.features.network import Network
 
     batch, features, speed = first_batch(video, settings), {}, {}
@@ -190,7 +195,8 @@ def precision(video: Path, settings: Features, chosen: argparse.Namespace) -> No
         seconds, features[name] = timed(lambda network=network: network(batch))
         speed[name] = len(batch) / seconds
     alike = cosine(features["fp32"], features["bf16"])
-    print(f"precision: {network.device}{load()}")
+    units = "with" if has_bf16(network.device) else "without"
+    print(f"precision: {network.device} {units} bf16 units{load()}")
     print(f"  fp32 {speed['fp32']:.2f} snippets/s, bf16 {speed['bf16']:.3f}: {speed['bf16'] / speed['fp32']:.3f} x")
     print(f"  cosine of bf16 to fp32 per snippet: mean {alike.mean():.5f}, min {alike.min():.5f}", flush=True)
 

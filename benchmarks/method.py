@@ -3,10 +3,9 @@
 python benchmarks/method.py FOLDER [--parts evaluation sampling training] [--threads N]
 python benchmarks/method.py FOLDER --parts cost                   `ours` beside `official`
 python benchmarks/method.py FOLDER --parts memory [--dataset activitynet1.3] [--variant official]
-python benchmarks/method.py FOLDER --parts bf16 [--seeds 3]       on um simulate --dataset thumos14 --dims 512
 
 FOLDER is a dataset in any public layout with one file per video and stream; `make bench` takes simulated THUMOS14.
-`memory` prints what a training with a preset's sizes needs; `bf16` tests whether bf16 scores like fp32.
+`memory` prints what a training with a preset's sizes needs.
 """
 
 import argparse
@@ -16,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean, median, stdev
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from um import params
 from um.datasets import annotations
 from um.datasets.folder import Folder
 from um.datasets.subset import Subset, load_subset
+from um.device import has_bf16
 from um.evaluation.metrics import evaluate
 from um.evaluation.submission import COLUMNS
 from um.evaluation.thresholds import threshold_range
@@ -37,17 +37,13 @@ from um.method.loss import um_loss
 from um.method.model import UM
 from um.method.predict import predict, segments
 from um.method.sampling import Batches
-from um.params import Localize, Settings, Train
-from um.test import test
+from um.params import Localize, Train
 from um.training import Recipe, Training, fit, open_run, seed_everything
 
 CPU = torch.device("cpu")
 OFFICIAL = params.load().of("thumos14", "official")  # in which the plain account is written
 SHORT = {"num_segments": 100, "iterations": 100, "eval_every": 100, "lr": 1e-3, "held_out": 0.0}
 WARM_UP = OFFICIAL.train.model_copy(update=SHORT)  # enough for curves like a trained model's
-# What um simulate was calibrated with, at 512 dimensions (docs/simulation.md): trainings that find the actions.
-CALIBRATED = {"embedding_dim": 256, "margin": 25.0, "alpha": 2e-3}
-SMALL = WARM_UP.model_copy(update=CALIBRATED)
 
 
 class Convolved(UM):
@@ -123,16 +119,14 @@ def sampling(folder: Folder, _: argparse.Namespace) -> None:
 
 
 def training(folder: Folder, _: argparse.Namespace) -> None:
-    """A step of the official size: the share of the network, and bf16 where the processor has AMX."""
+    """A step of the official size: the share of the network, and the gain of bf16."""
     train = load_subset(folder, "train")
     step_s, batch_s = _step(folder, train, OFFICIAL.train)
     print(f"training step, batch 16 x 750 x {train.packed_NF.shape[1]}: {step_s:.2f} s")
     print(f"share of the network: {100 * (1 - batch_s / step_s):.2f} %")
-    if _has_amx():
-        faster_s, _ = _step(folder, train, OFFICIAL.train.model_copy(update={"precision": "bf16"}))
-        print(f"bf16: {faster_s:.2f} s: {step_s / faster_s:.1f} x")
-    else:
-        print("bf16: not measured, this processor has no AMX")
+    bf16_s, _ = _step(folder, train, OFFICIAL.train.model_copy(update={"precision": "bf16"}))
+    units = "with" if has_bf16(CPU) else "without"
+    print(f"bf16, {units} units for it: {bf16_s:.2f} s: {step_s / bf16_s:.2f} x")
 
 
 def _step(folder: Folder, train: Subset, settings: Train) -> tuple[float, float]:
@@ -206,35 +200,7 @@ def memory(folder: Folder, chosen: argparse.Namespace) -> None:
     print(f"3 steps of {sizes}: peak of the process {peak / 1e9:.2f} GB")
 
 
-def bf16(folder: Folder, chosen: argparse.Namespace) -> None:
-    """Final average mAP of trainings in fp32 and in bf16, on any processor: whether they differ more than seeds do."""
-    scores: dict[str, list[float]] = {}
-    length = {"iterations": chosen.steps, "eval_every": chosen.steps}
-    for precision in ("fp32", "bf16"):
-        train = SMALL.model_copy(update=length | {"precision": precision})
-        settings = OFFICIAL.model_copy(update={"train": train})
-        scores[precision] = [_final_map(folder, settings, seed) for seed in range(chosen.seeds)]
-        mean, sd = (100 * figure for figure in (fmean(scores[precision]), stdev(scores[precision])))
-        print(f"{precision}: average mAP {mean:.2f} ± {sd:.2f} of {chosen.seeds} seeds, {chosen.steps} steps")
-    apart = abs(fmean(scores["bf16"]) - fmean(scores["fp32"]))
-    noise = max(stdev(of_seeds) for of_seeds in scores.values())
-    print(f"means {100 * apart:.2f} apart: {'within' if apart <= noise else 'MORE THAN'} the seeds' {100 * noise:.2f}")
-    if not _has_amx():
-        print("bf16's speed: not measured, this processor has no AMX")
-
-
-def _final_map(folder: Folder, settings: Settings, seed: int) -> float:
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch)
-        fit(open_run(folder, Recipe(settings, seed)), out, CPU)
-        return float(test(folder.root, out / "last.safetensors", out / "results", settings, CPU)["average_mAP"])
-
-
-def _has_amx() -> bool:
-    return "amx_bf16" in Path("/proc/cpuinfo").read_text()
-
-
-PARTS = {part.__name__: part for part in (evaluation, sampling, training, cost, memory, bf16)}
+PARTS = {part.__name__: part for part in (evaluation, sampling, training, cost, memory)}
 
 
 def main() -> None:
@@ -245,8 +211,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
     parser.add_argument("--dataset", default="activitynet1.3", help="memory: the preset of params.yaml")
     parser.add_argument("--variant", default=params.OURS, help="memory: of params.yaml")
-    parser.add_argument("--seeds", type=int, default=3, help="bf16: trainings per precision, at least 2")
-    parser.add_argument("--steps", type=int, default=500, help="bf16: of each training")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     print(f"{chosen.folder}, {chosen.threads} of {os.cpu_count()} cores")

@@ -401,6 +401,10 @@ def localize(
     weights: Weights = WEIGHTS,
     flow_weights: FlowWeights = None,
     device: Device = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(help="arithmetic of the backbone: fp32, bf16 or auto (bf16 on hardware faster in it)"),
+    ] = "auto",
     timelines: Annotated[bool, typer.Option(help="draw timelines to <out without suffix>-timelines/")] = True,
     view: Annotated[
         bool, typer.Option("--view", help="write a page to watch each video to <out without suffix>-view/")
@@ -419,7 +423,8 @@ def localize(
     data = _root(dataset, data_dir) if dataset or data_dir else None
     choice = Choice(inputs or (), data, subset or ("train" if pseudo_labels else "test"), min_score, top)
     files = Files(out, timelines, annotations, export or (), pseudo_labels, view)
-    run(choice, model_file, files, _given(weights, flow_weights), choose_device(device), changed["localize"])
+    given = _given(weights, flow_weights)
+    run(choice, model_file, files, given, choose_device(device), changed["localize"], precision)
 
 
 @app.command()

@@ -18,7 +18,7 @@ from um.dataset import by_id
 from um.datasets import store
 from um.datasets.annotations import load
 from um.datasets.folder import loose_features
-from um.device import choose_device
+from um.device import choose_device, choose_precision
 from um.errors import BadInput, some
 from um.evaluation.fitting import Unlisted
 from um.evaluation.submission import Submission, submission
@@ -26,12 +26,13 @@ from um.features import backbones
 from um.features import extract as extraction
 from um.features.weights import weights_of
 from um.files import json_text
+from um.forms import validate
 from um.method import checkpoint
 from um.method.checkpoint import Header
 from um.method.localize import Curves
 from um.method.model import Network
 from um.method.predict import predict
-from um.params import Localize, Train
+from um.params import Features, Localize, Precision, Train
 from um.test import score, score_submission
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def localize(
     *,
     device: str = "auto",
     weights: Mapping[str, Path] | None = None,
+    precision: Precision = "auto",
     **settings: Any,
 ) -> Predictions:
     """Find actions in videos.
@@ -141,6 +143,7 @@ def localize(
         model: from `load_model`, or a path.
         device: auto (CUDA, else CPU), cpu, cuda, cuda:1, …
         weights: stream → weights of the backbone; the default ones are fetched if a video needs them.
+        precision: arithmetic of the backbone: fp32, bf16, or auto (bf16 on hardware that is faster in it).
         settings: of the `localize` section of params.yaml. The others come from params.yaml in the working directory,
             for the model's dataset, or else are the defaults.
 
@@ -151,7 +154,7 @@ def localize(
         BadInput: an unusable model or setting, or no usable input.
     """
     model = model if isinstance(model, Model) else load_model(model)
-    return localized(resolve(inputs, model), model, choose_device(device), weights, settings)
+    return localized(resolve(inputs, model), model, choose_device(device), weights, settings, precision)
 
 
 def extract(
@@ -295,9 +298,11 @@ def localized(
     device: torch.device,
     weights: Mapping[str, Path] | None,
     settings: Mapping[str, Any],
+    precision: str = "auto",
 ) -> Predictions:
     """Extract the features of videos, and localise all; arguments as for `localize`."""
     header, how = model.header, chosen_for(model, settings)
+    asked = validate(Features, {"precision": precision}, Path("command line")).precision
     network = model.network.to(device)
     named: dict[str, torch.Tensor] = {}
     left_out: dict[str, BadInput] = {}
@@ -316,7 +321,11 @@ def localized(
     take(inputs.features)
     if inputs.videos:
         with tempfile.TemporaryDirectory() as scratch:
-            rows, spec = Path(scratch), header.features
+            rows, trained_on = Path(scratch), header.features.precision
+            used = choose_precision(asked, device)
+            spec = header.features.model_copy(update={"precision": used})
+            if used != trained_on:
+                log.info("extracts in %s; the model was trained on %s (docs/features.md#precision)", used, trained_on)
             files = weights_of(spec, weights)
             machine = extraction.Machine(str(device), strict=None)
             unread = extraction.extract(inputs.videos, rows, spec, files, machine)

@@ -82,6 +82,7 @@ def run(
     weights: Mapping[str, Path],
     device: torch.device,
     settings: Mapping[str, Any],
+    precision: str = "auto",
 ) -> None:
     """Write the predicted segments, their pictures and exports, and print the best.
 
@@ -89,7 +90,7 @@ def run(
         choice: of inputs and segments.
         model_file: written by `um train`.
         files: to write.
-        weights, settings: as for `um.infer.localize`.
+        weights, settings, precision: as for `um.infer.localize`.
         device: where the networks run.
     """
     _check(choice, files)
@@ -115,7 +116,7 @@ def run(
     exports.refuse(_exported(files, places))
     if files.view:
         pages.refuse(f"{name}.html" for name in inputs.videos)
-    predictions = localized(inputs, model, device, weights, settings)
+    predictions = localized(inputs, model, device, weights, settings, precision)
     if truth and files.pseudo_labels:
         predictions = _of_labels(predictions, truth, chosen_for(model, settings))
     predictions = predictions.best(choice.min_score, choice.top)

@@ -127,6 +127,7 @@ Rate = Annotated[
 ]
 Range = Annotated[str, BeforeValidator(_check_text), AfterValidator(_check_range)]
 Streams = Literal["rgb", "flow", "rgb,flow"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 class Download(Section):
@@ -155,7 +156,9 @@ class Features(Section):
     window: int = Field(16, ge=1, le=10_000, description="frames per snippet; snippets do not overlap")
     short_side: int = Field(256, ge=32, le=4096, description="pixels of the shorter side after resizing")
     crop: int = Field(224, ge=32, le=4096, description="pixels of the centre crop")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the network")
+    precision: Precision = Field(
+        "auto", description="arithmetic of the network; auto: bf16 on hardware that is faster in it, else fp32"
+    )
     clips: int = Field(4, ge=1, le=10_000, description="snippets per forward pass")
 
     @model_validator(mode="after")
@@ -216,7 +219,10 @@ class Train(Section):
         description="share of the training videos held out to choose `selected` by their labels; 0: none",
     )
     resident: Literal["float32", "float16"] = Field("float32", description="type of features in memory during training")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the network in training")
+    precision: Precision = Field(
+        "auto",
+        description="arithmetic of the network in training; auto: bf16 on hardware that is faster in it, else fp32",
+    )
 
 
 class Localize(Section):

@@ -1,5 +1,6 @@
 """Training UM: one loop over features in memory; bit-exactly resumable."""
 
+import copy
 import hashlib
 import io
 import logging
@@ -14,10 +15,11 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from um.datasets import store
 from um.datasets.folder import Folder, untaught
 from um.datasets.subset import Subset, load_subset
+from um.device import choose_precision, send
 from um.errors import BadInput, some
 from um.files import atomic, check_ours, held, sha256, sweep, write_json
 from um.forms import Spec, check_file, check_fits
@@ -28,7 +30,7 @@ from um.method.loss import check_classes, imbalance
 from um.method.methods import METHODS
 from um.method.model import Network
 from um.method.sampling import Batches
-from um.params import OURS, Settings, Train
+from um.params import OURS, Features, Settings, Train
 from um.progress import progress
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ History = list[dict[str, float]]
 
 def seed_everything(seed: int) -> None:
     """Seed all generators and request deterministic kernels."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # before cuBLAS starts; other values may not be deterministic
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 (libraries draw from the global state)
     torch.manual_seed(seed)
@@ -159,14 +161,22 @@ def open_run(folder: Folder, recipe: Recipe) -> Run:
     if folder.simulated:
         log.warning("%s: the features are SIMULATED: the model learns from simulated data", folder.root)
     numbers = sizes.resolved(settings, train.length_V, len(folder.classes))
+    features = _as_made(recipe.settings.features, folder)
     return Run(
         classes=folder.classes,
         streams=folder.streams,
         snippet_seconds=folder.snippet_seconds,
         train=train,
-        recipe=recipe._replace(settings=recipe.settings.model_copy(update={"train": numbers})),
+        recipe=recipe._replace(settings=recipe.settings.model_copy(update={"train": numbers, "features": features})),
         simulated=folder.simulated,
     )
+
+
+def _as_made(settings: Features, folder: Folder) -> Features:
+    """The settings with the precision in the features' spec.json; without one, `auto` is fp32."""
+    stated = {str(store.made(spec.parent).get("precision")) for spec in folder.specs}
+    used = stated.pop() if stated in ({"fp32"}, {"bf16"}) else settings.precision
+    return settings.model_copy(update={"precision": "fp32" if used == "auto" else used})
 
 
 STATE = b"um training state "  # followed by the sha256 of the rest of the file
@@ -199,6 +209,7 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
     _check_memory(run, out)
     with held(out, "um train"):
         _check_ours(out)
+        run = _with_precision(run, out, device)
         sweep((out / checkpoint.FOLDER).glob(".um-*"))  # of a run that was killed
         label_VC = run.train.labels(run.classes)
         held_V = held_out(label_VC, run.settings.held_out, run.recipe.seed)
@@ -212,6 +223,23 @@ def fit(run: Run, out: Path, device: torch.device, report: Report = lambda *_: N
             _fit_selected(run, held_V, out, device, report)
         for name in STATES:
             (out / name).unlink(missing_ok=True)
+
+
+def _with_precision(run: Run, out: Path, device: torch.device) -> Run:
+    """The run with a value for a precision of `auto`: that of a stopped run in `out`, or else the faster one."""
+    if run.settings.precision != "auto":
+        return run
+    used = choose_precision("auto", device)
+    stopped = checkpoint.files(out)[-1:] if (out / STATES[0]).is_file() else []
+    for header in map(checkpoint.header, stopped):
+        if header.hardware == hardware(device) and header.train.precision != used:
+            used = header.train.precision
+            log.warning("%s: goes on in %s, as begun, though it is slower here", out, used)
+    if used == "bf16":
+        log.info("trains in bf16, on %s", hardware(device))
+    settings = run.recipe.settings
+    train = settings.train.model_copy(update={"precision": used})
+    return run._replace(recipe=run.recipe._replace(settings=settings.model_copy(update={"train": train})))
 
 
 def _check_ours(out: Path) -> None:
@@ -332,12 +360,9 @@ class Training:
         self.optimiser = torch.optim.Adam(
             self.model.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay
         )
-        self.average: AveragedModel | None = None
-        if decay := self.settings.ema:
-            average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-            self.average = AveragedModel(self.model, multi_avg_fn=average).eval()
+        self.average = copy.deepcopy(self.model).eval() if self.settings.ema else None
         self.batches = Batches(train.length_V, self.settings.batch_size, self.settings.num_segments, run.recipe.seed)
-        self.identity = repr((run.train.fingerprint, run.header("last", 0, device).model_dump()))
+        self.identity = repr((2, run.train.fingerprint, run.header("last", 0, device).model_dump()))
         self.history: History = []
         self.kept: dict[str, Any] = {}
         # Reused for every batch: allocating costs more than copying.
@@ -370,7 +395,7 @@ class Training:
     @property
     def outcome(self) -> Network:
         """The model that the training has reached, in evaluation mode: the average of the weights, if any."""
-        return self.average.module if self.average else self.model.eval()  # type: ignore[return-value]
+        return self.average or self.model.eval()
 
     def step(self, iteration: int) -> Tensor:
         """One optimiser step; returns the values of the losses, on the device."""
@@ -380,7 +405,7 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
             output = self.model(features_BTF.float())
         try:
-            loss = self.method.loss(output, self.label_VC[video_B.to(self.device)], self.settings)
+            loss = self.method.loss(output, self.label_VC[send(video_B, self.device)], self.settings)
         except RuntimeError:  # PyTorch refuses NaN as a probability
             if all(value.isfinite().all() for value in output):
                 raise
@@ -388,8 +413,11 @@ class Training:
         self.optimiser.zero_grad()
         loss.total.backward()
         self.optimiser.step()
-        if self.average:
-            self.average.update_parameters(self.model)
+        if self.average:  # PyTorch's AveragedModel would wait for the GPU in every step
+            share = 1 - self.settings.ema if iteration > 1 else 1.0
+            with torch.no_grad():
+                for averaged, latest in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                    averaged.lerp_(latest, share)
         return torch.stack(loss).detach()
 
     def diverged(self, found: str, iteration: int) -> BadInput:

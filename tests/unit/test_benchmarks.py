@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
@@ -61,12 +62,39 @@ def test_memory_is_that_of_a_training_of_the_presets_sizes(tmp_path):
 
 
 def test_bf16_is_compared_with_fp32_over_seeds(tmp_path, printed):
-    words = ("--parts", "bf16", "--seeds", 2, "--steps", 3, "--threads", 1)
-    text = printed("method.py", make_dataset(tmp_path / "d"), *words)
+    root = make_dataset(tmp_path / "d")
+    text = printed("precision.py", root, "--seeds", 2, "--iterations", 3, "--dim", 8, "--device", "cpu")
     for precision in ("fp32", "bf16"):
-        assert f"{precision}: average mAP " in text
-    assert "of 2 seeds, 3 steps" in text
-    assert re.search(r"means \d+\.\d\d apart: (within|MORE THAN) the seeds", text)
+        assert f"training {precision}: average mAP " in text
+    assert re.search(r"means up to \d+\.\d\d from fp32's: (within|MORE THAN) the seeds", text)
+
+
+GPU_ROWS = (
+    *("features, against the CPU's", "features in bf16, cosine", "flow, against the CPU's", "two extractions"),
+    *("losses of four steps", "two trainings in fp32", "two trainings in bf16", "average mAP, against the CPU's"),
+    *("extraction, rgb, fp32", "extraction, rgb, bf16", "extraction, flow, fp32"),
+    *("30 steps of 4 x 20 x 64, bf16", "30 steps of 4 x 20 x 64, fp32", "the whole benchmark"),
+)
+
+
+def test_the_gpu_script_runs_all_of_its_parts_on_a_cpu(printed, monkeypatch, capsys):
+    """With two extractions that differ, and no time for the trainings."""
+    from um.features import extract as extraction
+
+    saved, number = extraction.Ledger.save, count()
+    monkeypatch.setattr(
+        extraction.Ledger, "save", lambda self, path, rows, *more: saved(self, path, rows + next(number), *more)
+    )
+    with pytest.raises(SystemExit, match="a check failed"):
+        printed("gpu.py", "--device", "cpu", "--small", "--minutes", 0)
+    table = capsys.readouterr().out.partition("|---|---|---|")[2]
+    rows = [line.split(" | ") for line in table.strip().splitlines()]
+    assert rows[0][0] == "| machine"
+    for row, start in zip(rows[1:], GPU_ROWS, strict=True):
+        assert row[0].startswith(f"| {start}")
+        assert ("FAILED" in row[2]) == (start == "two extractions")
+        assert ("ok: " in row[2]) == (row in rows[1:9] and start != "two extractions")
+        assert ("COMPUTED from" in row[2]) == (row[0].startswith("| 30 steps"))
 
 
 @pytest.mark.parametrize("arms", [["scaled"], ["official", "ours"]])

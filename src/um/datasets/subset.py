@@ -14,6 +14,7 @@ from torch import Tensor
 
 from um.datasets.annotations import Video
 from um.datasets.folder import Folder
+from um.device import send
 from um.errors import BadInput, some
 from um.forms import check_fits
 
@@ -68,7 +69,7 @@ class Subset:
 
     def batch(self, video_B: Tensor, snippet_BT: Tensor, out_NF: Tensor) -> Tensor:
         """The features (B, T, F) of a batch of snippet indices, written to the first B x T rows of `out_NF`."""
-        row_N = (self.offset_V[video_B, None] + snippet_BT).flatten().to(self.packed_NF.device)
+        row_N = send((self.offset_V[video_B, None] + snippet_BT).flatten(), self.packed_NF.device)
         torch.index_select(self.packed_NF, 0, row_N, out=out_NF[: len(row_N)])
         return out_NF[: len(row_N)].view(*snippet_BT.shape, -1)
 

