@@ -23,6 +23,7 @@ import numpy.typing as npt
 import platformdirs
 
 from um.errors import BadInput
+from um.features import backbones
 from um.files import atomic, sha256
 from um.forms import check_file
 
@@ -180,8 +181,17 @@ def convert(content: bytes, destination: Path) -> None:
 
 
 def weights_of(settings: "Features", given: Mapping[str, Path] | None = None) -> dict[str, Path]:
-    """The weights of every stream: those given, and the default ones for rgb, fetched if needed."""
+    """The weights of every stream: those given, and the default ones for rgb, fetched if needed.
+
+    Raises:
+        BadInput: another backbone than that of the default weights, and no file given.
+    """
     files = {"rgb": WEIGHTS, **(given or {})}
     if "rgb" in settings.streams and files["rgb"] == WEIGHTS:
+        if settings.backbone != backbones.DEFAULT and not backbones.own(settings.backbone):
+            found = f"none for {settings.backbone}"
+            published = backbones.source(settings.backbone)
+            hint = f"download {published}" if published else "`um weights` fetches those of i3d-inception alone"
+            raise BadInput("--weights", found, "the backbone's checkpoint", hint)
         fetch(WEIGHTS)
     return files
