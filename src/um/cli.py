@@ -26,6 +26,7 @@ from um.options import (
     DatasetName,
     Device,
     FeatureFps,
+    FeatureRows,
     FeatureStride,
     FeatureWindow,
     FlowWeights,
@@ -303,12 +304,13 @@ def inspect_features(
     feature_fps: FeatureFps = None,
     feature_window: FeatureWindow = None,
     feature_stride: FeatureStride = None,
+    feature_rows: FeatureRows = None,
 ) -> None:
     """Describe a folder of features, and check whether um train can use it."""
     from um.datasets.clock import stated
     from um.inspection.features import inspect as describe
 
-    clock = stated(feature_fps, feature_window, feature_stride)
+    clock = stated(feature_fps, feature_window, feature_stride, feature_rows)
     describe(folder, _settings(dataset, _missing(missing)).evaluate.missing, typer.echo, clock)
 
 
@@ -325,6 +327,7 @@ def train(
     feature_fps: FeatureFps = None,
     feature_window: FeatureWindow = None,
     feature_stride: FeatureStride = None,
+    feature_rows: FeatureRows = None,
     tensorboard: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(envvar="UM_TENSORBOARD", help="folder to write the losses to, for TensorBoard to follow"),
@@ -340,7 +343,7 @@ def train(
     from um.training import train as run_train
 
     settings = _settings(dataset, changed | _missing(missing), variant, ("train", planned))
-    clock = stated(feature_fps, feature_window, feature_stride)
+    clock = stated(feature_fps, feature_window, feature_stride, feature_rows)
     recipe, data = Recipe(settings, seed, dataset, variant, clock), _root(dataset, data_dir)
     run_train(recipe, data, out, choose_device(device), tensorboard)
 
@@ -357,6 +360,7 @@ def test(
     feature_fps: FeatureFps = None,
     feature_window: FeatureWindow = None,
     feature_stride: FeatureStride = None,
+    feature_rows: FeatureRows = None,
     planned: Planned = None,
     *,
     changed: Changed,
@@ -368,7 +372,7 @@ def test(
     from um.test import test as run_test
 
     settings = _settings(dataset, changed, variant, ("evaluate", planned))
-    clock = stated(feature_fps, feature_window, feature_stride)
+    clock = stated(feature_fps, feature_window, feature_stride, feature_rows)
     metrics = run_test(_root(dataset, data_dir), model_file, out, settings, choose_device(device), clock)
     show(metrics)
 

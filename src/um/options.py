@@ -33,6 +33,10 @@ FeatureFps = Annotated[
 ]
 FeatureWindow = Annotated[Optional[int], typer.Option(help="frames per feature row; default: likewise, or 16")]  # noqa: UP045
 FeatureStride = Annotated[Optional[int], typer.Option(help="frames between feature rows; default: the window")]  # noqa: UP045
+FeatureRows = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(help="rows of every video, for features rescaled to one number of rows"),
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 SHARD = "process part I of K into a shared folder; when all parts are done, run once without --shard"
 

@@ -111,7 +111,7 @@ def test_the_folder_says_that_it_is_simulated(gt, tmp_path):
     assert (spec["seed"], spec["dims"], spec["dtype"]) == (0, DIMS, "float32")
     assert spec["model"] == Model().model_dump()
     assert "simulated" in json.loads((out / "annotations.json").read_text())["version"]
-    assert Folder(out).snippet_seconds == 16 / 25
+    assert Folder(out).pace == (16 / 25, 0)
 
 
 def test_half_precision(gt, tmp_path):
