@@ -233,6 +233,7 @@ def simulate(
     dataset: Annotated[str, typer.Option(help="thumos14, activitynet1.2 or activitynet1.3")],
     out: Annotated[Optional[Path], typer.Option(help="default: data/simulated/<dataset>")] = None,  # noqa: UP045
     annotations: Annotated[Optional[Path], typer.Option(help="public annotation file, or its folder")] = None,  # noqa: UP045
+    durations: Annotated[Optional[Path], typer.Option(help="default: durations.json beside the annotations")] = None,  # noqa: UP045
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="random seed")] = 0,
     dims: Annotated[int, typer.Option(help="width of the features, rgb and flow together")] = 2048,
     videos: Annotated[Optional[int], typer.Option(min=1, help="number of videos; default: all")] = None,  # noqa: UP045
@@ -246,7 +247,7 @@ def simulate(
     source = truth.annotation_file(dataset, annotations)
     with progress.progress("simulated videos") as step:
         folder = out or Path("data/simulated") / dataset
-        run_simulate(dataset, source, folder, Choice(seed, dims, videos, half), step)
+        run_simulate(dataset, source, folder, Choice(seed, dims, videos, half, durations=durations), step)
 
 
 @app.command()

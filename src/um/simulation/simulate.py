@@ -242,6 +242,7 @@ class Choice:
         count: number of videos; default: all.
         half: store float16 instead of float32; default: the dataset's.
         model: the task; default: that of all published figures.
+        durations: file of the videos' durations, as for `truth.read`.
     """
 
     seed: int = 0
@@ -249,6 +250,7 @@ class Choice:
     count: int | None = None
     half: bool | None = None
     model: Model = field(default_factory=Model)
+    durations: Path | None = None
 
 
 DEFAULT = Choice()
@@ -276,7 +278,7 @@ def simulate(
     about, dims = truth.benchmark(dataset), choice.dims
     if dims < 2 or dims % 2:
         raise BadInput("command line", f"--dims {dims}", "an even number above 0", "rgb and flow get half each")
-    database = truth.read(dataset, source)
+    database = truth.read(dataset, source, choice.durations)
     labels = truth.classes(database)
     if choice.count is not None:
         database = truth.choose(database, choice.count)
