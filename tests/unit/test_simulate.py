@@ -253,7 +253,7 @@ def test_durations_are_real_if_known(gt, tmp_path, caplog):
             truth.read("thumos14", gt, file)
     full = {"database": {name: {**entry, "subset": "train"} for name, entry in known.items()}}
     (tmp_path / "full.json").write_text(json.dumps(full))
-    with pytest.raises(BadInput, match="--durations: found durations in full.json already"):
+    with pytest.raises(BadInput, match=r"--durations: found durations in full\.json already"):
         truth.read("thumos14", tmp_path / "full.json", file)
 
 

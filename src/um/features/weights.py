@@ -14,21 +14,16 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import platformdirs
 
 from um.errors import BadInput
-from um.features import backbones
 from um.files import atomic, sha256
 from um.forms import check_file
-
-if TYPE_CHECKING:
-    from um.params import Features
 
 log = logging.getLogger(__name__)
 
@@ -178,20 +173,3 @@ def convert(content: bytes, destination: Path) -> None:
     with atomic(destination) as temporary:
         # one entry: safetensors writes several in random order
         save_file(state, temporary, {"origin": json.dumps(origin)})
-
-
-def weights_of(settings: "Features", given: Mapping[str, Path] | None = None) -> dict[str, Path]:
-    """The weights of every stream: those given, and the default ones for rgb, fetched if needed.
-
-    Raises:
-        BadInput: another backbone than that of the default weights, and no file given.
-    """
-    files = {"rgb": WEIGHTS, **(given or {})}
-    if "rgb" in settings.streams and files["rgb"] == WEIGHTS:
-        if settings.backbone != backbones.DEFAULT and not backbones.own(settings.backbone):
-            found = f"none for {settings.backbone}"
-            published = backbones.source(settings.backbone)
-            hint = f"download {published}" if published else "`um weights` fetches those of i3d-inception alone"
-            raise BadInput("--weights", found, "the backbone's checkpoint", hint)
-        fetch(WEIGHTS)
-    return files

@@ -215,7 +215,8 @@ def _dimensions(rng: np.random.Generator, stream: Stream, width: int) -> tuple[F
 
 
 def _unit(direction_D: Floats) -> Floats:
-    unit: Floats = direction_D / np.sqrt((direction_D**2).mean())
+    size = np.sqrt((direction_D**2).mean())
+    unit: Floats = direction_D / (size or 1)  # few dimensions may all be 0
     return unit
 
 
