@@ -54,6 +54,8 @@ def _number_or_auto(kind: type[int] | type[float]) -> Callable[[str], Any]:
 
 def _told(default: Any, worded: bool) -> str:
     """The default of a setting, as --help shows it."""
+    if default is None:
+        return "null"
     return "auto" if worded and not default else str(default).lower() if isinstance(default, bool) else str(default)
 
 
@@ -73,9 +75,11 @@ def overridable(
         stage_of: dict[str, str] = {}
         for stage, section in sections.items():
             for name, field in section.model_fields.items():
-                kind: Any = field.annotation if field.annotation in (int, float, bool) else str
+                said = get_args(field.annotation)
+                stated: Any = said[0] if type(None) in said else field.annotation
+                kind: Any = stated if stated in (int, float, bool) else str
                 worded = any(isinstance(each, PlainSerializer) for each in field.metadata)  # a number, or `auto`
-                words = ["auto", kind.__name__] if worded else [str(word) for word in get_args(field.annotation)]
+                words = ["auto", kind.__name__] if worded else [str(word) for word in get_args(stated)]
                 option = typer.Option(
                     help=field.description,
                     rich_help_panel=f"{stage} settings, as in params.yaml",

@@ -1,5 +1,6 @@
 """Every kind of recogniser of mmaction2 by a config file: its features, its checkpoint and its folded batch norms."""
 
+import json
 import os
 import warnings
 from collections.abc import Callable
@@ -308,3 +309,17 @@ def test_a_norm_is_folded_only_where_nothing_else_sees_the_convolution() -> None
     left = {name for name, module in net.named_children() if isinstance(module, torch.nn.BatchNorm2d)}
     assert left == {"after", "of_fork", "of_twice"}
     torch.testing.assert_close(before, after, rtol=1e-4, atol=1e-5)
+
+
+def test_own_config_overlap_and_sizes_by_command_line(um: Callable, tmp_path: Path, small: tuple[str, Path]) -> None:
+    backbone, checkpoint = small
+    video, out = constant(tmp_path / "v.mp4", 40), tmp_path / "out"
+    words = ("extract", video, "--out", out, "--backbone", backbone, "--weights", checkpoint, "--clips", 2)
+    assert um(*words, "--stride", 8, "--crop", ANY_SIZE, "--short-side", ANY_SIZE)[0] == 0
+    assert store.read(out / "rgb/v.npy").shape == (4, 48)
+    assert um(*words, "--crop", ANY_SIZE, "--short-side", "auto")[0] == 0  # 224, of the config that it inherits
+    spec = json.loads((out / "spec.json").read_text())
+    assert (spec["short_side"], spec["crop"], spec["stride"]) == (224, ANY_SIZE, 16)
+    code, _, errors = um(*words, "--stride", 0)
+    assert code == 2
+    assert "stride" in errors

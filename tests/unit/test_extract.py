@@ -34,6 +34,7 @@ from um.video import flow
 
 TINY = Features(short_side=64, crop=32, clips=2)
 CPU = Machine("cpu")
+FULL = pytest.mark.skipif("UM_FAULTS" not in os.environ, reason="set UM_FAULTS to run the slow tests")
 
 
 @pytest.fixture(scope="module")
@@ -313,8 +314,8 @@ def test_settings_and_names_that_cannot_be(tmp_path: Path, videos: dict[str, Pat
 @pytest.mark.parametrize(
     ("backbone", "clip"),
     [
-        ("i3d-r50", {"frames": 16, "stride": 1}),
-        ("i3d-r50-32x2", {"frames": 32, "stride": 2}),
+        pytest.param("i3d-r50", {"frames": 16, "stride": 1}, marks=FULL),
+        pytest.param("i3d-r50-32x2", {"frames": 32, "stride": 2}, marks=FULL),
         ("slowonly-r50-8x8", {"frames": 8, "stride": 8}),
     ],
 )
@@ -366,7 +367,7 @@ def test_snippets_overlap_by_the_stride(
     assert (tmp_path / "val/rgb/c.npy").read_bytes() == (whole / "val/rgb/c.npy").read_bytes()
 
 
-@pytest.mark.skipif("UM_FAULTS" not in os.environ, reason="set UM_FAULTS to run the slow tests")
+@FULL
 def test_an_event_is_found_when_it_happens_whatever_the_stride(tmp_path: Path, weights: dict[str, Path]) -> None:
     """The picture turns white from 4 s to 8 s; a model trained to see white localises it, at each stride."""
     video = tmp_path / "flash.mp4"
