@@ -21,7 +21,7 @@ DEFAULT = "i3d-inception"  # the backbone whose weights `um weights` fetches
 SUFFIXES = (".py", ".yaml", ".yml", ".json")  # of a config file of one's own
 SIZE = {"short_side": 256, "crop": 224}  # pixels, if a config states none
 PUBLIC_HEAD = "logits.conv3d."  # in the public PyTorch port's rgb_imagenet.pt and flow_imagenet.pt
-HASHED = re.compile(r"[-_]([0-9a-f]{8})\.pth")  # mmaction2's file names end in the first digits of their sha256
+HASHED = re.compile(r"_\d{8}-([0-9a-f]{8})\.pth")  # mmaction2's file names end in a date and the sha256's first digits
 HEAD = "cls_head."
 
 
