@@ -9,7 +9,8 @@ memory     peak memory of both on --minutes of video (VIDEO's packets, over and 
 precision  snippets/s in fp32 and bf16, and how far the features of the two agree
 compile    snippets/s with torch.compile, the seconds it takes to compile, and how far the features agree
 backbones  a table of all shipped backbones with random weights: input, width, checkpoint, whether they build and load
-           a checkpoint in mmaction2's form, and snippets/s of the network alone; --backbones chooses some
+           a checkpoint in mmaction2's form, snippets/s of the network alone, and its seconds of CPU time per snippet,
+           which other work on the machine hardly changes; --backbones chooses some
 
 mmaction2's way is that of tools/misc/clip_feature_extraction.py --long-video-mode: all clips of a video are one
 sample and go through the network at once. "--views N" lets its `max_testing_views` send N at a time. It does not
@@ -229,7 +230,17 @@ def backbones(_: Path, settings: Features, chosen: argparse.Namespace) -> None:
 
     shipped = sorted(path.stem.removesuffix("-rgb") for path in CONFIGS.glob("*-rgb.py"))
     print(f"backbones: {os.cpu_count()} CPU cores{load()}")
-    columns = ["`backbone`", "frames x stride", "size", "width", "checkpoint", "builds", "loads", "snippets/s"]
+    columns = [
+        "`backbone`",
+        "frames x stride",
+        "size",
+        "width",
+        "checkpoint",
+        "builds",
+        "loads",
+        "snippets/s",
+        "CPU s/snippet",
+    ]
     print(*(f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns))), sep="\n")
     for backbone in chosen.backbones or shipped:
         own = settings.model_copy(update={"backbone": backbone, "short_side": 0, "crop": 0})
@@ -256,8 +267,11 @@ def row_of(settings: Features, chosen: argparse.Namespace) -> str:
     size = (settings.clips, clip.frames, settings.crop, settings.crop, 3)
     inputs = network.inputs(np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8))
     network.forward(inputs).cpu()  # the first call chooses kernels
+    started = time.process_time()
     seconds = [timed(lambda: network.forward(inputs).cpu())[0] for _ in range(chosen.repeats)]
-    return f"| {' | '.join([*cells, 'yes', 'yes', f'{settings.clips / statistics.median(seconds):.2f}'])} |"
+    busy = (time.process_time() - started) / chosen.repeats / settings.clips
+    speed = f"{settings.clips / statistics.median(seconds):.2f}"
+    return f"| {' | '.join([*cells, 'yes', 'yes', speed, f'{busy:.2f}'])} |"
 
 
 # ---- the two ways, each in a process of its own

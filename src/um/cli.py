@@ -269,7 +269,7 @@ def extract(
     """Extract snippet features of videos or of a whole dataset; import them if it is published as features."""
     from um.dataset import by_id, downloaded, features_of, not_downloaded, root
     from um.datasets.annotations import load
-    from um.features.backbones import weights_of
+    from um.features.checkpoints import weights_of
     from um.features.extract import Machine
     from um.features.extract import extract as run_extract
     from um.features.imported import bring

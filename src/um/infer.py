@@ -25,7 +25,7 @@ from um.evaluation.fitting import Unlisted
 from um.evaluation.submission import Submission, submission
 from um.features import backbones
 from um.features import extract as extraction
-from um.features.backbones import weights_of
+from um.features.checkpoints import weights_of
 from um.files import json_text
 from um.forms import Span, Spec
 from um.method import checkpoint

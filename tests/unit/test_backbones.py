@@ -15,7 +15,8 @@ from helpers.rendering import constant
 from um.datasets import store
 from um.errors import BadInput
 from um.features import backbones
-from um.features.backbones import CONFIGS, build, clip_of, config_file, sized, source, weights_of, width
+from um.features.backbones import CONFIGS, build, clip_of, config_file, sized, source, width
+from um.features.checkpoints import weights_of
 from um.features.extract import Machine, extract, specification
 from um.features.network import FoldBatchNorm, Network
 from um.files import sha256

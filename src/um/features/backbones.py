@@ -5,13 +5,11 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from um.errors import BadInput, some
-from um.features.weights import WEIGHTS, fetch
 from um.files import sha256
 from um.forms import check_file, check_fits
 from um.params import AUTO, Features
@@ -188,23 +186,6 @@ def source(backbone: str, stream: str = "rgb") -> str | None:
     """Where the checkpoint of a backbone is published, if its config says so."""
     published: str | None = _config(config_file(backbone, stream)).get("checkpoint")
     return published
-
-
-def weights_of(settings: Features, given: Mapping[str, Path] | None = None) -> dict[str, Path]:
-    """The weights of every stream: those given, and the default ones for rgb, fetched if needed.
-
-    Raises:
-        BadInput: another backbone than that of the default weights, and no file given.
-    """
-    files = {"rgb": WEIGHTS, **(given or {})}
-    if "rgb" in settings.streams and files["rgb"] == WEIGHTS:
-        if settings.backbone != DEFAULT and not own(settings.backbone):
-            found = f"none for {settings.backbone}"
-            published = source(settings.backbone)
-            hint = f"download {published}" if published else "`um weights` fetches those of i3d-inception alone"
-            raise BadInput("--weights", found, "the backbone's checkpoint", hint)
-        fetch(WEIGHTS)
-    return files
 
 
 def _load(recognizer: Any, path: Path) -> None:
