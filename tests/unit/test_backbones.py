@@ -232,6 +232,7 @@ def test_configs_and_inputs_that_cannot_be(tmp_path: Path, small: tuple[str, Pat
         "model = {'backbone': {'type': 'X3D'}}": "found no width of the features",
         "_base_ = 'um::x3d-s-rgb.py'\nclip = {'frames': 0, 'stride': 1}": "found clip = {'frames': 0, 'stride': 1}",
         "_base_ = 'um::x3d-s-rgb.py'\nsize = {'side': 182}": "found size = {.*expected numbers above 0",
+        "_base_ = 'um::x3d-s-rgb.py'\nmodel = {'data_preprocessor': None}": "found no mean and standard deviation",
         "_base_ = 'other::x.py'": "expected mmaction::, um:: or a path",
         "_base_ = 'um::x3d-s-rgb.py'\nmodel = {'backbone': {'type': 'Y3D'}}": "a model that mmaction2 cannot build",
     }

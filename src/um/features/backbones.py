@@ -173,7 +173,7 @@ def _check(path: Path, config: Any) -> None:
         raise BadInput(path, "no model with a backbone", "model = {…} of a recogniser", hint)
     if not isinstance((model.get("cls_head") or {}).get("in_channels"), int):
         raise BadInput(path, "no width of the features", "model.cls_head.in_channels", hint)
-    if not isinstance(model.get("data_preprocessor"), dict):
+    if not (model.get("data_preprocessor") or {}).get("mean"):
         raise BadInput(path, "no mean and standard deviation of pixels", "model.data_preprocessor", hint)
     for name, given, keys in (("clip", clip, ("frames", "stride")), ("size", size, ("short_side", "crop"))):
         if given and (
