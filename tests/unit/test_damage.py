@@ -305,7 +305,7 @@ def test_a_wrong_value_in_a_models_header(project, with_header, run, value):
     fine = (
         {(name, "hardware") for name in ("null", "text", "empty", "up")}
         | {("null", "weights")}
-        | {("0", key) for key in ("iteration", "seed")}
+        | {("0", key) for key in ("iteration", "seed", "snippet_start")}
         | {("digits", "iteration")}
     )
     fine |= {(text, "data") for text in ("text", "empty", "up")}
