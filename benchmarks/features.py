@@ -1,12 +1,16 @@
 """Feature extraction: its speed, where the time goes, and how it compares with mmaction2's own on the same video.
 
-python benchmarks/features.py VIDEO [--parts pipeline mmaction memory precision compile] [--crop 224] [--clips 4]
+python benchmarks/features.py VIDEO [--parts pipeline mmaction memory precision compile backbones]
+                              [--crop 224] [--clips 4]
 
 pipeline   snippets/s of the whole extraction and of the network alone, and what each part costs by itself
 mmaction   snippets/s beside mmaction2's way over a long video: its transforms, its recogniser as it builds it
 memory     peak memory of both on --minutes of video (VIDEO's packets, over and over) above that with weights loaded
 precision  snippets/s in fp32 and bf16, and how far the features of the two agree
 compile    snippets/s with torch.compile, the seconds it takes to compile, and how far the features agree
+backbones  a table of all shipped backbones with random weights: input, width, checkpoint, whether they build and load
+           a checkpoint in mmaction2's form, snippets/s of the network alone, and its seconds of CPU time per snippet,
+           which other work on the machine hardly changes; --backbones chooses some
 
 mmaction2's way is that of tools/misc/clip_feature_extraction.py --long-video-mode: all clips of a video are one
 sample and go through the network at once. "--views N" lets its `max_testing_views` send N at a time. It does not
@@ -32,7 +36,7 @@ import numpy as np
 from um.params import Features
 
 WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")
-PARTS = ("pipeline", "mmaction", "memory", "precision", "compile")
+PARTS = ("pipeline", "mmaction", "memory", "precision", "compile", "backbones")
 GIB = 2**30
 
 
@@ -61,6 +65,7 @@ def main() -> None:
         "--views", type=int, default=None, help="mmaction2's max_testing_views; all at once if not given"
     )
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--backbones", nargs="+", help="for that part; all if not given")
     chosen = parser.parse_args()
     settings = Features(
         precision="fp32",
@@ -70,7 +75,8 @@ def main() -> None:
         streams=chosen.streams,
     )
     parts: dict[str, Callable[..., None]] = {
-        "pipeline": pipeline, "mmaction": mmaction, "memory": memory, "precision": precision, "compile": compiled
+        "pipeline": pipeline, "mmaction": mmaction, "memory": memory, "precision": precision, "compile": compiled,
+        "backbones": backbones,
     }  # fmt: skip
     print(f"{chosen.video.name}, crop {settings.crop}, {settings.clips} snippets a batch", flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -222,6 +228,56 @@ def compiled(video: Path, settings: Features, chosen: argparse.Namespace) -> Non
     difference = (found.cpu() - expected.cpu()).abs().max().item()
     print(f"compile: {plain.device}, {compiling:.0f} s to compile{load()}")
     print(f"  as it is {a:.3f} snippets/s, compiled {b:.3f}: {b / a:.2f} x; features differ by {difference:.1e}")
+
+
+def backbones(_: Path, settings: Features, chosen: argparse.Namespace) -> None:
+    """A row of a table per backbone, each in a process of its own."""
+    from um.features.backbones import CONFIGS
+
+    shipped = sorted(path.stem.removesuffix("-rgb") for path in CONFIGS.glob("*-rgb.py"))
+    print(f"backbones: {os.cpu_count()} CPU cores{load()}")
+    columns = [
+        "`backbone`",
+        "frames x stride",
+        "size",
+        "width",
+        "checkpoint",
+        "builds",
+        "loads",
+        "snippets/s",
+        "CPU s/snippet",
+    ]
+    print(*(f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns))), sep="\n")
+    for backbone in chosen.backbones or shipped:
+        own = settings.model_copy(update={"backbone": backbone, "short_side": 0, "crop": 0})
+        print(alone(row_of, own, chosen), flush=True)
+
+
+def row_of(settings: Features, chosen: argparse.Namespace) -> str:
+    """Build a backbone with random weights, save them as mmaction2 publishes them, load them, and time the network."""
+    import torch
+
+    from um.features.backbones import build, clip_of, sized, source, width
+    from um.features.network import Network
+
+    settings = sized(settings)
+    clip, published = clip_of(settings.backbone, "rgb", settings.window), source(settings.backbone)
+    cells = [
+        f"`{settings.backbone}`", f"{clip.frames} x {clip.stride}", f"{settings.short_side}, {settings.crop}",
+        str(width(settings.backbone, "rgb")), f"…{published[-12:-4]}" if published else "–",
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "random.pth"
+        torch.save({"meta": {}, "state_dict": build(settings.backbone, None).state_dict()}, checkpoint)
+        network = Network(settings, checkpoint)
+    size = (settings.clips, clip.frames, settings.crop, settings.crop, 3)
+    inputs = network.inputs(np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8))
+    network.forward(inputs).cpu()  # the first call chooses kernels
+    started = time.process_time()
+    seconds = [timed(lambda: network.forward(inputs).cpu())[0] for _ in range(chosen.repeats)]
+    busy = (time.process_time() - started) / chosen.repeats / settings.clips
+    speed = f"{settings.clips / statistics.median(seconds):.2f}"
+    return f"| {' | '.join([*cells, 'yes', 'yes', speed, f'{busy:.2f}'])} |"
 
 
 # ---- the two ways, each in a process of its own

@@ -26,6 +26,7 @@ from um.options import (
     DatasetName,
     Device,
     FeatureFps,
+    FeatureRows,
     FeatureStride,
     FeatureWindow,
     FlowWeights,
@@ -232,6 +233,7 @@ def simulate(
     dataset: Annotated[str, typer.Option(help="thumos14, activitynet1.2 or activitynet1.3")],
     out: Annotated[Optional[Path], typer.Option(help="default: data/simulated/<dataset>")] = None,  # noqa: UP045
     annotations: Annotated[Optional[Path], typer.Option(help="public annotation file, or its folder")] = None,  # noqa: UP045
+    durations: Annotated[Optional[Path], typer.Option(help="default: durations.json beside the annotations")] = None,  # noqa: UP045
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="random seed")] = 0,
     dims: Annotated[int, typer.Option(help="width of the features, rgb and flow together")] = 2048,
     videos: Annotated[Optional[int], typer.Option(min=1, help="number of videos; default: all")] = None,  # noqa: UP045
@@ -245,7 +247,7 @@ def simulate(
     source = truth.annotation_file(dataset, annotations)
     with progress.progress("simulated videos") as step:
         folder = out or Path("data/simulated") / dataset
-        run_simulate(dataset, source, folder, Choice(seed, dims, videos, half), step)
+        run_simulate(dataset, source, folder, Choice(seed, dims, videos, half, durations=durations), step)
 
 
 @app.command()
@@ -267,10 +269,10 @@ def extract(
     """Extract snippet features of videos or of a whole dataset; import them if it is published as features."""
     from um.dataset import by_id, downloaded, features_of, not_downloaded, root
     from um.datasets.annotations import load
+    from um.features.checkpoints import weights_of
     from um.features.extract import Machine
     from um.features.extract import extract as run_extract
     from um.features.imported import bring
-    from um.features.weights import weights_of
     from um.shard import Shard
 
     settings = _settings(dataset, changed, planned=("features", planned)).features
@@ -303,12 +305,13 @@ def inspect_features(
     feature_fps: FeatureFps = None,
     feature_window: FeatureWindow = None,
     feature_stride: FeatureStride = None,
+    feature_rows: FeatureRows = None,
 ) -> None:
     """Describe a folder of features, and check whether um train can use it."""
     from um.datasets.clock import stated
     from um.inspection.features import inspect as describe
 
-    clock = stated(feature_fps, feature_window, feature_stride)
+    clock = stated(feature_fps, feature_window, feature_stride, feature_rows)
     describe(folder, _settings(dataset, _missing(missing)).evaluate.missing, typer.echo, clock)
 
 
@@ -325,6 +328,7 @@ def train(
     feature_fps: FeatureFps = None,
     feature_window: FeatureWindow = None,
     feature_stride: FeatureStride = None,
+    feature_rows: FeatureRows = None,
     tensorboard: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(envvar="UM_TENSORBOARD", help="folder to write the losses to, for TensorBoard to follow"),
@@ -340,7 +344,7 @@ def train(
     from um.training import train as run_train
 
     settings = _settings(dataset, changed | _missing(missing), variant, ("train", planned))
-    clock = stated(feature_fps, feature_window, feature_stride)
+    clock = stated(feature_fps, feature_window, feature_stride, feature_rows)
     recipe, data = Recipe(settings, seed, dataset, variant, clock), _root(dataset, data_dir)
     run_train(recipe, data, out, choose_device(device), tensorboard)
 
@@ -357,6 +361,7 @@ def test(
     feature_fps: FeatureFps = None,
     feature_window: FeatureWindow = None,
     feature_stride: FeatureStride = None,
+    feature_rows: FeatureRows = None,
     planned: Planned = None,
     *,
     changed: Changed,
@@ -368,7 +373,7 @@ def test(
     from um.test import test as run_test
 
     settings = _settings(dataset, changed, variant, ("evaluate", planned))
-    clock = stated(feature_fps, feature_window, feature_stride)
+    clock = stated(feature_fps, feature_window, feature_stride, feature_rows)
     metrics = run_test(_root(dataset, data_dir), model_file, out, settings, choose_device(device), clock)
     show(metrics)
 

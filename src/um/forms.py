@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.functional_validators import AfterValidator
 
 from um.errors import BadInput
@@ -371,6 +371,49 @@ class Index(Form):
     features: str | None = None
 
 
+class Span(NamedTuple):
+    """The time that the rows of a video cover, side by side, in seconds."""
+
+    start: float
+    seconds: float
+
+
+class Pace(NamedTuple):
+    """Where the rows of features lie on the timeline.
+
+    Attributes:
+        step: seconds from one row to the next; None: the rows of each video share its duration.
+        start: seconds at which the first row begins, half a step before the middle of its frames.
+    """
+
+    step: float | None
+    start: float = 0.0
+
+    def __str__(self) -> str:
+        if self.step is None:
+            return "rows rescaled to each video's duration"
+        return f"{self.step:.4g} s per row" + (f", the first from {self.start:.4g} s" if self.start else "")
+
+    def span(self, rows: int, duration: float | None, where: str | Path) -> Span:
+        """The time covered by the rows of a video of `duration` seconds, which only rescaled rows need.
+
+        Raises:
+            BadInput: rescaled rows, and no duration.
+        """
+        if self.step is not None:
+            return Span(self.start, rows * self.step)
+        if not duration:
+            found, hint = "rescaled features of a video of unknown duration", "annotate it, and use --data-dir"
+            raise BadInput(where, found, "a duration in the annotations", hint)
+        return Span(0.0, duration)
+
+    def agrees(self, other: "Pace") -> bool:
+        """Whether two statements differ by no more than rounding."""
+        if self.step is None or other.step is None:
+            return self.step == other.step
+        return max(abs(self.step - other.step), abs(self.start - other.start)) <= 1e-3 * other.step
+
+
 class Spec(Form):
     """`spec.json` beside features: how they were made. `um extract` writes further keys."""
 
@@ -380,8 +423,30 @@ class Spec(Form):
     fps: float = Field(gt=0, le=1000, description="frames per second of the features' input")
     window: int = Field(ge=1, le=100_000, description="frames per snippet")
     stride: int | None = Field(None, ge=1, le=100_000, description="frames between snippets; default: the window")
+    centre: float | None = Field(
+        None, ge=-100_000, le=100_000, description="frame in the middle of the first snippet; default: half the window"
+    )
+    rows: int | None = Field(None, ge=1, le=1_000_000, description="rows of every video, if rescaled to one number")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_rescaled(cls, values: Any) -> Any:
+        """The rows of rescaled features have no frame rate."""
+        return {"fps": 25, "window": 16} | values if isinstance(values, dict) and "rows" in values else values
 
     @property
     def snippet_seconds(self) -> float:
-        """Seconds per feature row."""
+        """Seconds per feature row, unless rescaled."""
         return (self.stride or self.window) / self.fps
+
+    @property
+    def middle(self) -> float:
+        """Frames from the start of the video to the middle of its first snippet."""
+        return self.window / 2 if self.centre is None else self.centre
+
+    @property
+    def pace(self) -> Pace:
+        """Where the rows lie on the timeline."""
+        if self.rows:
+            return Pace(None)
+        return Pace(self.snippet_seconds, (self.middle - (self.stride or self.window) / 2) / self.fps)

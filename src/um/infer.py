@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from um import params
 from um.dataset import by_id
+from um.datasets import clock as clocks
 from um.datasets import store
 from um.datasets.annotations import load
 from um.datasets.folder import loose_features
@@ -24,9 +25,9 @@ from um.evaluation.fitting import Unlisted
 from um.evaluation.submission import Submission, submission
 from um.features import backbones
 from um.features import extract as extraction
-from um.features.weights import weights_of
+from um.features.checkpoints import weights_of
 from um.files import json_text
-from um.forms import validate
+from um.forms import Span, Spec, validate
 from um.method import checkpoint
 from um.method.checkpoint import Header
 from um.method.localize import Curves
@@ -68,17 +69,22 @@ class Predictions:
     Attributes:
         segments: of all videos; within a video by class, then by descending score.
         curves: video → class scores (C,), class activation sequences (T, C) and magnitudes (T,), all in [0, 1].
-        durations: video → seconds spanned by its T snippets.
+        spans: video → start and length of the time that its T snippets cover, in seconds.
         classes: C names.
         left_out: video → the error that kept it from being used.
         simulated: whether the model's or the videos' features are simulated.
     """
 
-    def __init__(self, rows: pd.DataFrame, curves: dict[str, Curves], durations: dict[str, float], by: Header) -> None:
+    def __init__(self, rows: pd.DataFrame, curves: dict[str, Curves], spans: dict[str, Span], by: Header) -> None:
         self._rows, self._header = rows, by
-        self.curves, self.durations = curves, durations
+        self.curves, self.spans = curves, spans
         self.classes, self.simulated = by.classes, by.simulated
         self.left_out: dict[str, BadInput] = {}
+
+    @property
+    def durations(self) -> dict[str, float]:
+        """Video → seconds at the end of its T snippets."""
+        return {name: span.start + span.seconds for name, span in self.spans.items()}
 
     @property
     def segments(self) -> list[Segment]:
@@ -105,7 +111,7 @@ class Predictions:
 
     def with_rows(self, rows: pd.DataFrame) -> "Predictions":
         """The same with other segments, in the columns of `to_frame`."""
-        other = Predictions(rows, self.curves, self.durations, self._header)
+        other = Predictions(rows, self.curves, self.spans, self._header)
         other.left_out = self.left_out
         return other
 
@@ -257,6 +263,7 @@ class Inputs(NamedTuple):
     videos: dict[str, Path]  # still to be extracted
     features: "dict[str, tuple[Path, Callable[[], Array]]]"  # path and reader
     simulated: bool = False  # whether the features are
+    durations: Mapping[str, float | None] = {}  # of videos, if annotated; seconds
 
 
 def resolve(inputs: Input | Array | Sequence[Input] | Mapping[str, Array], model: Model) -> Inputs:
@@ -274,7 +281,9 @@ def resolve(inputs: Input | Array | Sequence[Input] | Mapping[str, Array], model
     if videos:
         width = sum(backbones.width(header.features.backbone, stream) for stream in header.streams)
         checkpoint.check_width(f"features.backbone {header.features.backbone}", width, model.network, model.path)
-    folders = [(path, loose_features(path, header.streams, header.snippet_seconds)) for path in paths if path.is_dir()]
+        how = header.features
+        clocks.agree("features", Spec(fps=how.fps, window=how.window, stride=how.stride).pace, header.pace, model.path)
+    folders = [(path, loose_features(path, header.streams, header.pace)) for path in paths if path.is_dir()]
     places = [*videos.items(), *((name, path) for path, own in folders for name in own)]
     counts = Counter(name for name, _ in places)
     for name, where in places:
@@ -305,6 +314,7 @@ def localized(
     asked = validate(Features, {"precision": precision}, Path("command line")).precision
     network = model.network.to(device)
     named: dict[str, torch.Tensor] = {}
+    spans: dict[str, Span] = {}
     left_out: dict[str, BadInput] = {}
 
     def take(features: "Mapping[str, tuple[Path, Callable[[], Array]]]") -> None:
@@ -312,6 +322,7 @@ def localized(
             try:
                 array = read()
                 checkpoint.check_width(where, array.shape[1], network, model.path)
+                spans[name] = header.pace.span(len(array), inputs.durations.get(name), where)
             except BadInput as error:
                 left_out[name] = error
                 log.warning("%s left out: %s", name, error)
@@ -335,10 +346,10 @@ def localized(
     if not named:
         raise refusal(left_out, len(left_out), "no predictions were written")
     curves: dict[str, Curves] = {}
-    segments, _ = predict(network, named.items(), header.classes, how, header.snippet_seconds, curves.__setitem__)
-    durations = {name: len(features_TF) * header.snippet_seconds for name, features_TF in named.items()}
+    videos = ((name, features_TF, spans[name]) for name, features_TF in named.items())
+    segments, _ = predict(network, videos, header.classes, how, curves.__setitem__)
     by = header.model_copy(update={"simulated": header.simulated or inputs.simulated})
-    predictions = Predictions(segments, curves, durations, by)
+    predictions = Predictions(segments, curves, spans, by)
     predictions.left_out = left_out
     return predictions
 

@@ -165,7 +165,7 @@ def _inputs(choice: Choice, files: Files, model: Model) -> tuple[Inputs, Annotat
     if not choice.data:
         return resolve(choice.paths, model), truth
     folder = Folder(choice.data, ",".join(model.header.streams), "drop")
-    clocks.agree(folder.features, folder.snippet_seconds, model.header.snippet_seconds, model.path)
+    clocks.agree(folder.features, folder.pace, model.header.pace, model.path)
     subset = load_subset(folder, choice.subset)
 
     def read(position: int) -> Array:
@@ -174,7 +174,8 @@ def _inputs(choice: Choice, files: Files, model: Model) -> tuple[Inputs, Annotat
     named: dict[str, tuple[Path, Callable[[], Array]]] = {
         video.id: (folder.features, partial(read, i)) for i, video in enumerate(subset.videos)
     }
-    return Inputs({}, named, folder.simulated), truth or folder.annotations
+    durations = {video.id: video.duration for video in subset.videos}
+    return Inputs({}, named, folder.simulated, durations), truth or folder.annotations
 
 
 def _of_labels(predictions: Predictions, truth: Annotations, how: Localize) -> Predictions:
@@ -184,8 +185,8 @@ def _of_labels(predictions: Predictions, truth: Annotations, how: Localize) -> P
         labelled_C = np.isin(predictions.classes, truth.videos[video_id(name)].labels)
         if labelled_C.any():
             score_C = np.where(labelled_C, video.score_C.clip(min=how.class_threshold), -1.0)
-            duration = predictions.durations[name]
-            rows.append(segments(name, video._replace(score_C=score_C), duration, predictions.classes, how))
+            scored, span = video._replace(score_C=score_C), predictions.spans[name]
+            rows.append(segments(name, scored, span, predictions.classes, how))
     return predictions.with_rows(pd.concat(rows, ignore_index=True))
 
 
@@ -222,9 +223,10 @@ def _draw(predictions: Predictions, pictures: Journal, truth: Annotations | None
     with progress("timelines", len(predictions.curves)) as step:
         for name, curves in predictions.curves.items():
             instances = truth.videos[video_id(name)].instances if truth else ()
-            duration, segments = predictions.durations[name], rows_of.get(name, nothing)
+            (start, seconds), segments = predictions.spans[name], rows_of.get(name, nothing)
+            found = timeline.Found(name, segments, curves, predictions.classes, start + seconds, instances, start)
             with pictures.write(f"{name}.png") as path:
-                timeline.draw(path, timeline.Found(name, segments, curves, predictions.classes, duration, instances))
+                timeline.draw(path, found)
             step(name)
     pictures.settle(pictures.entries)
 
@@ -236,8 +238,8 @@ def _view(predictions: Predictions, pages: Journal, videos: Mapping[str, Path], 
     for name, video in videos.items():
         if name not in predictions.curves:  # left out
             continue
-        spanned = predictions.durations[name]
-        traced = page.Traced(predictions.curves[name], predictions.classes, spanned)
+        span, spanned = predictions.spans[name], predictions.durations[name]
+        traced = page.Traced(predictions.curves[name], predictions.classes, span.seconds, span.start)
         instances = truth.videos[video_id(name)].instances if truth else None
         shown = view.described(video, pages.root / f"{name}.html", rows[rows["video"] == name], instances, spanned)
         with pages.write(f"{name}.html") as path:

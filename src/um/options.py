@@ -33,6 +33,10 @@ FeatureFps = Annotated[
 ]
 FeatureWindow = Annotated[Optional[int], typer.Option(help="frames per feature row; default: likewise, or 16")]  # noqa: UP045
 FeatureStride = Annotated[Optional[int], typer.Option(help="frames between feature rows; default: the window")]  # noqa: UP045
+FeatureRows = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(help="rows of every video, for features rescaled to one number of rows"),
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 SHARD = "process part I of K into a shared folder; when all parts are done, run once without --shard"
 
@@ -50,6 +54,8 @@ def _number_or_auto(kind: type[int] | type[float]) -> Callable[[str], Any]:
 
 def _told(default: Any, worded: bool) -> str:
     """The default of a setting, as --help shows it."""
+    if default is None:
+        return "null"
     return "auto" if worded and not default else str(default).lower() if isinstance(default, bool) else str(default)
 
 
@@ -69,9 +75,11 @@ def overridable(
         stage_of: dict[str, str] = {}
         for stage, section in sections.items():
             for name, field in section.model_fields.items():
-                kind: Any = field.annotation if field.annotation in (int, float, bool) else str
+                said = get_args(field.annotation)
+                stated: Any = said[0] if type(None) in said else field.annotation
+                kind: Any = stated if stated in (int, float, bool) else str
                 worded = any(isinstance(each, PlainSerializer) for each in field.metadata)  # a number, or `auto`
-                words = ["auto", kind.__name__] if worded else [str(word) for word in get_args(field.annotation)]
+                words = ["auto", kind.__name__] if worded else [str(word) for word in get_args(stated)]
                 option = typer.Option(
                     help=field.description,
                     rich_help_panel=f"{stage} settings, as in params.yaml",

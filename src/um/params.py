@@ -18,7 +18,7 @@ from um.forms import Section, read_yaml, validate
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)  # names become folders and words of command lines
 NAMED = "a name of letters, digits and . _ - (at most 100) that starts with a letter, a digit or _"
 SEEDS = 2**32  # NumPy's limit
-AUTO = 0  # a size that follows from the training videos: see um.method.sizes
+AUTO = 0  # a size that follows from the training videos (um.method.sizes) or the backbone (um.features.backbones)
 
 
 def _check_range(text: str) -> str:
@@ -43,6 +43,12 @@ def _check_size(value: Any) -> Any:
         return AUTO
     if value == AUTO:  # it stands for `auto` here, and is no size
         raise ValueError("expected auto, or a number above 0")
+    return value
+
+
+def _check_pixels(value: int) -> int:
+    if value != AUTO and not 32 <= value <= 4096:
+        raise ValueError("expected auto, or 32 to 4096 pixels")
     return value
 
 
@@ -119,6 +125,12 @@ Size = Annotated[
     *_AUTO,
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}),
 ]
+Pixels = Annotated[
+    int,
+    AfterValidator(_check_pixels),
+    *_AUTO,
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 32, "maximum": 4096}, {"const": "auto"}]}),
+]
 Rate = Annotated[
     float,
     Field(ge=0, le=1e3),
@@ -153,9 +165,12 @@ class Features(Section):
     streams: Streams = Field("rgb", description="streams to extract")
     flow: Literal["torch", "opencv"] = Field("torch", description="implementation of TV-L1 optical flow")
     fps: float = Field(25.0, gt=0, le=1000, description="frame rate to resample videos to, by time stamps")
-    window: int = Field(16, ge=1, le=10_000, description="frames per snippet; snippets do not overlap")
-    short_side: int = Field(256, ge=32, le=4096, description="pixels of the shorter side after resizing")
-    crop: int = Field(224, ge=32, le=4096, description="pixels of the centre crop")
+    window: int = Field(16, ge=1, le=10_000, description="frames per snippet")
+    stride: int | None = Field(
+        None, ge=1, le=10_000, description="frames from one snippet to the next; null: the window, without overlap"
+    )
+    short_side: Pixels = Field(AUTO, description="pixels of the shorter side after resizing; auto: as the backbone")
+    crop: Pixels = Field(AUTO, description="pixels of the centre crop; auto: as the backbone")
     precision: Precision = Field(
         "auto", description="arithmetic of the network; auto: bf16 on hardware that is faster in it, else fp32"
     )
@@ -163,7 +178,7 @@ class Features(Section):
 
     @model_validator(mode="after")
     def _check_crop(self) -> "Features":
-        if self.crop > self.short_side:
+        if self.crop > self.short_side > AUTO:
             raise ValueError(f"expected crop ({self.crop}) to be at most short_side ({self.short_side})")
         return self
 

@@ -114,9 +114,12 @@ class Trial:
             raise BadInput(self.root, f"{len(classes)} classes", expected, "use the dataset of the model")
         if header:
             _check_labels(folder, subset, header, model_file, self.settings)
-        videos = ((video.id, subset.features(i)) for i, video in enumerate(subset.videos))
+        videos = (
+            (video.id, features_TF := subset.features(i), folder.span(video, len(features_TF)))
+            for i, video in enumerate(subset.videos)
+        )
         localise = self.settings.localize
-        predictions, labels = predict(model.to(self.device), videos, classes, localise, folder.snippet_seconds)
+        predictions, labels = predict(model.to(self.device), videos, classes, localise)
         used = header.model if header else {"selection": "unknown"}  # published checkpoints do not state it
         used |= {"selection": selection} if selection else {}
         simulated = folder.simulated or bool(header and header.simulated)
@@ -131,7 +134,7 @@ class Trial:
             streams = ",".join(header.streams) if header else self.settings.train.streams
             self._folder = Folder(self.root, streams, self.settings.evaluate.missing, clock=self.clock)
         if header:
-            clocks.agree(self._folder.features, self._folder.snippet_seconds, header.snippet_seconds, model_file)
+            clocks.agree(self._folder.features, self._folder.pace, header.pace, model_file)
         self._subset = self._subset or load_subset(self._folder, "test").to(self.device)
         return self._folder, self._subset
 

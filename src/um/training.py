@@ -22,7 +22,7 @@ from um.datasets.subset import Subset, load_subset
 from um.device import choose_precision, send
 from um.errors import BadInput, some
 from um.files import atomic, check_ours, held, sha256, sweep, write_json
-from um.forms import Spec, check_file, check_fits
+from um.forms import Pace, Spec, check_file, check_fits
 from um.live import tensorboard
 from um.method import checkpoint, sizes
 from um.method.checkpoint import Header, Selection
@@ -116,7 +116,7 @@ class Run(NamedTuple):
 
     classes: list[str]
     streams: list[str]
-    snippet_seconds: float
+    pace: Pace
     train: Subset
     recipe: Recipe
     simulated: bool = False
@@ -131,7 +131,8 @@ class Run(NamedTuple):
         return Header(
             classes=self.classes,
             streams=self.streams,  # type: ignore[arg-type]
-            snippet_seconds=self.snippet_seconds,
+            snippet_seconds=self.pace.step,
+            snippet_start=self.pace.start,
             selection=selection,
             iteration=iteration,
             seed=self.recipe.seed,
@@ -165,7 +166,7 @@ def open_run(folder: Folder, recipe: Recipe) -> Run:
     return Run(
         classes=folder.classes,
         streams=folder.streams,
-        snippet_seconds=folder.snippet_seconds,
+        pace=folder.pace,
         train=train,
         recipe=recipe._replace(settings=recipe.settings.model_copy(update={"train": numbers, "features": features})),
         simulated=folder.simulated,

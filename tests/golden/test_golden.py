@@ -91,8 +91,10 @@ def predicted(reference_data):
     model, header = checkpoint.read(reference_data / "golden" / "model_seed_11.pkl", Train())
     assert header is None
     test = load_subset(folder, "test")
-    videos = ((video.id, test.features(i)) for i, video in enumerate(test.videos))
-    predictions, labels = predict(model, videos, folder.classes, OFFICIAL.localize, folder.snippet_seconds)
+    videos = (
+        (video.id, rows := test.features(i), folder.span(video, len(rows))) for i, video in enumerate(test.videos)
+    )
+    predictions, labels = predict(model, videos, folder.classes, OFFICIAL.localize)
     return test.videos, predictions, labels
 
 

@@ -16,7 +16,7 @@ from um.datasets import annotations, clock
 from um.datasets.annotations import Instance, Video
 from um.datasets.clock import PUBLIC, Clock
 from um.errors import BadInput
-from um.forms import Spec
+from um.forms import Pace, Spec
 from um.method import checkpoint
 from um.method.checkpoint import Header
 from um.method.model import UM
@@ -47,7 +47,8 @@ def make(root: Path, spec: Spec = PUBLIC, rows=rows_of, change=lambda array: arr
         listed = [{"label": CLASSES[label], "segment": segment} for segment in segments]
         database[f"video_{number:02d}"] = {"subset": subset} | known | {"annotations": listed}
         T = rows(d, spec)
-        middle_T = (np.arange(T) + 0.5) * d / T if rows is not rows_of else (np.arange(T) + 0.5) * spec.snippet_seconds
+        start, seconds = spec.pace.span(T, d, root) if rows is rows_of else (0, d)
+        middle_T = start + (np.arange(T) + 0.5) * seconds / T
         features = np.zeros((T, WIDTH), np.float32)
         features[:, -1] = 0.01
         for start, end in segments:
@@ -61,10 +62,10 @@ def make(root: Path, spec: Spec = PUBLIC, rows=rows_of, change=lambda array: arr
 
 @pytest.fixture
 def oracle(tmp_path) -> Path:
-    return write_oracle(tmp_path / "oracle.safetensors", FAST.snippet_seconds)
+    return write_oracle(tmp_path / "oracle.safetensors", FAST.pace)
 
 
-def write_oracle(path: Path, snippet_seconds: float) -> Path:
+def write_oracle(path: Path, pace: Pace) -> Path:
     """A model that reads the class off the features."""
     train = Train(embedding_dim=WIDTH)
     model = UM(WIDTH, len(CLASSES), train)
@@ -76,7 +77,12 @@ def write_oracle(path: Path, snippet_seconds: float) -> Path:
     of_model = {"selection": "last", "iteration": 1, "seed": 0, "data": "00", "features": Features(), "train": train}
     localize = Localize()
     header = Header(
-        classes=list(CLASSES), streams=["rgb"], snippet_seconds=snippet_seconds, localize=localize, **of_model
+        classes=list(CLASSES),
+        streams=["rgb"],
+        snippet_seconds=pace.step,
+        snippet_start=pace.start,
+        localize=localize,
+        **of_model,
     )
     checkpoint.write(path, model, header)
     return path
@@ -96,14 +102,14 @@ def score(um, root: Path, model: Path, *words: object) -> tuple[int, float, str]
 @pytest.mark.parametrize("spec", [PUBLIC, FAST, Spec(fps=25, window=16, stride=8), Spec(fps=30, window=16)], ids=str)
 def test_the_right_clock_scores_100(um, tmp_path, spec, durations):
     root = make(tmp_path / "d", spec, durations=durations)
-    model = write_oracle(tmp_path / "oracle.safetensors", spec.snippet_seconds)
+    model = write_oracle(tmp_path / "oracle.safetensors", spec.pace)
     for missing in ("error", "drop"):
         assert score(um, root, model, *said(spec), "--missing", missing)[:2] == (0, 1.0)
     (root / "features/spec.json").write_text(spec.model_dump_json(exclude_none=True))
     assert score(um, root, model)[:2] == (0, 1.0)
     assert score(um, root, model, *said(spec))[:2] == (0, 1.0)  # the same twice is no conflict
     assert um("train", "--data-dir", root, "--out", "model", *TINY_RUN)[0] == 0
-    assert checkpoint.read(Path("model/last.safetensors"), Train())[1].snippet_seconds == spec.snippet_seconds
+    assert checkpoint.read(Path("model/last.safetensors"), Train())[1].pace == spec.pace
 
 
 def native(d: float, _: Spec) -> int:
@@ -128,7 +134,7 @@ WRONG = {  # what the features are, and what the message says
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_clock_is_refused(um, tmp_path, case):
     made, message = WRONG[case]
-    root, model = make(tmp_path / "d", **made), write_oracle(tmp_path / "oracle.safetensors", PUBLIC.snippet_seconds)
+    root, model = make(tmp_path / "d", **made), write_oracle(tmp_path / "oracle.safetensors", PUBLIC.pace)
     for missing in ("error", "drop"):
         outcomes = [
             um("train", "--data-dir", root, "--out", "model", "--missing", missing, *TINY_RUN),
@@ -199,7 +205,11 @@ def test_what_is_only_likely_is_a_warning_where_the_clock_is_stated(um, tmp_path
 @pytest.mark.parametrize(
     ("spec", "words", "message"),
     [
-        (FAST, ("--feature-fps", "25"), "found 0.64 s per row; expected 0.1333 s, as in .*spec.json"),
+        (
+            FAST,
+            ("--feature-fps", "25"),
+            "found 0.64 s per row; expected 0.1333 s per row, the first from 0.2 s, as in .*spec.json",
+        ),
         (None, ("--feature-fps", "0"), "--feature-fps = 0.0; expected greater than 0"),
         (None, ("--feature-fps", "1001"), "--feature-fps"),
         (None, ("--feature-window", "0"), "--feature-window"),
@@ -259,7 +269,7 @@ def test_a_spec_per_subset(um, tmp_path):
     (root / "features/test/spec.json").write_text(PUBLIC.model_dump_json())
     code, _, errors = um("features", "inspect", root)
     assert code == 2
-    assert "s per row; expected" in errors
+    assert re.search("per row.*; expected .* per row", errors)
 
 
 def test_a_model_of_another_clock(um, tmp_path, oracle):
@@ -272,7 +282,10 @@ def test_a_model_of_another_clock(um, tmp_path, oracle):
     (features / "spec.json").write_text('{"fps": 25, "window": 16}')
     code, _, errors = um("localize", features, "--model-file", oracle, "--no-timelines")
     assert code == 2
-    assert f"{features}/spec.json: found 0.64 s per row; expected 0.1333 s, as in the model" in errors
+    assert (
+        f"{features}/spec.json: found 0.64 s per row; expected 0.1333 s per row, the first from 0.2 s, as in the model"
+        in errors
+    )
     (features / "spec.json").write_text(FAST.model_dump_json())
     assert um("localize", features, "--model-file", oracle, "--no-timelines")[0] == 0
 
@@ -385,3 +398,61 @@ def test_a_wrong_duration_among_few_videos_names_it(um, tmp_path):
     assert code == 2
     assert "found video_02 " in errors
     assert "the others agree" in errors
+
+
+RESCALED = Spec(fps=25, window=16, rows=100)
+
+
+@pytest.mark.parametrize("file", [True, False])
+def test_rescaled_features_lie_on_the_timeline_by_the_durations(um, tmp_path, file):
+    root = make(tmp_path / "d", rows=lambda *_: 100)
+    if file:
+        (root / "features/spec.json").write_text('{"rows": 100}')
+    words = [] if file else ["--feature-rows", 100]
+    assert um("train", "--data-dir", root, "--out", "model", *words, *TINY_RUN)[0] == 0
+    assert checkpoint.read(Path("model/last.safetensors"), Train())[1].pace == (None, 0)
+    model = write_oracle(tmp_path / "oracle.safetensors", RESCALED.pace)
+    assert score(um, root, model, *words)[:2] == (0, 1.0)
+    code, out, _ = um("features", "inspect", root, *words)
+    assert code == 0
+    assert "100 rows per video, rescaled to its duration" in out
+    if file:  # durations come from the annotations: loose features have none
+        assert um("localize", "--data-dir", root, "--subset", "test", "--model-file", model, "--out", "p.json")[0] == 0
+        code, _, errors = um("localize", root / "features/test", "--model-file", model, "--out", "q.json")
+        assert code == 2
+        assert "rescaled features of a video of unknown duration" in errors
+    code, _, errors = score(um, root, write_oracle(tmp_path / "other.safetensors", PUBLIC.pace), *words)
+    assert code == 2
+    assert "found rows rescaled to each video's duration; expected 0.64 s per row" in errors
+
+
+def test_rescaled_features_need_their_number_of_rows_and_durations(um, tmp_path):
+    root = make(tmp_path / "d", rows=lambda *_: 100)
+    code, _, errors = um("features", "inspect", root)
+    assert code == 2
+    advice = re.search(r"write (\{.*?\}) to (\S+), or use --feature-rows 100", errors)
+    Path(advice[2]).write_text(advice[1])
+    assert um("features", "inspect", root)[0] == 0
+    (root / "features/spec.json").write_text('{"rows": 99}')
+    code, _, errors = um("features", "inspect", root)
+    assert code == 2
+    assert "found 100 rows per video: " in errors
+    bare = make(tmp_path / "bare", rows=lambda *_: 100, durations=False)
+    code, _, errors = um("features", "inspect", bare, "--feature-rows", 100)
+    assert code == 2
+    assert "annotations.json: found no duration of" in errors
+
+
+@pytest.mark.parametrize("centre", [0, 2, 8, 24.5])
+def test_the_first_centre_moves_the_rows(um, tmp_path, centre):
+    spec = Spec(fps=25, window=16, stride=4, centre=centre)
+    root, model = make(tmp_path / "d", spec), write_oracle(tmp_path / "oracle.safetensors", spec.pace)
+    (root / "features/spec.json").write_text(spec.model_dump_json(exclude_none=True))
+    assert score(um, root, model)[:2] == (0, 1.0)
+    found = json.loads(Path("out/predictions.json").read_text())["results"]
+    truth = json.loads((root / "annotations.json").read_text())["database"]
+    for name, rows in found.items():
+        best = max(rows, key=lambda row: row["score"])["segment"]
+        instances = [item["segment"] for item in truth[name]["annotations"]]
+        assert min(max(abs(best[0] - start), abs(best[1] - end)) for start, end in instances) <= 4 / 25
+        assert all(row["segment"][0] >= 0 for row in rows)

@@ -305,7 +305,7 @@ def test_a_wrong_value_in_a_models_header(project, with_header, run, value):
     fine = (
         {(name, "hardware") for name in ("null", "text", "empty", "up")}
         | {("null", "weights")}
-        | {("0", key) for key in ("iteration", "seed")}
+        | {("0", key) for key in ("iteration", "seed", "snippet_start")}
         | {("digits", "iteration")}
     )
     fine |= {(text, "data") for text in ("text", "empty", "up")}
@@ -320,6 +320,8 @@ def test_a_wrong_value_in_a_models_header(project, with_header, run, value):
 
 @pytest.mark.parametrize("key", sorted(HEADER))
 def test_a_models_header_that_somebody_changed(with_header, run, key):
-    with_header({key: {"iteration": 7, "seed": 7, "data": "", "snippet_seconds": 0.5}.get(key, 0)})
+    with_header(
+        {key: {"iteration": 7, "seed": 7, "data": "", "snippet_seconds": 0.5, "snippet_start": 0.5}.get(key, 0)}
+    )
     code, printed = run(TEST)
     assert code == 2, printed

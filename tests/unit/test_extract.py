@@ -6,26 +6,35 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
 from helpers.forking import launchers
-from helpers.rendering import constant, number
+from helpers.rendering import constant, encode, number
 
+import um
 from um.datasets import store
 from um.errors import BadInput
 from um.features import network
+from um.features.backbones import clip_of
 from um.features.extract import Machine, _decoded, extract, relative_path
 from um.features.prefetch import prefetch
 from um.files import held, sha256
-from um.params import Features
+from um.forms import Spec
+from um.infer import Model
+from um.method.checkpoint import Header
+from um.method.model import UM
+from um.params import Features, Train
 from um.shard import Shard
 from um.video import flow
 
 TINY = Features(short_side=64, crop=32, clips=2, precision="fp32")
 CPU = Machine("cpu")
+FULL = pytest.mark.skipif("UM_FAULTS" not in os.environ, reason="set UM_FAULTS to run the slow tests")
 
 
 @pytest.fixture(scope="module")
@@ -305,8 +314,8 @@ def test_settings_and_names_that_cannot_be(tmp_path: Path, videos: dict[str, Pat
 @pytest.mark.parametrize(
     ("backbone", "clip"),
     [
-        ("i3d-r50", {"frames": 16, "stride": 1}),
-        ("i3d-r50-32x2", {"frames": 32, "stride": 2}),
+        pytest.param("i3d-r50", {"frames": 16, "stride": 1}, marks=FULL),
+        pytest.param("i3d-r50-32x2", {"frames": 32, "stride": 2}, marks=FULL),
         ("slowonly-r50-8x8", {"frames": 8, "stride": 8}),
     ],
 )
@@ -336,6 +345,82 @@ def test_what_a_network_sees_of_a_snippet(videos: dict[str, Path]) -> None:
         seen = [item["rgb"] for _, item in _decoded("b", video, settings, "cpu") if item is not None]
         numbers = [[number(frame) for frame in snippet] for snippet in seen]
         assert numbers == [[min(max(i, 0), 84) for i in frames(start)] for start in range(0, 80, 16)]
+
+
+def test_snippets_overlap_by_the_stride(
+    tmp_path: Path, videos: dict[str, Path], weights: dict[str, Path], whole: Path
+) -> None:
+    one = {key: videos[key] for key in ("train/a", "val/c")}
+    extract(one, tmp_path, TINY.model_copy(update={"stride": 8}), weights, CPU)
+    spec = json.loads((tmp_path / "spec.json").read_text())
+    assert (spec["window"], spec["stride"]) == (16, 8)
+    for key, frames in (("train/rgb/a", 60), ("val/rgb/c", 40)):
+        apart, overlapping = store.read(whole / f"{key}.npy"), store.read(tmp_path / f"{key}.npy")
+        assert len(overlapping) == (frames - 16) // 8 + 1
+        assert overlapping[::2].tobytes() == apart.tobytes()
+        assert not np.array_equal(overlapping[0], overlapping[1])
+    before = (tmp_path / "val/rgb/c.npy").stat().st_mtime_ns
+    extract(one, tmp_path, TINY.model_copy(update={"stride": 8}), weights, CPU)
+    assert (tmp_path / "val/rgb/c.npy").stat().st_mtime_ns == before
+    extract(one, tmp_path, TINY, weights, CPU)  # another stride: all again
+    assert (tmp_path / "spec.json").read_bytes() == (whole / "spec.json").read_bytes()
+    assert (tmp_path / "val/rgb/c.npy").read_bytes() == (whole / "val/rgb/c.npy").read_bytes()
+
+
+@FULL
+def test_an_event_is_found_when_it_happens_whatever_the_stride(tmp_path: Path, weights: dict[str, Path]) -> None:
+    """The picture turns white from 4 s to 8 s; a model trained to see white localises it, at each stride."""
+    video = tmp_path / "flash.mp4"
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width = stream.height = 64
+        times = [Fraction(i, 25) for i in range(300)]
+        encode(
+            container, stream, lambda i: np.full((64, 64, 3), 255 * (100 <= i < 200), np.uint8), times, *[times[1]] * 2
+        )
+    found = {}
+    for stride in (4, 8, 16):
+        how = TINY.model_copy(update={"stride": stride})
+        extract({"flash": video}, tmp_path / str(stride), how, weights, CPU)
+        rows = store.read(tmp_path / f"{stride}/rgb/flash.npy")
+        black, white = rows[0], rows[len(rows) // 2]
+        seen = torch.from_numpy(white - black)
+        settings = Train(embedding_dim=1)
+        model = UM(1024, 1, settings)
+        with torch.no_grad():
+            model.embed.weight.zero_()
+            model.embed.weight[0, :, 1] = seen / seen.dot(seen)
+            model.embed.bias.fill_(float(-(seen @ torch.from_numpy(black)) / seen.dot(seen)))
+            model.classifier.weight.fill_(10)
+        pace = Spec.model_validate(json.loads((tmp_path / f"{stride}/spec.json").read_text())).pace
+        header = Header(
+            classes=["flash"], streams=["rgb"], snippet_seconds=pace.step, snippet_start=pace.start, selection="last",
+            iteration=1, seed=0, data="", features=how, train=settings,
+        )  # fmt: skip
+        trained = Model(model.eval(), header, tmp_path / "model")
+        options = {"cas_thresholds": "0.5:0.5:0.1", "magnitude_thresholds": "0.5:0.5:0.1", "class_threshold": 0.0}
+        assert pace == (stride / 25, (16 - stride) / 50)
+        for inputs in (tmp_path / str(stride), *[video] * (stride == 8)):  # from features, and from the video itself
+            predicted = um.localize(inputs, trained, device="cpu", weights=weights, **options)
+            (segment,) = {(one.start, one.end) for one in predicted.segments}
+            assert abs(sum(segment) / 2 - 6) <= 0.04 + stride / 50
+            assert abs(segment[1] - segment[0] - 4) <= 0.2 + stride / 25
+            assert predicted.spans["flash"] == (pace.start, len(rows) * pace.step)
+            found[stride, inputs] = segment
+    assert len(set(found.values())) == 3
+
+
+@pytest.mark.parametrize("stride", [1, 4, 8, 16, 20, 90])
+@pytest.mark.parametrize("backbone", ["i3d-inception", "slowonly-r50-8x8", "x3d-m"])
+def test_the_frames_of_snippets_of_any_stride(videos: dict[str, Path], stride: int, backbone: str) -> None:
+    """Row i begins at frame i x stride; the first and the last frame are repeated beyond the ends."""
+    clip = clip_of(backbone, "rgb", 16)
+    first = -clip.around(16)[0]
+    settings = Features(backbone=backbone, short_side=64, crop=64, stride=stride)
+    seen = [item["rgb"] for _, item in _decoded("b", videos["train/b"], settings, "cpu") if item is not None]
+    starts = range(0, 85 - 16 + 1, stride)
+    expected = [[start + first + i * clip.stride for i in range(clip.frames)] for start in starts]
+    assert [[number(frame) for frame in snippet] for snippet in seen] == np.clip(expected, 0, 84).tolist()
 
 
 @pytest.mark.parametrize("backend", ["torch", "opencv"])

@@ -15,6 +15,7 @@ from um.datasets.folder import Folder, loose_features
 from um.datasets.subset import load_subset
 from um.errors import BadInput
 from um.files import sha256
+from um.forms import Pace
 from um.inspection.features import inspect
 
 
@@ -93,9 +94,9 @@ def test_half_precision_is_read_as_single(tmp_path):
 
 def test_the_length_of_a_snippet_comes_from_the_specification(tmp_path):
     root = make_dataset(tmp_path / "d")
-    assert Folder(root).snippet_seconds == SNIPPET
+    assert Folder(root).pace.step == SNIPPET
     (root / "features/spec.json").write_text('{"window": 8, "fps": 10.0}')
-    assert Folder(root).snippet_seconds == 0.8
+    assert Folder(root).pace.step == 0.8
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"window": 16, "fps": 0}', '{"window": "16", "fps": 25}'])
@@ -103,7 +104,7 @@ def test_a_specification_that_is_none(tmp_path, text):
     root = make_dataset(tmp_path / "d")
     (root / "features/spec.json").write_text(text)
     with pytest.raises(BadInput, match=r"spec\.json"):
-        _ = Folder(root).snippet_seconds
+        _ = Folder(root).pace
 
 
 def test_streams_are_chosen_or_all(tmp_path):
@@ -147,18 +148,18 @@ def test_loose_features_have_the_index_and_the_clock_of_the_folders_above(tmp_pa
     features = extracted(make_dataset(tmp_path / "d"))
     here = {"features/test": tmp_path / "d", "test": features}.get(given, features / "test")
     monkeypatch.chdir(here)
-    assert len([read() for read in loose_features(Path(given), ["rgb"], 0.64).values()]) == 4
+    assert len([read() for read in loose_features(Path(given), ["rgb"], Pace(0.64)).values()]) == 4
     shutil.copy(features / "test/rgb/video_07.npy", features / "test/rgb/video_06.npy")
-    named = loose_features(Path(given), ["rgb"], 0.64)
+    named = loose_features(Path(given), ["rgb"], Pace(0.64))
     named["video_07"]()
     with pytest.raises(BadInput, match=r"video_06\.npy: found a file that does not match index"):
         named["video_06"]()
     extracted(tmp_path / "d", {"fps": 30, "window": 16, "stride": 4})
     with pytest.raises(BadInput, match=r"0\.1333 s per row"):
-        loose_features(Path(given), ["rgb"], 0.64)
+        loose_features(Path(given), ["rgb"], Pace(0.64))
     (features / "index.json").unlink()
     with pytest.raises(BadInput, match=r"0\.1333 s per row"):
-        loose_features(Path(given), ["rgb"], 0.64)
+        loose_features(Path(given), ["rgb"], Pace(0.64))
 
 
 def test_an_index_above_that_is_of_other_files_is_no_matter(tmp_path):

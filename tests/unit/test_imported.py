@@ -42,7 +42,7 @@ def test_the_data_are_the_same_and_the_folder_says_where_they_are_from(project):
     ours, theirs = Folder(root), Folder(project)
     for role in ("train", "test"):
         assert load_subset(ours, role).fingerprint == load_subset(theirs, role).fingerprint
-    assert (ours.classes, ours.streams, ours.snippet_seconds) == (theirs.classes, ["rgb", "flow"], 0.64)
+    assert (ours.classes, ours.streams, ours.pace.step) == (theirs.classes, ["rgb", "flow"], 0.64)
     spec = json.loads((root / "features/spec.json").read_text())
     assert spec == {"fps": 25.0, "window": 16, "imported": "{rgb,flow}/<id>.npy", "streams": "rgb,flow"}
     index = json.loads((root / "videos/index.json").read_text())

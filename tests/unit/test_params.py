@@ -69,7 +69,10 @@ def test_ranges_lie_within_0_and_1_and_have_a_thousand_thresholds_at_most(text):
     [
         ("seeds: [0]\ntrain:\n  lr: 1.0e-3\n  lr: 1.0e-4\n", "found key lr twice at line 4; expected the project"),
         ("seeds: [0\n", "found invalid YAML at line 2"),
-        ("features: {crop: 300}\n", r"features = .*; expected crop \(300\) to be at most short_side \(256\)"),
+        (
+            "features: {crop: 300, short_side: 256}\n",
+            r"features = .*; expected crop \(300\) to be at most short_side \(256\)",
+        ),
         (
             "evaluate: {tiou: '0:0.5:0.1'}\n",
             "'0:0.5:0.1'; expected thresholds above 0 under activitynet",

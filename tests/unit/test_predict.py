@@ -12,6 +12,7 @@ from um.datasets.annotations import Instance, Video
 from um.errors import BadInput
 from um.evaluation.metrics import accuracy, evaluate, whole_video
 from um.evaluation.submission import COLUMNS, read_submission, submission
+from um.forms import Span
 from um.method.model import UM
 from um.method.predict import predict
 from um.params import Evaluate, Localize, Train
@@ -25,31 +26,36 @@ def model() -> UM:
     return UM(4, 3, Train(embedding_dim=5)).eval()
 
 
+def spread(name: str, rows: int) -> tuple[str, torch.Tensor, Span]:
+    """Random features of 0.64 s per row."""
+    return name, torch.randn(rows, 4), Span(0.0, rows * 0.64)
+
+
 def video(name="v", label="a", start=0.0, end=1.0, duration=None) -> Video:
     return Video(name, "test", duration, (Instance(label, start, end),))
 
 
 def test_every_video_is_predicted_whatever_its_length(model):
     torch.manual_seed(1)
-    videos = [(f"v{length}", torch.randn(length, 4)) for length in (1, 2, 5, 8, 30)]
-    frame, labels = predict(model, videos, CLASSES, Localize(class_threshold=0.0), 0.64)
-    assert list(labels) == [name for name, _ in videos]
+    videos = [spread(f"v{length}", length) for length in (1, 2, 5, 8, 30)]
+    frame, labels = predict(model, videos, CLASSES, Localize(class_threshold=0.0))
+    assert list(labels) == [name for name, *_ in videos]
     assert all(found == CLASSES for found in labels.values())
     assert list(frame.columns) == COLUMNS
-    for name, features in videos:
+    for name, features, _ in videos:
         assert (frame[frame["video"] == name]["end"] <= len(features) * 0.64 + 1e-9).all()
 
 
 def test_an_unreached_threshold_gives_the_best_class_s_segments(model):
-    frame, labels = predict(model, [("v", torch.randn(20, 4))], CLASSES, Localize(class_threshold=1.0), 0.64)
+    frame, labels = predict(model, [spread("v", 20)], CLASSES, Localize(class_threshold=1.0))
     assert labels == {"v": []}
     assert len(set(frame["label"])) == 1
 
 
 def test_a_submission_survives_its_file(model, tmp_path):
     torch.manual_seed(1)
-    videos = [("one", torch.randn(20, 4)), ("two", torch.randn(9, 4))]
-    frame, _ = predict(model, videos, CLASSES, Localize(), 0.64)
+    videos = [spread("one", 20), spread("two", 9)]
+    frame, _ = predict(model, videos, CLASSES, Localize())
     path = tmp_path / "predictions.json"
     path.write_text(json.dumps(submission(frame, ["one", "two", "empty"])))
     assert json.loads(path.read_text())["results"]["empty"] == []
@@ -60,7 +66,7 @@ def test_videos_without_any_segment_are_scored(model):
     with torch.no_grad():
         model.embed.weight.zero_()
         model.embed.bias.zero_()
-    frame, _ = predict(model, [("v", torch.randn(20, 4))], CLASSES, Localize(whole_video=False), 0.64)
+    frame, _ = predict(model, [spread("v", 20)], CLASSES, Localize(whole_video=False))
     assert frame.empty
     assert submission(frame, ["v"])["results"] == {"v": []}
     assert evaluate([video()], frame, Evaluate())["average_mAP"] == 0

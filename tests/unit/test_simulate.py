@@ -111,7 +111,7 @@ def test_the_folder_says_that_it_is_simulated(gt, tmp_path):
     assert (spec["seed"], spec["dims"], spec["dtype"]) == (0, DIMS, "float32")
     assert spec["model"] == Model().model_dump()
     assert "simulated" in json.loads((out / "annotations.json").read_text())["version"]
-    assert Folder(out).snippet_seconds == 16 / 25
+    assert Folder(out).pace == (16 / 25, 0)
 
 
 def test_half_precision(gt, tmp_path):
@@ -228,13 +228,51 @@ def test_a_simulation_replaces_nothing(gt, tmp_path):
         simulate.simulate("thumos14", gt, out, Choice(dims=DIMS, count=4))
 
 
+def test_durations_are_real_if_known(gt, tmp_path, caplog):
+    drawn = truth.read("thumos14", gt)
+    assert "no durations, and no durations.json beside it: drawing them" in caplog.text
+    names = list(drawn)
+    real = {name: {"duration": 100.0 + number, "fps": 30.0} for number, name in enumerate(names)}
+    file = tmp_path / "lengths.json"
+    file.write_text(json.dumps(real))
+    known = truth.read("thumos14", gt, file)
+    assert {name: entry["duration"] for name, entry in known.items()} == {n: e["duration"] for n, e in real.items()}
+    (tmp_path / "durations.json").write_text(json.dumps({name: e["duration"] for name, e in real.items()}))
+    assert truth.read("thumos14", gt) == known
+    out = write(gt, tmp_path / "out", count=4)
+    folder = Folder(out)
+    assert sorted(folder.check("train")[1] + folder.check("test")[1]) == sorted(
+        int(folder.annotations.videos[name].duration * 25 / 16) for name in folder.annotations.videos
+    )
+    file.write_text(json.dumps(dict.fromkeys(names, 99)))
+    with pytest.raises(BadInput, match="another simulation"):  # other durations are other features
+        write(gt, out, count=4, durations=file)
+    for wrong in ({}, [], real | {names[3]: {"duration": -1}}, real | {names[3]: {"fps": 30}}, real | {names[3]: True}):
+        file.write_text(json.dumps(wrong))
+        with pytest.raises(BadInput, match=r"lengths\.json: found no duration of video_"):
+            truth.read("thumos14", gt, file)
+    full = {"database": {name: {**entry, "subset": "train"} for name, entry in known.items()}}
+    (tmp_path / "full.json").write_text(json.dumps(full))
+    with pytest.raises(BadInput, match=r"--durations: found durations in full\.json already"):
+        truth.read("thumos14", tmp_path / "full.json", file)
+
+
 # What follows needs the reference data.
+
+
+def test_thumos14_has_its_real_durations(reference_data):
+    path = reference_data / truth.BENCHMARKS["thumos14"].file
+    real = json.loads(path.with_name(truth.DURATIONS).read_text())
+    database = truth.read("thumos14", path)
+    assert {name: entry["duration"] for name, entry in database.items()} == {n: e["duration"] for n, e in real.items()}
+    assert sum(entry["duration"] for entry in database.values()) / 3600 == pytest.approx(24.3, abs=0.05)
+    assert sum(map(snippets, database.values())) == 136_395
 
 
 @pytest.mark.parametrize(
     ("dataset", "videos", "classes", "instances", "total"),
     [
-        ("thumos14", (200, 210), 20, 6318, 143_000),
+        ("thumos14", (200, 210), 20, 6318, 136_395),
         ("activitynet1.2", (4441, 2198), 100, None, 1_199_000),
         ("activitynet1.3", (9649, 4728), 200, None, 2_647_000),
     ],

@@ -216,7 +216,7 @@ def test_pictures_show_the_segments_of_the_file_and_the_truth(um, folder, model,
     assert um("localize", folder, "--model-file", model, "--out", "found.json", "--annotations", truth)[0] == 0
     results = json.loads(Path("found.json").read_text())["results"]
     assert list(seen) == list(results) == ["one", "v_abcdefghijk"]
-    for (name, found, _, classes, duration, instances), snippets in zip(seen.values(), (30, 12), strict=True):
+    for (name, found, _, classes, duration, instances, _), snippets in zip(seen.values(), (30, 12), strict=True):
         expected = [(entry["label"], entry["score"], *entry["segment"]) for entry in results[name]]
         assert found[["label", "score", "start", "end"]].apply(tuple, axis=1).tolist() == expected
         assert len(expected) > 0

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from um.datasets.annotations import SLACK, Video
 from um.errors import BadInput, some
-from um.forms import Spec, load, validate
+from um.forms import Pace, Spec, load, validate
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Clock(NamedTuple):
     """The time base of features.
 
     Attributes:
-        spec: frames per second, frames per row, and frames between rows.
+        spec: frames per second, frames per row, frames between rows and the middle of the first; or rows per video.
         origin: spec.json or command line; None if assumed, as for public features.
         made: whether `um extract` wrote the spec.json.
     """
@@ -54,16 +54,21 @@ class Clock(NamedTuple):
 
     def __str__(self) -> str:
         said = "assumed" if self.origin is None else f"from {self.origin}"
+        if self.spec.rows:
+            return f"{self.spec.rows} rows per video, rescaled to its duration ({said})"
         return f"{self.spec.snippet_seconds:.4g} s per row ({_words(self.spec)}; {said})"
 
 
-def stated(fps: float | None = None, window: int | None = None, stride: int | None = None) -> Spec | None:
+def stated(
+    fps: float | None = None, window: int | None = None, stride: int | None = None, rows: int | None = None
+) -> Spec | None:
     """The clock given by options, with defaults as in public features; None without options.
 
     Raises:
         BadInput: a number out of range.
     """
-    given = {key: value for key, value in (("fps", fps), ("window", window), ("stride", stride)) if value is not None}
+    options = {"fps": fps, "window": window, "stride": stride, "rows": rows}
+    given = {key: value for key, value in options.items() if value is not None}
     public = {"fps": PUBLIC.fps, "window": max(PUBLIC.window, stride or 0)}
     return validate(Spec, public | given, "command line", OPTION) if given else None
 
@@ -77,18 +82,18 @@ def read(specs: Sequence[Path], option: Spec | None) -> Clock:
     said = [Clock(load(Spec, path), path, path.with_name("index.json").is_file()) for path in specs]
     said += [Clock(option, "the command line")] if option else []
     for other in said[1:]:
-        agree(str(other.origin), other.spec.snippet_seconds, said[0].spec.snippet_seconds, str(said[0].origin))
+        agree(str(other.origin), other.spec.pace, said[0].spec.pace, str(said[0].origin))
     return said[0] if said else Clock(PUBLIC)
 
 
-def agree(where: str | Path, seconds: float, others: float, who: str | Path) -> None:
-    """Check that two statements of the seconds per row agree.
+def agree(where: str | Path, pace: Pace, other: Pace, who: str | Path) -> None:
+    """Check that two statements of the pace agree.
 
     Raises:
         BadInput: they differ by more than rounding.
     """
-    if abs(seconds - others) > 1e-3 * others:
-        found, expected = f"{seconds:.4g} s per row", f"{others:.4g} s, as in {who}"
+    if not pace.agrees(other):
+        found, expected = str(pace), f"{other}, as in {who}"
         hint = "use features with the same clock, or correct it (docs/features.md, Features from elsewhere)"
         raise BadInput(where, found, expected, hint)
 
@@ -104,7 +109,7 @@ def check_upright(features: Path, videos: Sequence[Video], shapes_V: Sequence[tu
         return
     d_V = _durations(videos)
     known_V = np.isfinite(d_V)
-    fit = known_V.any() and _share(clock.spec, columns_V[known_V], d_V[known_V]) > 0.9
+    fit = known_V.any() and not clock.spec.rows and _share(clock.spec, columns_V[known_V], d_V[known_V]) > 0.9
     fit = fit and _share(clock.spec, rows_V[known_V], d_V[known_V]) < 0.1
     wide = rows_V[0] in WIDTHS and columns_V.max() < rows_V[0] and columns_V[0] not in WIDTHS
     if len(set(columns_V)) > 1 or fit or (wide and not known_V.any()):
@@ -129,6 +134,9 @@ def check(
         BadInput: more than a few disagree, or all disagree slightly in one direction; the hint names a clock that fits.
     """
     rows, d_V, last_V = np.array(rows_V), _durations(videos), _lasts(videos)
+    if clock.spec.rows:
+        _check_rescaled(features, annotations, clock, videos, rows)
+        return
     seconds_V = _seconds(clock.spec, rows)
     known_V = np.isfinite(d_V)
     wrong_V = known_V & ~_agree(clock.spec, rows, d_V)
@@ -158,6 +166,18 @@ def check(
     told_V = ~known_V & np.isfinite(last_V)
     assumed = clock.origin is None and not known_V.any()
     _check_reach(features, annotations, clock, last_V[told_V], rows[told_V], assumed=assumed)
+
+
+def _check_rescaled(
+    features: Path, annotations: Path, clock: Clock, videos: Sequence[Video], rows_V: NDArray[np.int64]
+) -> None:
+    """Every video has the stated number of rows, and a duration to spread them over."""
+    if other := [video.id for video, rows in zip(videos, rows_V, strict=True) if rows != clock.spec.rows]:
+        found = f"{_range(rows_V)} rows per video: {some(other)}"
+        raise BadInput(features, found, f"{clock.spec.rows} rows, as in {clock.origin}", "correct `rows`")
+    if unknown := [video.id for video in videos if not video.duration]:
+        hint = "rescaled features lie on the timeline by the durations: annotate them"
+        raise BadInput(annotations, f"no duration of {some(unknown)}", "a duration per video", hint)
 
 
 def _check_reach(
@@ -211,9 +231,9 @@ def _lasts(videos: Iterable[Video]) -> Floats:
 
 
 def _seconds(spec: Spec, rows: NDArray[np.int64]) -> Floats:
-    """Seconds covered by rows; the last one spans a whole window."""
-    seconds: Floats = ((rows - 1) * (spec.stride or spec.window) + spec.window) / spec.fps
-    return seconds
+    """Seconds from the start of a video to the end of its last row's window."""
+    frames: Floats = spec.middle + (rows - 1).astype(float) * (spec.stride or spec.window) + spec.window / 2
+    return frames / spec.fps
 
 
 def _short(spec: Spec, rows_V: NDArray[np.int64], last_V: Floats) -> NDArray[np.bool_]:
@@ -258,7 +278,8 @@ def _hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], d_V: Floats) 
     """An explanation of the lengths, and what to do."""
     row = float(np.median(d_V / rows_V))
     if (equal := _rescaled(rows_V)) and np.ptp(d_V) > _slack(clock.spec, d_V.min()):
-        return f"{equal} rows for videos of {_range(d_V)} s are features rescaled to one length: use unscaled ones"
+        how = _rescale(features, clock, equal)
+        return f"{equal} rows for videos of {_range(d_V)} s are features rescaled to one length: {how}"
     if (other := _other(clock, row)) is not None:
         return other
     fitting = _fitting(rows_V, d_V)
@@ -277,7 +298,8 @@ def _hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], d_V: Floats) 
 def _rough_hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], last_V: Floats, row: float) -> str:
     """Like `_hint`, from the ends of last instances, shortly before the videos' ends: `row` seconds per row."""
     if len(rows_V) > 3 and (equal := _rescaled(rows_V)):
-        return f"{equal} rows for every video may be features rescaled to one length: use unscaled ones"
+        how = _rescale(features, clock, equal)
+        return f"{equal} rows for every video may be features rescaled to one length: add durations, and {how}"
     if (other := _other(clock, row)) is not None:
         return other
     long_enough = [spec for spec in _usual() if _short(spec, rows_V, last_V).sum() <= _few(len(rows_V))]
@@ -332,6 +354,14 @@ def _said(features: Path, clock: Clock, spec: Spec | None = None) -> str:
     if isinstance(clock.origin, Path):
         return f"write {text} to {clock.origin}"
     return f"use {options}" if clock.origin else f"write {text} to {features / 'spec.json'}, or use {options}"
+
+
+def _rescale(features: Path, clock: Clock, rows: int) -> str:
+    """How and where to state that features are rescaled."""
+    file = clock.origin if isinstance(clock.origin, Path) else features / "spec.json"
+    return f'write {{"rows": {rows}}} to {file}' + (
+        "" if isinstance(clock.origin, Path) else f", or use {OPTION}rows {rows}"
+    )
 
 
 _ASKED = {"fps": "FPS", "window": "FRAMES", "stride": "FRAMES"}

@@ -18,7 +18,7 @@ from um.datasets import clock as clocks
 from um.datasets import layouts, store
 from um.datasets.annotations import SLACK, Annotations, Video, video_id
 from um.errors import BadInput, some
-from um.forms import Spec, read_text
+from um.forms import Pace, Span, Spec, read_text
 
 log = logging.getLogger(__name__)
 
@@ -92,10 +92,14 @@ class Folder:
         """
         return clocks.read(self.specs, self._option)
 
-    @cached_property
-    def snippet_seconds(self) -> float:
-        """Seconds per feature row."""
-        return self.clock.spec.snippet_seconds
+    @property
+    def pace(self) -> Pace:
+        """Where the feature rows lie on the timeline."""
+        return self.clock.spec.pace
+
+    def span(self, video: Video, rows: int) -> Span:
+        """The time that a video's rows cover."""
+        return self.pace.span(rows, video.duration, self.annotations.path)
 
     def described(self) -> list[Video]:
         """The train and test videos."""
@@ -170,8 +174,9 @@ class Folder:
         unknown, the features belong to another video.
         """
         for video, length in zip(videos, lengths, strict=True):
-            seconds = length * self.snippet_seconds
-            within = seconds + self.snippet_seconds + SLACK
+            start, spanned = self.span(video, length)
+            seconds = start + spanned
+            within = seconds + spanned / length + SLACK
             last = max(video.instances, key=lambda instance: instance.end, default=None)
             if last and last.end > within:
                 where = f"{self.annotations.path}: {video.id}"
@@ -249,15 +254,13 @@ def untaught(train: Iterable[Video], test: Iterable[Video]) -> list[str]:
     return sorted(tested - taught)
 
 
-def loose_features(
-    folder: Path, streams: Sequence[str], snippet_seconds: float | None = None
-) -> dict[str, Callable[[], Features]]:
+def loose_features(folder: Path, streams: Sequence[str], pace: Pace | None = None) -> dict[str, Callable[[], Features]]:
     """Features written by `um extract` outside a dataset, `{rgb,flow}/<id>.npy`: id → reader of (T, F).
 
     Args:
         folder: of the features.
         streams: to read.
-        snippet_seconds: of the model, if known.
+        pace: of the model, if known.
 
     Raises:
         BadInput: no features, an unfinished extraction, files that contradict index.json, or a spec.json with another
@@ -273,9 +276,9 @@ def loose_features(
     if not names:
         raise BadInput(folder, f"no {streams[0]}/<id>.npy", "a folder of um extract", _elsewhere(folder, streams[0]))
     specs = layouts.holders(above, files.values(), "spec.json")
-    if specs and snippet_seconds is not None:
+    if specs and pace is not None:
         clock = clocks.read(specs, None)
-        clocks.agree(str(clock.origin), clock.spec.snippet_seconds, snippet_seconds, "the model")
+        clocks.agree(str(clock.origin), clock.spec.pace, pace, "the model")
     stored = [layouts.npy(file, name, stream) for (name, stream), file in files.items()]
     by_file = {array.file: array for array in layouts.indexed(above, stored)}
     return {name: partial(_joined, [by_file[files[name, stream]] for stream in streams]) for name in names}

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SIDE, ENOUGH = 14, 2_000_000  # smallest H and W, and H x W x C x K, where Winograd's convolution beats oneDNN's
+LAYERS = nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear
 TILES = 1024  # per step: matrices large enough for full speed, small enough for the cache
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
@@ -49,7 +50,7 @@ def _is_plain(convolution: nn.Conv3d) -> bool:
 
 
 def imitate_bf16(network: nn.Module) -> None:
-    """Round the convolutions' weights, inputs and outputs to bfloat16, in place, and compute in float32.
+    """Round the layers' weights, inputs and outputs to bfloat16, in place, and compute in float32.
 
     So do processors with bfloat16 units. PyTorch's own bfloat16 was 190 times slower than float32 without them.
     """
@@ -58,9 +59,9 @@ def imitate_bf16(network: nn.Module) -> None:
         return values.bfloat16().float()
 
     for module in network.modules():
-        if isinstance(module, nn.Conv3d):
+        if isinstance(module, LAYERS):
             module.weight.data = rounded(module.weight.data)
-        if isinstance(module, (nn.Conv3d, PointwiseConv3d, WinogradConv3d)):
+        if isinstance(module, (*LAYERS, PointwiseConv3d, WinogradConv3d)):
             module.register_forward_pre_hook(lambda _, inputs: (rounded(inputs[0]),))
             module.register_forward_hook(lambda _, __, output: rounded(output))
 

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from um.errors import BadInput
+from um.features import backbones
 from um.features.ledger import VERB, Ledger, at_work, begun, says
 from um.features.prefetch import prefetch
 from um.files import held, sha256
@@ -93,6 +94,7 @@ def extract(
             decoded (raised after all others, without index.json; the next run resumes); another command using the
             folder; or files of other origin in the way.
     """
+    settings = backbones.sized(settings)
     streams, shard = settings.streams.split(","), machine.shard
     paths = {key: [relative_path(key, stream) for stream in streams] for key in sorted(videos)}
     if shard:
@@ -212,8 +214,6 @@ def specification(settings: Features, weights: Mapping[str, Path]) -> dict[str, 
     """Everything that determines the features, except videos, device and number of threads."""
     from importlib.metadata import version
 
-    from um.features.backbones import clip_of
-
     streams = settings.streams.split(",")
     for stream in streams:
         if stream not in weights:
@@ -221,7 +221,7 @@ def specification(settings: Features, weights: Mapping[str, Path]) -> dict[str, 
         if not weights[stream].is_file():
             expected, hint = "pretrained weights", "`um weights` fetches those of i3d-inception for rgb"
             raise BadInput(weights[stream], "no such file", expected, hint)
-    clips = {stream: clip_of(settings.backbone, stream, settings.window) for stream in streams}
+    clips = {stream: backbones.clip_of(settings.backbone, stream, settings.window) for stream in streams}
     spec: dict[str, Any] = {
         "extractor": "um",
         "format": 6,
@@ -231,7 +231,7 @@ def specification(settings: Features, weights: Mapping[str, Path]) -> dict[str, 
         "clip": {stream: clip._asdict() for stream, clip in clips.items()},
         "fps": settings.fps,
         "window": settings.window,
-        "stride": settings.window,
+        "stride": settings.stride or settings.window,
         "short_side": settings.short_side,
         "crop": settings.crop,
         "precision": settings.precision,
@@ -239,6 +239,8 @@ def specification(settings: Features, weights: Mapping[str, Path]) -> dict[str, 
         "decoder": "pyav",
         "versions": {name: version(name).split("+")[0] for name in ("av", "mmaction2", "torch")},
     }
+    if backbones.own(settings.backbone):
+        spec["config_sha256"] = {stream: backbones.digest(settings.backbone, stream) for stream in streams}
     if "flow" in streams:
         spec["flow"] = settings.flow
         if settings.flow == "opencv":
@@ -253,16 +255,16 @@ def _source_sha256(video: Path) -> str:
 
 def _decoded(key: str, video: Path, settings: Features, device: str) -> Iterator[Decoded]:
     """Yield (key, snippet) for every snippet of a video, then (key, None); or (key, error) if decoding fails."""
-    from um.features.backbones import clip_of
     from um.video.decode import centre, snippets
 
     streams = settings.streams.split(",")
-    clips = {stream: clip_of(settings.backbone, stream, settings.window) for stream in streams}
+    clips = {stream: backbones.clip_of(settings.backbone, stream, settings.window) for stream in streams}
     around = {stream: clip.around(settings.window) for stream, clip in clips.items()}
     before, after = (max(sizes) for sizes in zip(*around.values(), strict=True))
     after = max(after, int("flow" in streams))  # the flow of the last frame needs the next one
     try:
-        for frames in snippets(video, settings.fps, settings.window, settings.short_side, before, after):
+        cut = settings.fps, settings.window, settings.short_side, before, after, settings.stride
+        for frames in snippets(video, *cut):
             snippet = {}
             for stream, clip in clips.items():
                 first = before - around[stream][0]

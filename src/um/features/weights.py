@@ -14,10 +14,10 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +26,6 @@ import platformdirs
 from um.errors import BadInput
 from um.files import atomic, check_room, exclusive, sha256
 from um.forms import check_file
-
-if TYPE_CHECKING:
-    from um.params import Features
 
 log = logging.getLogger(__name__)
 
@@ -220,11 +217,3 @@ def convert(content: bytes, destination: Path) -> None:
         # one entry: safetensors writes several in random order
         # not save_file, whose own temporary file a kill leaves behind
         temporary.write_bytes(save(state, {"origin": json.dumps(origin)}))
-
-
-def weights_of(settings: "Features", given: Mapping[str, Path] | None = None) -> dict[str, Path]:
-    """The weights of every stream: those given, and the default ones for rgb, fetched if needed."""
-    files = {"rgb": WEIGHTS, **(given or {})}
-    if "rgb" in settings.streams and files["rgb"] == WEIGHTS:
-        fetch(WEIGHTS)
-    return files

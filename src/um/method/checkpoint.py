@@ -15,7 +15,7 @@ from torch import Tensor
 from um import tensors
 from um.errors import BadInput
 from um.files import atomic, sha256
-from um.forms import Form, Index, Sha256, check_file, load, parse_json, validate
+from um.forms import Form, Index, Pace, Sha256, check_file, load, parse_json, validate
 from um.method.methods import METHODS
 from um.method.model import Network
 from um.params import OURS, Features, Name, Seed, Train
@@ -44,7 +44,8 @@ class Header(Form):
     Attributes:
         classes: names, in the order of the network's outputs.
         streams: feature streams, in the order they are concatenated.
-        snippet_seconds: time between feature rows.
+        snippet_seconds: time between feature rows; None: rescaled to each video's duration.
+        snippet_start: time at which the first row begins.
         selection: `last`, `selected` (by held-out training videos), or `checkpoint` (of an evaluation).
         iteration: number of optimiser steps.
         seed: of the training run.
@@ -63,7 +64,8 @@ class Header(Form):
 
     classes: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field(min_length=1, max_length=100_000)
     streams: list[Literal["rgb", "flow"]] = Field(min_length=1, max_length=2)
-    snippet_seconds: float = Field(gt=0, le=3600)
+    snippet_seconds: float | None = Field(gt=0, le=3600)
+    snippet_start: float = Field(0.0, ge=-3600, le=3600)
     selection: Selection
     iteration: int = Field(ge=0)
     seed: Seed
@@ -92,6 +94,11 @@ class Header(Form):
         if len(set(names)) < len(names):
             raise ValueError("expected no duplicate names")
         return names
+
+    @property
+    def pace(self) -> Pace:
+        """Where the rows of its features lie on the timeline."""
+        return Pace(self.snippet_seconds, self.snippet_start)
 
     @property
     def model(self) -> dict[str, Any]:

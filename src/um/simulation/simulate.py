@@ -215,7 +215,8 @@ def _dimensions(rng: np.random.Generator, stream: Stream, width: int) -> tuple[F
 
 
 def _unit(direction_D: Floats) -> Floats:
-    unit: Floats = direction_D / np.sqrt((direction_D**2).mean())
+    size = np.sqrt((direction_D**2).mean())
+    unit: Floats = direction_D / (size or 1)  # few dimensions may all be 0
     return unit
 
 
@@ -242,6 +243,7 @@ class Choice:
         count: number of videos; default: all.
         half: store float16 instead of float32; default: the dataset's.
         model: the task; default: that of all published figures.
+        durations: file of the videos' durations, as for `truth.read`.
     """
 
     seed: int = 0
@@ -249,6 +251,7 @@ class Choice:
     count: int | None = None
     half: bool | None = None
     model: Model = field(default_factory=Model)
+    durations: Path | None = None
 
 
 DEFAULT = Choice()
@@ -276,7 +279,7 @@ def simulate(
     about, dims = truth.benchmark(dataset), choice.dims
     if dims < 2 or dims % 2:
         raise BadInput("command line", f"--dims {dims}", "an even number above 0", "rgb and flow get half each")
-    database = truth.read(dataset, source)
+    database = truth.read(dataset, source, choice.durations)
     labels = truth.classes(database)
     if choice.count is not None:
         database = truth.choose(database, choice.count)

@@ -1,12 +1,13 @@
 """The public annotation files of THUMOS14 and ActivityNet, converted to our format.
 
-thumos14         gt.json of the official code: no durations
+thumos14         gt.json of the official code, and a JSON of durations: {"<id>": {"duration": <seconds>}}
 activitynet1.2   ActivityNet's own JSON
 activitynet1.3   ActivityNet's own JSON, or a JSON of durations beside a csv of subsets
 """
 
 import csv
 import io
+import logging
 import os
 import zlib
 from collections import Counter
@@ -19,7 +20,11 @@ from um.datasets.annotations import SLACK, SUBSETS, parse
 from um.errors import BadInput
 from um.forms import read_json, read_text
 
-TAIL = 34.7  # seconds; mean of the tail drawn after a THUMOS14 video's last instance (docs/simulation.md)
+log = logging.getLogger(__name__)
+
+TAIL = 34.7  # seconds; mean of the tail drawn after the last instance if durations are unknown (docs/simulation.md)
+DURATIONS = "durations.json"  # beside an annotation file without durations
+LONGEST = 1e6  # seconds
 SUBSET_CSV = "anet1.3_video_info.csv"
 NO_CLASS = {"Ambiguous"}
 
@@ -62,14 +67,19 @@ def annotation_file(dataset: str, given: Path | None) -> Path:
     return Path(reference) / usual
 
 
-def read(dataset: str, path: Path) -> Database:
+def read(dataset: str, path: Path, durations: Path | None = None) -> Database:
     """Labelled videos of a public annotation file in our format: id → subset, duration, annotations.
 
     Labels and segments are as published. Videos without labels (ActivityNet's testing subset) and the label `Ambiguous`
-    are left out. If annotations exceed a duration by more than `SLACK`, it is increased to their end.
+    are left out. If annotations exceed a duration in their own file by more than `SLACK`, it is increased to their end.
+
+    Args:
+        dataset: a name of `BENCHMARKS`.
+        path: the annotation file.
+        durations: file of durations that `path` lacks; default: `DURATIONS` beside it. Without one, they are drawn.
 
     Raises:
-        BadInput: another file, or more classes than the dataset has.
+        BadInput: another file, more classes than the dataset has, or durations that lack a video.
     """
     content = read_json(path)
     if not isinstance(content, dict):
@@ -78,12 +88,17 @@ def read(dataset: str, path: Path) -> Database:
         subsets = _subsets(path.with_name(SUBSET_CSV))
         content = {"database": {name: _described(entry, subsets.get(name)) for name, entry in content.items()}}
     database: Database = {}
-    for video in parse(path, content).videos.values():
+    videos = parse(path, content).videos
+    labelled = (video for video in videos.values() if not NO_CLASS.issuperset(video.labels))
+    known = _durations(path, durations, [video.id for video in labelled if video.duration is None])
+    for video in videos.values():
         kept = [{"label": i.label, "segment": [i.start, i.end]} for i in video.instances if i.label not in NO_CLASS]
         if kept:
             end = max(i.end for i in video.instances)
-            duration = _drawn_duration(video.id, end) if video.duration is None else video.duration
-            duration = duration if end <= duration + SLACK else end
+            if video.duration is None:
+                duration = known[video.id] if known else _drawn_duration(video.id, end)
+            else:
+                duration = video.duration if end <= video.duration + SLACK else end
             database[video.id] = {"subset": SUBSETS[video.subset], "duration": duration, "annotations": kept}
     about, count = BENCHMARKS[dataset], len(classes(database))
     if not 0 < count <= about.classes:
@@ -113,6 +128,26 @@ def choose(database: Database, count: int) -> Database:
     share = count / len(database)
     kept = {n for videos in ranked.values() for *_, n in sorted(videos)[: max(1, round(share * len(videos)))]}
     return {name: entry for name, entry in database.items() if name in kept}
+
+
+def _durations(path: Path, given: Path | None, needed: list[str]) -> dict[str, float]:
+    """Video → seconds, for those whose duration the annotations lack; empty to draw them."""
+    file = given or path.with_name(DURATIONS)
+    if given and not needed:
+        raise BadInput("--durations", f"durations in {path.name} already", "annotations without", "leave it out")
+    if not needed or not (given or file.is_file()):
+        if needed:
+            log.warning("%s: no durations, and no %s beside it: drawing them", path, DURATIONS)
+        return {}
+    content, expected = read_json(file), 'seconds per video: {"<id>": {"duration": <seconds>}}'
+    known: dict[str, float] = {}
+    for name in needed:
+        entry = content.get(name) if isinstance(content, dict) else None
+        value = entry.get("duration") if isinstance(entry, dict) else entry
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LONGEST:
+            raise BadInput(file, f"no duration of {name}", expected, "are these the durations of this dataset?")
+        known[name] = float(value)
+    return known
 
 
 def _drawn_duration(name: str, end: float) -> float:

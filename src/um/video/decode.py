@@ -46,9 +46,15 @@ EXACT_BILINEAR = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpola
 
 
 def snippets(
-    path: Path, fps: float = 25.0, window: int = 16, short_side: int = 256, before: int = 0, after: int = 0
+    path: Path,
+    fps: float = 25.0,
+    window: int = 16,
+    short_side: int = 256,
+    before: int = 0,
+    after: int = 0,
+    stride: int | None = None,
 ) -> Iterator[Frames]:
-    """Yield (before + window + after, H, W, 3) uint8 RGB: non-overlapping snippets with their surroundings.
+    """Yield (before + window + after, H, W, 3) uint8 RGB: snippets with their surroundings.
 
     An incomplete snippet at the end is dropped. The first and last frame are repeated beyond the ends of the video.
 
@@ -60,36 +66,44 @@ def snippets(
             (half to even), keeping the aspect ratio of stored pixels.
         before: frames before the snippet.
         after: frames after the snippet.
+        stride: frames from one snippet to the next; default: the window, without overlap.
 
     Raises:
         BadInput: not a video, damaged, truncated, or shorter than one snippet. Damage is raised only after the snippets
             before it, so use none until the iterator ends.
     """
     rate = Fraction(str(fps))
+    stride = stride or window
     shown: list[Frames] = []  # starts `before` frames before the next snippet
-    count = 0
+    count = skipped = 0  # frames so far, and those to skip before that start
+    shape: tuple[int, ...] | None = None
     turns: dict[int, Turn] = {}  # by angle: reading a frame's side data keeps it alive until garbage collection
     for frame, repeats in _shown(path, rate):
         if repeats:
             if frame.rotation not in turns:
                 turns[frame.rotation] = _turn(frame, path)
             picture = _turned(_picture(frame, short_side, path), turns[frame.rotation])
-            if shown and picture.shape != shown[-1].shape:
-                (height, width), (old_height, old_width) = picture.shape[:2], shown[-1].shape[:2]
+            if shape and picture.shape != shape:
+                (height, width), (old_height, old_width) = picture.shape[:2], shape[:2]
                 found = f"a change of shape, resized from {old_width}x{old_height} to {width}x{height}"
                 raise BadInput(path, found, "pictures of one shape", "split it where the shape changes")
+            shape = picture.shape
         for _ in range(repeats):
-            shown += [picture] * (1 if shown else before + 1)
+            shown += [picture] * (1 if count else before + 1)
             count += 1
+            if skipped:
+                skipped -= 1
+                shown.clear()
             if len(shown) == before + window + after:
                 yield np.stack(shown)
-                del shown[:window]
+                skipped = max(0, stride - len(shown))
+                del shown[:stride]
     if count < window:
         found = f"{count} frames at {fps:g} fps"
         raise BadInput(path, found, f"at least {window} frames (one snippet)", "remove it from the list of videos")
     while len(shown) >= before + window:
         yield np.stack(shown + shown[-1:] * (before + window + after - len(shown)))
-        del shown[:window]
+        del shown[:stride]
 
 
 def centre(frames_THWX: Frames, crop: int) -> Frames:

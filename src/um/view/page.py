@@ -38,11 +38,13 @@ class Traced(NamedTuple):
         curves: of the video.
         classes: C names.
         seconds: spanned by the T values.
+        start: of the first value, in seconds.
     """
 
     curves: "Curves"
     classes: Sequence[str]
     seconds: float
+    start: float = 0.0
 
 
 class Page(NamedTuple):
@@ -118,6 +120,7 @@ def _data(page: Page) -> dict[str, Any]:
         "low": _short(min(0.0, score.min()) if len(score) else 0.0),
         "high": _short(max(score.max(), 1.0 if score.max() > 0.1 else 0.0) if len(score) else 1.0),
         "curveSeconds": traced.seconds if traced else None,
+        "curveStart": traced.start if traced else None,
         "magnitude": _levels(traced.curves.magnitude_T) if traced else None,
         "lanes": _lanes(page),
     }

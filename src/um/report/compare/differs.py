@@ -30,7 +30,8 @@ UNREADABLE = "not a readable file"
 CONTRADICTED = "metrics.json states another model than predictions.json beside it"
 UNLISTED = "not a run of a params.yaml, so the settings of localisation are unknown"
 TODAY = ("localize", "evaluate")
-FACTS = {"classes", "data", "dataset", "variant", "streams", "snippet_seconds"}  # of a model file's header
+# of a model file's header
+FACTS = {"classes", "data", "dataset", "variant", "streams", "snippet_seconds", "snippet_start"}
 SEVERAL = {"seeds", "selection"}  # facts that may vary within a system
 
 Files = Mapping[Path, Submission]
@@ -70,8 +71,8 @@ def differences(a: Files, b: Files) -> dict[str, Any]:
 
         - `results`: `version` (null: not written by um), `seeds`, `selection`, `simulated` that differ.
         - `models`: `classes`, `data` (sha256 of the training subset), `dataset`, `variant`, `streams`,
-          `snippet_seconds`, `trained_on_simulated`, `features.*` and `train.*` that differ; null if all models of a
-          system are unknown.
+          `snippet_seconds`, `snippet_start`, `trained_on_simulated`, `features.*` and `train.*` that differ; null if
+          all models of a system are unknown.
         - `params`: `localize.*` and `evaluate.*` of params.yaml that differ today; null if unknown.
 
         Also `same_models`: whether both state the same weights; null if any file states none. `equal`: facts (not

@@ -29,7 +29,8 @@ class Example(NamedTuple):
         class_TC, action_T, fused_TC: the curves of these classes, in [0, 1].
         segments: columns label, score, start, end, of any class.
         truth: annotated instances.
-        duration: seconds spanned by the curves.
+        duration: seconds at the end of the curves.
+        start: seconds at which they begin.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Example(NamedTuple):
     segments: pd.DataFrame
     truth: Sequence[Instance]
     duration: float
+    start: float = 0.0
 
 
 def examples(videos: Sequence[Example]) -> Figure:
@@ -81,7 +83,7 @@ def _bars(axes: Axes, video: Example) -> None:
 
 def _curves(axes: Axes, name: str, curve_TC: Floats | None, video: Example) -> None:
     """Curves as steps, a step per snippet; true segments are shaded."""
-    edge_T = np.linspace(0, video.duration, len(video.action_T) + 1)
+    edge_T = np.linspace(video.start, video.duration, len(video.action_T) + 1)
     for one in video.truth:
         if one.label in video.classes:
             axes.axvspan(one.start, one.end, color="#000000", alpha=0.08, linewidth=0)

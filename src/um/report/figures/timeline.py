@@ -130,8 +130,9 @@ class Found(NamedTuple):
         segments: columns label, score, start and end.
         curves: from which the segments were cut.
         classes: C names of the curves.
-        duration: seconds spanned by the curves.
+        duration: seconds at the end of the curves.
         truth: annotated instances, drawn above the segments of their class.
+        start: seconds at which the curves begin.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Found(NamedTuple):
     classes: Sequence[str]
     duration: float
     truth: Sequence[Instance] = ()
+    start: float = 0.0
 
 
 def draw(path: Path, video: Found) -> None:
@@ -150,7 +152,7 @@ def draw(path: Path, video: Found) -> None:
 
 def picture(video: Found) -> Figure:
     """The figure that `draw` writes."""
-    truth, duration = video.truth, video.duration
+    truth, duration, times = video.truth, video.duration, (video.start, video.duration)
     listed = lanes(video.segments, truth, duration)
     top = max((bar.score for lane in listed for bar in lane.bars), default=0.0)
     figure = Figure(layout="constrained")
@@ -168,14 +170,14 @@ def picture(video: Found) -> Figure:
         y += max((bar.row + 1 for bar in lane.bars), default=0)
         if lane.label in video.classes:
             curve_T = video.curves.fused_TC[:, video.classes.index(lane.label)]
-            _draw_curve(axes, curve_T, duration, y, 1.2, colour)
+            _draw_curve(axes, curve_T, times, y, 1.2, colour)
             y += 1.3
         shown = f"{len(lane.bars)} of {lane.found}" if lane.found else "not predicted"
         ticks[(begin + y) / 2] = f"{_short(lane.label)}\n{shown}"
         y += 0.3
         axes.axhline(y, color="#BBBBBB", linewidth=0.6)
         y += 0.3
-    _draw_curve(axes, video.curves.magnitude_T, duration, y, 1.8, "#666666")
+    _draw_curve(axes, video.curves.magnitude_T, times, y, 1.8, "#666666")
     ticks[y + 0.9] = "probability\nof action"
     y += 1.9
     figure.set_size_inches(12, 1.0 + 0.2 * y)
@@ -206,9 +208,10 @@ def _draw_row(axes: Axes, bars: Sequence[Bar], y: float, colour: str, top: float
             axes.text(bar.text, y + 0.52, f"{bar.score:.2f}", ha="center", va="center", fontsize=7, color=ink)
 
 
-def _draw_curve(axes: Axes, curve_T: Floats, duration: float, y: float, height: float, colour: str) -> None:
+def _draw_curve(axes: Axes, curve_T: Floats, times: tuple[float, float], y: float, height: float, colour: str) -> None:
     """A curve from 0 (at y + height) to 1 (at y); each value is drawn at the start of its snippet."""
-    time_T = np.arange(len(curve_T) + 1) * (duration / len(curve_T))
+    start, end = times
+    time_T = start + np.arange(len(curve_T) + 1) * ((end - start) / len(curve_T))
     level_T = y + height * (1 - np.append(curve_T, curve_T[-1]))
     axes.fill_between(time_T, level_T, y + height, facecolor=(colour, 0.3), edgecolor=colour, linewidth=0.6)
 

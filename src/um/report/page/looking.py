@@ -14,6 +14,7 @@ from um.datasets.annotations import AMBIGUOUS, Video
 from um.datasets.folder import Folder
 from um.errors import BadInput
 from um.evaluation.matching import Bools
+from um.forms import Span
 from um.method import checkpoint
 from um.method.localize import Curves, Floats, curves
 from um.method.model import Network
@@ -70,14 +71,14 @@ def look(data: Collected, result: Result, settings: Settings, told: Mapping[str,
     shown: dict[str, Example] = {}
     for video, features_TF in _features(folder, network, result.model):
         seen = _run(network, features_TF, settings.localize)
-        duration = len(features_TF) * header.snippet_seconds
-        inside_T, known_T = _actions(video, len(seen.magnitude_T), duration)
+        span = folder.span(video, len(features_TF))
+        inside_T, known_T = _actions(video, len(seen.magnitude_T), span)
         for when, value_T in (("before", seen.norm_T), ("after", seen.magnitude_T)):
             parts[when].append(value_T[inside_T & known_T])
             parts[f"{when}, background"].append(value_T[~inside_T & known_T])
         if video.id in told:
             rows = result.of_video(video.id)
-            shown[video.id] = _example(video, told[video.id], seen, header.classes, rows, duration)
+            shown[video.id] = _example(video, told[video.id], seen, header.classes, rows, span)
     by_norm = network.settings.method == "um"
     named, margin = ("Trained embeddings", network.settings.margin) if by_norm else ("Trained actionness", None)
     before, before_bkg, after, after_bkg = map(np.concatenate, parts.values())
@@ -106,9 +107,9 @@ def _run(network: Network, features_TF: Tensor, settings: Localize) -> _Seen:
     return _Seen(norm_T, magnitude_T, cas_TC / max(1.0, cas_TC.max()), curves(network, features_TF, settings))
 
 
-def _actions(video: Video, snippets: int, duration: float) -> tuple[Bools, Bools]:
+def _actions(video: Video, snippets: int, span: Span) -> tuple[Bools, Bools]:
     """Whether the middle of each snippet is in an instance, and whether it is outside all ambiguous segments."""
-    middle_T = (np.arange(snippets) + 0.5) * (duration / snippets)
+    middle_T = span.start + (np.arange(snippets) + 0.5) * (span.seconds / snippets)
     inside_T, known_T = np.zeros(snippets, bool), np.ones(snippets, bool)
     for one in (*video.instances, *video.ambiguous):
         in_T = (one.start <= middle_T) & (middle_T < one.end)
@@ -119,13 +120,13 @@ def _actions(video: Video, snippets: int, duration: float) -> tuple[Bools, Bools
     return inside_T, known_T
 
 
-def _example(video: Video, told: str, seen: _Seen, classes: list[str], rows: pd.DataFrame, duration: float) -> Example:
+def _example(video: Video, told: str, seen: _Seen, classes: list[str], rows: pd.DataFrame, span: Span) -> Example:
     """A video's curves for its annotated classes, then for the best predicted ones."""
     segments = distinct(rows)
     best = segments.sort_values("score", ascending=False, kind="stable")["label"]
     names = [name for name in dict.fromkeys([*video.labels, *best]) if name in classes][:MOST]
     column = [classes.index(name) for name in names]
     class_TC, fused_TC = seen.class_TC[:, column], seen.curves.fused_TC[:, column]
-    return Example(
-        video.id, told, names, class_TC, seen.curves.magnitude_T, fused_TC, segments, video.instances, duration
-    )
+    curves = class_TC, seen.curves.magnitude_T, fused_TC
+    end = span.start + span.seconds
+    return Example(video.id, told, names, *curves, segments, video.instances, end, span.start)

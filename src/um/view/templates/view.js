@@ -79,7 +79,8 @@
     path.setAttribute("d", `M0 1${steps}V1Z`);
     path.setAttribute("fill", colour);
     path.setAttribute("stroke", colour);
-    svg.setAttribute("viewBox", `0 0 ${(values.length * data.duration) / seconds} 1`);
+    const rows = values.length / seconds; // per second
+    svg.setAttribute("viewBox", `${-rows * data.curveStart} 0 ${rows * data.duration} 1`);
     svg.setAttribute("preserveAspectRatio", "none");
     svg.setAttribute("aria-hidden", "true");
     svg.append(path);
@@ -223,7 +224,7 @@
     if (bar) return pointAt(bar.segment);
     if (!track || event.pointerType === "touch") return (tip.hidden = true);
     const seconds = secondsAt(track, event), values = track.lane?.curve;
-    const value = values?.[Math.floor((seconds / data.curveSeconds) * values.length)];
+    const value = values?.[Math.floor(((seconds - data.curveStart) / data.curveSeconds) * values.length)];
     point(clock(seconds) + (value === undefined ? "" : `\ncurve ${value.toFixed(2)}`), event.clientX, event.clientY);
   });
   lanes.addEventListener("pointerleave", () => (tip.hidden = true));
