@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from um.errors import BadInput
+from um.features import mmaction2
 from um.forms import check_file, check_fits
 
 CONFIGS = Path(__file__).with_name("configs")
@@ -58,6 +59,7 @@ def build(backbone: str, weights: Path | None, stream: str = "rgb") -> Any:
     path = config_file(backbone, stream)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Fail to import")  # compiled operators, unused here
+        mmaction2.provide()
         from mmaction.registry import MODELS  # imported late: takes seconds
         from mmengine.registry import DefaultScope
 
@@ -76,6 +78,7 @@ def _config(path: Path) -> Any:
     mmengine 0.10.7 cannot resolve it: it needs pkg_resources, which setuptools has removed, and fails on the list of
     configs in mmaction2 1.1.0's metafile of BSN (open-mmlab/mmaction2#2590).
     """
+    mmaction2.provide()
     import mmaction
     from mmengine.config import Config
 

