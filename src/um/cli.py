@@ -645,7 +645,7 @@ def report(
     runs = [values.of(name, row) for name in datasets for row in values.compared(variant)]
     params.check_planned(planned, "report", *runs)
     options = page.Options(variant, table, figures, tiou or (), video or ())
-    page.write(_built(results), datasets, _of_seeds(values, seed), out, options)
+    page.write(results, datasets, _of_seeds(values, seed), out, options)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -747,6 +747,8 @@ def ending(error: Exception, debug: bool = False) -> tuple[int, str]:
         case OSError(strerror=str(reason)):
             where = error.filename2 or error.filename or "this machine"
             return 1, f"{plain(str(where), 4096)}: {reason[:1].lower()}{reason[1:]}"
+        case ImportError():
+            return 1, f"{plain(str(error))}; `um doctor` tells what this environment lacks"
         case MemoryError():
             return 1, "out of memory; use a machine with more, or lower the settings"
         case _:

@@ -36,6 +36,7 @@ PLATFORMS: dict[tuple[str, str], tuple[Literal["ok", "note", "missing"], str]] =
 }
 CONSTRAINTS = Path("constraints.txt")
 VERSIONS = Path("workflow/versions.txt")  # the part of it that results depend on
+LIBRARIES = "libgl1 libglib2.0-0"  # that OpenCV's wheels do not bring
 FREE_GB = 5
 PATIENCE = 5  # seconds for a host to answer
 PLUGINS = {"ssh": "dvc_ssh", "s3": "dvc_s3", "http": "dvc_http", "https": "dvc_http"}
@@ -58,6 +59,7 @@ def findings() -> Iterator[Finding]:
     yield _platform()
     yield from _packages()
     yield _mmaction2()
+    yield _opencv()
     yield _device()
     yield _disk()
     yield _weights()
@@ -126,6 +128,15 @@ def _version(package: str) -> str | None:
         return version(package).split("+")[0]  # 2.13.0+cpu → 2.13.0
     except PackageNotFoundError:
         return None
+
+
+def _opencv() -> Finding:
+    try:
+        import cv2
+    except ImportError as error:  # on servers without a screen
+        text = f"{error}: {_pip('opencv-contrib-python')}; on Debian and Ubuntu, `apt-get install {LIBRARIES}`"
+        return Finding("opencv", "missing", text)
+    return Finding("opencv", "ok", cv2.__version__)
 
 
 def _device() -> Finding:

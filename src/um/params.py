@@ -437,7 +437,7 @@ def load(path: Path | None = None) -> Params:
             whose runs would share a folder.
     """
     path = path or file()
-    values = read_yaml(path, "settings of datasets and variants, as in the project's params.yaml")
+    values = read_yaml(path, "the project's params.yaml, which holds the presets")
     params = validate(Params, values, path)
     check_runs([*params.datasets, *params.overrides], params.variants, path)
     for variant in params.compare:
