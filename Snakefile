@@ -38,7 +38,15 @@ for stage in [ONLY] if ONLY else [*plan.STAGES, "ablation", "report"]:
     include: f"workflow/rules/{stage}.smk"
 
 
-if not ONLY:
+if ONLY:
+    USED = PLAN.used(ONLY)
+
+    onsuccess:
+        # DVC hashes settings and code when the stage has ended, and would record its outputs as made with them
+        if PLAN.used(ONLY) != USED:
+            refuse(BadInput("params.yaml, src/ or workflow/", f"edits during stage {ONLY}", "none", "run it again"))
+
+else:
 
     rule all:
         """All outputs of all stages: a lost one is built again. Videos that DVC does not store may be absent."""

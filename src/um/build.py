@@ -1,11 +1,10 @@
 """`um build`: the workflow, stage by stage, so that it stops where bytes are equal."""
 
-import re
 import subprocess
 from collections.abc import Sequence
 
 from um.plan import RULES, STAGES
-from um.provenance import tools
+from um.provenance import jobs, tools
 
 
 def build(words: Sequence[str]) -> int:
@@ -21,7 +20,7 @@ def build(words: Sequence[str]) -> int:
     done: list[str] = []
     while True:
         planned = tools.run("snakemake", "--dry-run", "--quiet", "rules", *words)
-        stages = {RULES[rule] for rule in re.findall(r"^(\w+) +\d+$", planned, re.MULTILINE) if rule in RULES}
+        stages = {RULES[rule] for rule in jobs.rules_of(planned) if rule in RULES}
         stage = next((stage for stage in STAGES if stage in stages and stage not in done), None)
         if stage is None:
             print("everything is up to date" if not done else f"built: {', '.join(done)}")

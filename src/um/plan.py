@@ -100,14 +100,6 @@ class Plan:
         if not self.seeds:
             raise BadInput("--config", f"seed = {asked.seed}", "a seed of params.yaml", "add it to `seeds`")
         self._check_datasets(values)
-        if self.is_main:
-            pipeline.check_ledger(values)
-        if self.is_main and not asked.only and jobs.is_planning():
-            lock = pipeline.lock() if pipeline.RECORD.is_file() else pipeline.Lock()
-            jobs.check_known(values, lock)
-            jobs.distrust(faults.changed(values, lock))
-        if asked.only == "table":
-            faults.check_leftovers(values)
         compared = values.compared(asked.variant) if asked.only in (None, "table") else [asked.variant]
         rows = [] if asked.only else [row for row in ABLATION if row in (OURS, *values.variants)]
         self.runs: dict[str, str] = {}
@@ -128,6 +120,28 @@ class Plan:
         self.trained_files = ["last.safetensors", "history.csv", "checkpoints/index.json"]
         self.trained_files += ["selected.safetensors", "selected.csv"] * selects
         self.stored = [dataset for dataset in self.datasets if dataset not in values.unshared]
+
+    def check_files(self) -> None:
+        """Compare what is there with dvc.lock, and have Snakemake rebuild what was changed by hand.
+
+        Raises:
+            BadInput: files that Snakemake could not plan with.
+        """
+        values = params.load()
+        if self.is_main:
+            pipeline.check_ledger(values)
+        if self.is_main and not self.asked.only and jobs.is_planning():
+            lock = pipeline.lock() if pipeline.RECORD.is_file() else pipeline.Lock()
+            jobs.check_known(values, lock)
+            jobs.distrust(faults.changed(values, lock))
+        if self.asked.only == "table":
+            faults.check_leftovers(values)
+
+    def used(self, stage: str) -> list[str]:
+        """Hashes of the settings and code that a stage depends on, as they are now."""
+        values = params.load()
+        settings = [values.of(self.runs[run], self.variants[run]) for run in self.built] if stage in params.USES else []
+        return [params.digests(stage, settings), *(pipeline.code(stage, dataset) for dataset in self.datasets)]
 
     def _check_datasets(self, values: params.Params) -> None:
         params.check_runs([*values.datasets, *values.overrides, *self.datasets], values.variants, "params.yaml")

@@ -5,17 +5,15 @@ import fcntl
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
+from helpers.debian import installed
 
 PROGRAMS = ("chromium-headless-shell", "chromium", "google-chrome", "google-chrome-stable")
 OPTIONS = (
@@ -26,25 +24,6 @@ OPTIONS = (
 PATIENCE = 30  # seconds
 KEYS = {"ArrowLeft": 37, "ArrowRight": 39, " ": 32, "Enter": 13, "Tab": 9, "Escape": 27}
 SHIFT = 8
-
-
-def program() -> str:
-    """Chromium, installed first where it is missing."""
-    with Path(tempfile.gettempdir(), "um-chromium.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes must not install it at once
-        if not (found := _found()):
-            if os.geteuid() != 0 or not shutil.which("apt-get"):
-                pytest.skip("no Chromium on PATH, and only root on Debian can install one")
-            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            for words in (["update"], ["install", "-y", "--no-install-recommends", PROGRAMS[0]]):
-                done = subprocess.run(["apt-get", "-qq", *words], env=environment, capture_output=True, text=True)
-            if not (found := _found()):
-                pytest.skip(f"apt-get brought no Chromium: {done.stderr.strip()[-200:]}")
-    return found
-
-
-def _found() -> str | None:
-    return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
 class Tab:
@@ -144,7 +123,7 @@ class Tab:
 @contextmanager
 def browser(work: Path) -> Iterator[Tab]:
     """A running browser that keeps its files in `work`, and its only tab."""
-    command = [program(), *OPTIONS, f"--user-data-dir={work}", "about:blank"]
+    command = [installed(PROGRAMS[0], *PROGRAMS), *OPTIONS, f"--user-data-dir={work}", "about:blank"]
     here, into = os.pipe()
     out, there = os.pipe()
     high = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (here, there)]  # not among those that they become

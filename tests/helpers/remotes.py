@@ -1,19 +1,17 @@
 """Hosts on this machine for `dvc push` and `dvc pull`: OpenSSH's server, and moto's S3. nginx is in serving.py."""
 
-import fcntl
 import os
-import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 import requests
+
+from helpers.debian import installed
 
 # The address in .dvc/config while the project has no host. Its port is no number, so that `dvc pull` prints it at once:
 # for a host that does not answer, DVC only says that cache files are missing.
@@ -38,29 +36,10 @@ class Ssh:
     key: Path
 
 
-def ssh_program() -> str:
-    """OpenSSH's server, installed first where it is missing."""
-    with Path(tempfile.gettempdir(), "um-sshd.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes must not install it at once
-        if not (found := _sshd()):
-            if os.geteuid() != 0 or not shutil.which("apt-get"):
-                pytest.skip("OpenSSH's server is not installed, and only root on Debian can do that")
-            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            for words in (["update"], ["install", "-y", "--no-install-recommends", "openssh-server"]):
-                done = subprocess.run(["apt-get", "-qq", *words], env=environment, capture_output=True, text=True)
-            if not (found := _sshd()):
-                pytest.skip(f"apt-get brought no sshd: {done.stderr.strip()[-200:]}")
-    return found
-
-
-def _sshd() -> str | None:
-    return shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin")
-
-
 @contextmanager
 def sshd(work: Path) -> Iterator[Ssh]:
     """An SSH server with a host key and a user key of its own, all in `work`."""
-    program = ssh_program()
+    program = installed("openssh-server", "sshd")
     work.mkdir(parents=True)
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where systemd would make it

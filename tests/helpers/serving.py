@@ -1,16 +1,12 @@
 """Web servers on this machine: a real nginx, and one that misbehaves as told."""
 
-import fcntl
 import hashlib
-import os
 import random
 import re
-import shutil
 import socket
 import ssl
 import struct
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Lock, Thread
 
-import pytest
+from helpers.debian import installed
 
 
 @dataclass
@@ -226,32 +222,13 @@ class Nginx:
         ]
 
 
-def nginx_program() -> str:
-    """nginx, installed first where it is missing."""
-    with Path(tempfile.gettempdir(), "um-nginx.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes must not install it at once
-        if not (found := _nginx()):
-            if os.geteuid() != 0 or not shutil.which("apt-get"):
-                pytest.skip("nginx is not installed, and only root can do that")
-            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            for words in (["update"], ["install", "-y", "--no-install-recommends", "nginx-light"]):
-                subprocess.run(["apt-get", "-qq", *words], env=environment, check=True, stdout=subprocess.DEVNULL)
-            found = _nginx()
-    assert found, "nginx-light brings nginx"
-    return found
-
-
-def _nginx() -> str | None:
-    return shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
-
-
 @contextmanager
 def nginx(folder: Path, work: Path, rate: str = "2m") -> Iterator[Nginx]:
     """Serve `folder` by nginx, which keeps its own files in `work`.
 
     `/moved/F` redirects to `/F`, `/endless/F` to itself, and `/slow/F` gives `rate` bytes per second.
     """
-    program = nginx_program()
+    program = installed("nginx-light", "nginx")
     work.mkdir(parents=True, exist_ok=True)
     for _ in range(5):  # nginx cannot choose a port, and another process may take the one that was free
         with socket.create_server(("127.0.0.1", 0)) as free:

@@ -1,7 +1,6 @@
 """A real Slurm on this machine: Debian's slurm-wlm, with two nodes on the loopback interface, and no accounting."""
 
 import ctypes
-import fcntl
 import os
 import re
 import secrets
@@ -9,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,8 +16,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo")
-PACKAGES = ("slurm-wlm", "munge")
+from helpers.debian import installed
+
 NODES = ("node1", "node2")
 PATIENCE = 60  # seconds
 CONFIG = """
@@ -55,22 +53,6 @@ NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=16 Re
 STEP = '#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {program} "$@"\n'
 END_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 GPUS = "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n"  # two files that are not GPUs, but can be counted
-
-
-def _install() -> None:
-    """Debian's packages, where they are missing."""
-    path = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
-    with Path(tempfile.gettempdir(), "um-slurm.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes must not install it at once
-        if all(shutil.which(program, path=path) for program in PROGRAMS) and os.geteuid() == 0:
-            return
-        if os.geteuid() != 0 or not shutil.which("apt-get"):
-            pytest.skip("only root on Debian can install and run a Slurm")
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for words in (["update"], ["install", "-y", "--no-install-recommends", *PACKAGES]):
-            done = subprocess.run(["apt-get", "-qq", *words], env=environment, capture_output=True, text=True)
-        if not all(shutil.which(program, path=path) for program in PROGRAMS):
-            pytest.skip(f"apt-get brought no Slurm: {done.stderr.strip()[-200:]}")
 
 
 def _free_ports(number: int) -> list[int]:
@@ -172,7 +154,10 @@ class Cluster:
 @contextmanager
 def cluster(folder: Path) -> Iterator[Cluster]:
     """Munge, the controller and two nodes; all jobs and daemons end with the context."""
-    _install()
+    if os.geteuid():
+        pytest.skip("only root can run a Slurm")
+    for package, program in (("munge", "munged"), ("slurm-wlm", "slurmctld")):
+        installed(package, program)
     running = Cluster(folder)
     names = ("key-file", "socket", "pid-file", "log-file", "seed-file")
     files = {name: f"--{name}={folder}/munge.{name.partition('-')[0]}" for name in names}

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ruamel.yaml import YAML
 
@@ -37,9 +37,9 @@ class Workspace:
         """The environment in which the server runs our programs."""
         return self.environment | {"PATH": f"{launchers()}{os.pathsep}{self.environment['PATH']}"}
 
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
-        """Start a command in a session of its own, to be killed with all that it starts; its output goes nowhere."""
-        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    def start(self, *command: str, output: int | IO[bytes] = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+        """Start a command in a session of its own, to be killed with all that it starts."""
+        streams = {"stdout": output, "stderr": output}
         return subprocess.Popen(command, cwd=self.root, env=self.environment, start_new_session=True, **streams)
 
     def done(self, *command: str) -> str:

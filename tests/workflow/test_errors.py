@@ -80,3 +80,13 @@ def test_a_dataset_is_added_in_params_yaml_alone(clone):
     for stage in ("fetch", "features", "train", "train_compared", "evaluate", "rows"):
         assert f"{stage}@ucf6" in stages
     assert "models/ucf6/seed0/last.safetensors" in planned
+
+
+def test_use_as_a_module_is_refused_in_one_line(clone, tmp_path):
+    text = f'module um:\n    snakefile: "{clone.root}/Snakefile"\n\nuse rule * from um as um_*\n'
+    (tmp_path / "Snakefile").write_text(text)
+    result = clone.run("snakemake", "-n", "--snakefile", str(tmp_path / "Snakefile"), "--directory", str(tmp_path))
+    lines = [line for line in result.stdout.splitlines() if not line.startswith("Using workflow specific profile")]
+    assert result.returncode == 2
+    assert len(lines) == 1
+    assert lines[0].startswith("um: params.yaml: found no such file")

@@ -183,7 +183,9 @@ KILLS = [("record", "dvc commit", s) for s in POINTS] + [("restore", "snakemake 
 KILLS += [(verb, "", s) for verb in ("record", "restore") for s in (1, 3, 6, 9, 12, 15)]
 
 
-def check_kill(workspace: Workspace, built: Workspace, verb: str, child: str, seconds: float) -> None:
+@pytest.mark.skipif(not FULL, reason="make faults")
+@pytest.mark.parametrize(("verb", "child", "seconds"), KILLS)
+def test_a_kill_at_any_point_loses_nothing(workspace, built, verb, child, seconds):
     shutil.rmtree(workspace / ".dvc/cache")  # as before the first record: everything is to be moved
     (workspace / "dvc.lock").unlink() if verb == "record" else workspace.done("dvc", "commit", "--force")
     before = contents(workspace)
@@ -191,16 +193,6 @@ def check_kill(workspace: Workspace, built: Workspace, verb: str, child: str, se
     write(workspace / ".dvc/tmp/rwlock", b'{"read": {')  # DVC rewrites it in place
     follow(workspace, f"um {verb}")
     check_nothing_is_lost(workspace, before, built)
-
-
-@pytest.mark.skipif(not FULL, reason="make faults")
-@pytest.mark.parametrize(("verb", "child", "seconds"), KILLS)
-def test_a_kill_at_any_point_loses_nothing(workspace, built, verb, child, seconds):
-    check_kill(workspace, built, verb, child, seconds)
-
-
-def test_a_kill_inside_the_commit_loses_nothing(workspace, built):
-    check_kill(workspace, built, "record", "dvc commit", 1.5)
 
 
 def unknown_weights(workspace: Workspace) -> None:

@@ -30,6 +30,7 @@ def test_both_are_idle_after_a_run_and_its_record(built):
     assert built.idle()
 
 
+@pytest.mark.skipif(not FULL, reason="`make faults` runs it")
 def test_round_trip_through_a_remote(workspace, tmp_path):
     workspace.done("dvc", "remote", "add", "--quiet", "-d", "storage", str(tmp_path / "remote"))
     workspace.commit()
@@ -125,6 +126,7 @@ def test_one_command_at_a_time(workspace, monkeypatch):
             verb()
 
 
+@pytest.mark.skipif(not FULL, reason="`make faults` runs it")
 def test_features_alone_are_enough_to_train(workspace, tmp_path):
     """Others' videos are recorded, but not copied to DVC's cache or the remote, and nobody needs them."""
     (workspace / "datasets/demo/.sources.lock.json.lock").touch()  # which a download leaves, and git does not know
@@ -274,6 +276,19 @@ def test_an_experiment_of_dvc_edits_params_and_leaves_both_idle(workspace):
     workspace.done("git", "checkout", "--quiet", ".")
     workspace.done("dvc", "exp", "apply", "small")
     assert read_yaml(workspace / "params.yaml") == after
+
+
+@pytest.mark.skipif(not FULL, reason="`make faults` runs it: minutes")
+def test_queued_experiments_leave_the_project_alone(workspace):
+    for name, value in (("user.name", "t"), ("user.email", "t@t")):
+        workspace.done("git", "config", name, value)
+    before = digests(workspace)
+    workspace.done("dvc", "exp", "run", "--queue", "--set-param", "overrides.demo.train.margin=50,200")
+    workspace.done("dvc", "exp", "run", "--run-all")
+    rows = workspace.done("dvc", "exp", "show", "--csv").splitlines()
+    assert sum("Success" in row for row in rows) == 2, rows
+    assert digests(workspace) == before
+    assert workspace.idle()
 
 
 @pytest.mark.skipif(not FULL, reason="`make faults` runs it: a minute")

@@ -70,6 +70,7 @@ def test_a_stranger_pulls_from_a_static_host_and_localises(built, published, tmp
     assert len(published.host.log()) == asked  # nothing but `dvc pull` asks the host
 
 
+@pytest.mark.skipif(not FULL, reason="`make faults` runs it")
 def test_an_archive_of_the_folder_is_a_remote_where_it_is_unpacked(built, published, tmp_path):
     files = [path for path in published.folder.rglob("*") if path.is_file()]
     assert {path.relative_to(published.folder).parts[:2] for path in files} == {("files", "md5")}
@@ -153,6 +154,7 @@ def test_a_static_host_is_not_written(workspace, published):
     assert not arrived
 
 
+@pytest.mark.skipif(not FULL, reason="`make faults` runs it")
 def test_what_people_read_without_a_host(built, published, tmp_path, monkeypatch):
     """`um doctor` says what DVC does not; its advice works as it stands."""
     other = cloned(built, tmp_path / "other")

@@ -3,13 +3,16 @@
 import json
 import shutil
 
+import pytest
 from helpers.workspace import WEIGHTS, Workspace
 
+from .test_faults import FULL
 from .test_provenance import digests
 
 COUNT = 2000
 
 
+@pytest.mark.skipif(not FULL, reason="`make faults` runs it")
 def test_shards_make_what_is_recorded(workspace):
     build = ("snakemake", "--cores", "all", "--set-scatter", "shards=2", "--", "features")
     before = digests(workspace)

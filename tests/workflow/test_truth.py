@@ -28,6 +28,7 @@ OF_OUT = {  # out of DVC, without dataset and variant → stage
     "tables": "rows",
     "benchmark": "table",
 }
+OWN = ("data", "models", "results", "tables", "datasets", "src", "workflow")
 Edit = Callable[[Workspace], object]
 
 
@@ -95,6 +96,12 @@ def touch(name: str, seconds: int) -> Edit:
     return edit
 
 
+def redate(w: Workspace) -> None:
+    """Give every file the time of now, the latest to those that were made first."""
+    for path in sorted((p for top in OWN for p in (w / top).rglob("*")), key=lambda p: -p.stat().st_mtime_ns):
+        path.touch()
+
+
 def retitle(w: Workspace) -> None:
     path = w / "datasets/demo/dataset.yaml"
     path.write_text(path.read_text().replace("title: ", "title: New "))
@@ -159,6 +166,7 @@ CHANGES = [
     Change("a model's date, an hour later", touch(f"{SEED}/last.safetensors", 3600), set()),
     Change("a model's date, a day earlier", touch(f"{SEED}/last.safetensors", -86400), set()),
     Change("metrics' date, an hour later", touch("results/demo/seed0/metrics.json", 3600), set()),
+    Change("all dates, as after `cp -r`", redate, set()),
     Change("`missing.tsv`", append("datasets/demo/missing.tsv", "x\tgone\t2026-01-01\n"), set()),
 ]
 

@@ -16,11 +16,18 @@ from um.features.weights import WEIGHTS
 from um.params import digests, run_name
 from um.provenance import jobs, pipeline
 
-try:
-    PLAN = plan.Plan(plan.Asked.read(config, workflow.config_settings.config_args or ()))
-except BadInput as error:
+
+def refuse(error):
+    """End with a one-line error."""
     print(f"um: {error}", file=sys.stderr)
     sys.exit(2)
+
+
+try:
+    PLAN = plan.Plan(plan.Asked.read(config, workflow.config_settings.config_args or ()))
+    PLAN.check_files()
+except BadInput as error:
+    refuse(error)
 
 ONLY, DATASETS, BUILT, SEEDS = PLAN.asked.only, PLAN.datasets, PLAN.built, PLAN.seeds
 
@@ -53,8 +60,7 @@ def earlier(pattern):
     try:
         return PLAN.earlier(pattern)
     except BadInput as error:
-        print(f"um: {error}", file=sys.stderr)
-        sys.exit(2)
+        refuse(error)
 
 
 def of_dataset(pattern):

