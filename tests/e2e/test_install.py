@@ -199,6 +199,12 @@ def test_every_module_is_imported_without_the_modules_and_functions_that_only_po
     assert int(ended.stdout.split()[0]) > 100
 
 
+def test_no_file_imports_posix_modules_when_it_is_imported():
+    top = re.compile(rf"^(import|from) ({'|'.join(sorted(POSIX))})\b", re.MULTILINE)
+    files = [path for folder in ("src", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    assert [path for path in files if top.search(path.read_text("utf-8"))] == []
+
+
 def test_all_places_name_the_same_pythons():
     tested = [f"3.{minor}" for _, minor in doctor.PYTHONS]
     assert PROJECT["requires-python"] == f">={tested[0]},<3.{doctor.PYTHONS[-1][1] + 1}"

@@ -57,9 +57,7 @@ def test_the_state_of_every_platform_is_told(system, machine, state, monkeypatch
 
 
 def test_missing_packages_come_with_the_command_that_installs_them(monkeypatch):
-    monkeypatch.setattr(
-        doctor, "requires", lambda name: ["pytest>=8", "no-such-package<2,>=1", "x; extra == 'dev'"]
-    )
+    monkeypatch.setattr(doctor, "requires", lambda name: ["pytest>=8", "no-such-package<2,>=1", "x; extra == 'dev'"])
     ((_, state, text),) = doctor._packages()
     assert state == "missing"
     assert shlex.split(text.strip("`"))[:4] == [sys.executable, "-m", "pip", "install"]
