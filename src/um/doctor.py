@@ -97,7 +97,7 @@ def _packages() -> Iterator[Finding]:
         return
     files = [file for file in (CONSTRAINTS, VERSIONS) if file.exists()] or [params.PRESETS / VERSIONS.name]
     lines = [line for file in files for line in file.read_text("utf-8").splitlines()]
-    pins = [line.split("==") for line in lines if "==" in line and not line.startswith("#")]
+    pins = [line.split(";")[0].split("==") for line in lines if "==" in line and not line.startswith("#")]
     here = {name: (_version(name), pin) for name, pin in pins}
     other = [f"{name} {found} for {pin}" for name, (found, pin) in here.items() if found not in (None, pin)]
     if other:
@@ -134,7 +134,7 @@ def _opencv() -> Finding:
     try:
         import cv2
     except ImportError as error:  # on servers without a screen
-        text = f"{error}: {_pip('opencv-contrib-python')}; on Debian and Ubuntu, `apt-get install {LIBRARIES}`"
+        text = f"{error}; on Debian and Ubuntu: `apt-get install {LIBRARIES}`"
         return Finding("opencv", "missing", text)
     return Finding("opencv", "ok", cv2.__version__)
 

@@ -29,8 +29,9 @@ PACKED = ("pyproject.toml", "README.md", "LICENSE", "params.yaml", "datasets", "
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 POSIX = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
 NAMES = ("getuid", "pread", "sched_getaffinity", "sysconf")  # of `os`, that Windows lacks; some are not on a Mac
+GLIBC = [f"manylinux_2_{minor}_aarch64" for minor in range(17, 35)]
 PLATFORMS = {  # wheels that pip takes, markers of pip's environment
-    "Linux aarch64": ([f"manylinux_2_{minor}_aarch64" for minor in range(17, 35)], ("linux", "Linux", "aarch64")),
+    "Linux aarch64": (["manylinux2014_aarch64", *GLIBC], ("linux", "Linux", "aarch64")),
     "Darwin arm64": ([f"macosx_{major}_0_arm64" for major in range(11, 15)], ("darwin", "Darwin", "arm64")),
 }
 SOURCES = ("antlr4-python3-runtime", "connection_pool")  # have no wheel; pip builds these pure Python packages
@@ -233,7 +234,8 @@ def test_make_takes_a_python_that_fits(python, said):
 @pytest.mark.parametrize("python", ["3.11", "3.13"])
 def test_pip_resolves_the_package_for_other_platforms(wheel, platform, python, tmp_path):
     tags, values = PLATFORMS[platform]
-    there = dict(zip(("sys_platform", "platform_system", "platform_machine"), values, strict=True))
+    names = ("sys_platform", "platform_system", "platform_machine", "python_version", "python_full_version")
+    there = dict(zip(names, (*values, python, f"{python}.0"), strict=True))
     pip("wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path / "pure", "-c", ROOT / "constraints.txt", *SOURCES)
     words = ["install", "--quiet", "--dry-run", "--ignore-installed", "--only-binary=:all:", "--implementation=cp"]
     words += [f"--python-version={python}", f"--target={tmp_path}/x", f"--find-links={tmp_path}/pure"]
