@@ -28,8 +28,8 @@ SOURCE = str(Path(__file__).parents[2])  # of a checkout
 PYTHONS = (3, 11), (3, 12), (3, 13)  # as in pyproject.toml
 PLATFORMS: dict[tuple[str, str], tuple[Literal["ok", "note", "missing"], str]] = {
     ("Linux", "x86_64"): ("ok", "tested"),
-    ("Linux", "aarch64"): ("note", "installs, but was not tested"),
-    ("Darwin", "arm64"): ("note", "installs, but was not tested; networks run on the CPU"),
+    ("Linux", "aarch64"): ("note", "pip finds all packages, but nobody ran it"),
+    ("Darwin", "arm64"): ("note", "pip finds all packages, but nobody ran it; networks run on the CPU"),
     ("Darwin", "x86_64"): ("missing", "PyTorch has no new builds for it; use Linux, or a Mac with an ARM processor"),
     ("Windows", "AMD64"): ("missing", "not supported; use Linux in WSL 2"),
     ("Windows", "ARM64"): ("missing", "not supported; use Linux in WSL 2"),
