@@ -1,5 +1,7 @@
 # Targets run in the environment .venv; make builds it first, and touches .venv/.ready when it is complete.
-PYTHON ?= python3.11
+PYTHONS = python3.11 python3.12 python3.13 python3
+FITS = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for name in $(PYTHONS); do $$name -c '$(FITS)' 2> /dev/null && echo $$name && break; done)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
 .PHONY: help run test fuzz faults lint schema bench bench-ours bench-features
@@ -10,8 +12,10 @@ help: ## show this
 	@awk -F ' *:.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 .venv/.ready: pyproject.toml constraints.txt workflow/versions.txt
-	$(PYTHON) -m venv .venv
+	$(or $(PYTHON),$(error found no Python 3.11, 3.12 or 3.13: install one, or run `make PYTHON=/path/to/python3.12`)) -m venv .venv
 	.venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	@# without decord, which it requires but nobody imports
+	.venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --no-deps mmaction2
 	@# pip would compile on one core, and for twice as long; files of other Pythons cannot be compiled
 	.venv/bin/python -m compileall -qq -j 0 -x '/tests?/' .venv/lib > /dev/null || true
 	@# on its first import, yapf writes its grammar to the user's cache; processes that start together would read half of it
@@ -29,7 +33,7 @@ fuzz: .venv/.ready ## feed randomly damaged files to every reader, UM_FUZZ=SECON
 	UM_FUZZ=$${UM_FUZZ:-30} python -m pytest tests/unit/test_fuzz.py
 
 faults: .venv/.ready ## damage files, kill `um record` and `um restore` at every point, follow their hints; interrupt every stage; lose jobs and nodes; hours
-	UM_FAULTS=1 OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist load $(addprefix tests/workflow/test_, faults.py interruptions.py provenance.py remotes.py shards.py slurm.py truth.py)
+	UM_FAULTS=1 OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist load $(addprefix tests/workflow/test_, faults.py interruptions.py provenance.py remotes.py shards.py slurm.py truth.py) tests/e2e/test_install.py tests/unit/test_doctor.py
 
 lint: .venv/.ready ## check style, types and rules
 	ruff check

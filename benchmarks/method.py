@@ -10,7 +10,6 @@ FOLDER is a dataset in any public layout with one file per video and stream; `ma
 
 import argparse
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -193,6 +192,8 @@ def memory(folder: Folder, chosen: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         fit(run, Path(scratch), CPU)
     features = run.train.packed_NF.nbytes
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     train = preset.train
     print(f"{len(run.train.videos)} videos, {train.resident}: features {features / 1e9:.2f} GB")

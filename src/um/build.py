@@ -16,6 +16,7 @@ def build(words: Sequence[str]) -> int:
     Args:
         words: further words of Snakemake's command line: options, no targets.
     """
+    tools.check_checkout("um build")
     done: list[str] = []
     while True:
         planned = tools.run("snakemake", "--dry-run", "--quiet", "rules", *words)

@@ -124,6 +124,14 @@ def _missing(value: str | None) -> Changed:
     return {"evaluate": {"missing": value} if value else {}}
 
 
+def _built(results: Path) -> Path:
+    """The folder of the results, if there is one."""
+    if not results.is_dir():
+        expected = "a folder of metrics files, as `um build` makes it in a checkout of the project"
+        raise BadInput(results, "no such folder", expected, "run it at the root of the checkout, or give --results")
+    return results
+
+
 def _root(dataset: str | None, data_dir: Path | None) -> Path:
     if dataset is None and data_dir is None:
         found = "neither --dataset nor --data-dir"
@@ -198,13 +206,13 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Report which videos of a dataset are present or missing, and which published population they match."""
-    from um.dataset import DATASETS
+    from um.dataset import facts_of
     from um.download import sources
     from um.inspection.status import status as describe
 
-    facts = DATASETS / (dataset or "")
-    table = sources.read(facts / "sources.yaml") if (facts / "sources.yaml").is_file() else None
-    lock = sources.Lock(facts / "sources.lock.json") if table else None
+    folder = facts_of(dataset or "")
+    table = sources.read(folder / "sources.yaml") if (folder / "sources.yaml").is_file() else None
+    lock = sources.Lock(folder / "sources.lock.json") if table else None
     _say(describe(dataset, _root(dataset, data_dir), table, lock, _echo(as_json)), as_json)
 
 
@@ -564,7 +572,7 @@ def rows(
 
     values = params.load()
     params.check_planned(planned, "rows", values.of(dataset, variant))
-    of_run.write(results, models, dataset, _of_seeds(values, seed), out, variant)
+    of_run.write(_built(results), models, dataset, _of_seeds(values, seed), out, variant)
 
 
 @app.command()
@@ -594,6 +602,9 @@ def table(
         found, hint = f"--{'predictions' if others else 'later'} without --out", "the workflow's table has no such rows"
         raise BadInput("command line", found, "a folder of its own", hint)
 
+    if not (rows or others):
+        _built(results)
+
     def group(name: str, which: str) -> "Group":
         return read(rows, name, which) if rows else benchmark.rows(results, name, values, which, bool(others))
 
@@ -614,7 +625,7 @@ def ablation(
 
     values = params.load()
     params.check_planned(planned, "rows", *(values.of(dataset, name) for name in variant))
-    benchmark.ablation(results, dataset, variant, _of_seeds(values, seed), out)
+    benchmark.ablation(_built(results), dataset, variant, _of_seeds(values, seed), out)
 
 
 @app.command()
@@ -746,6 +757,8 @@ def ending(error: Exception, debug: bool = False) -> tuple[int, str]:
         case OSError(strerror=str(reason)):
             where = error.filename2 or error.filename or "this machine"
             return 1, f"{plain(str(where), 4096)}: {reason[:1].lower()}{reason[1:]}"
+        case ImportError():
+            return 1, f"{plain(str(error))}; `um doctor` tells what this environment lacks"
         case MemoryError():
             return 1, "out of memory; use a machine with more, or lower the settings"
         case _:

@@ -13,7 +13,7 @@ from um.datasets.annotations import VIDEO_SUFFIXES, video_id
 from um.errors import BadInput
 from um.forms import Index, Section, Sha256, load, read_yaml, validate
 from um.journal import check_apart
-from um.params import Download
+from um.params import PRESETS, Download
 
 DATASETS, DATA = Path("datasets"), Path("data")
 OWN = "$source"  # version name of features in the user's own folder
@@ -51,17 +51,24 @@ def root(dataset: str) -> Path:
     return DATA / dataset
 
 
+def facts_of(dataset: str) -> Path:
+    """The folder that describes a dataset: `datasets/<name>` here, else among the presets of this package."""
+    own, preset = DATASETS / dataset, PRESETS / DATASETS / dataset
+    return preset if (preset / "dataset.yaml").is_file() and not os.path.lexists(own / "dataset.yaml") else own
+
+
 def describe(dataset: str) -> Description:
     """Read `datasets/<name>/dataset.yaml`."""
-    path = DATASETS / dataset / "dataset.yaml"
-    known = ", ".join(sorted(p.parent.name for p in DATASETS.glob("*/dataset.yaml"))) or "none here"
+    path = facts_of(dataset) / "dataset.yaml"
+    files = [file for folder in (DATASETS, PRESETS / DATASETS) for file in folder.glob("*/dataset.yaml")]
+    known = ", ".join(sorted({file.parent.name for file in files}))
     return validate(Description, read_yaml(path, f"one of {known}", "see docs/datasets.md to add one"), path)
 
 
 def location(dataset: str) -> Path:
     """The `source` of a dataset, with environment variables and `~` expanded."""
     given = describe(dataset).source
-    path, hint = DATASETS / dataset / "dataset.yaml", "set source to its path"
+    path, hint = facts_of(dataset) / "dataset.yaml", "set source to its path"
     source = expanded(given)
     if source is None or "\0" in source:
         raise BadInput(path, f"source = {given!r}", "a folder (variables must be set)", hint)
@@ -86,7 +93,7 @@ def check_source(dataset: str, out: Path) -> None:
     description = describe(dataset)
     if description.provider != "demo" and expanded(description.source) is not None:
         hint = f"move your files out of {out} and update source, or choose another --out"
-        where = DATASETS / dataset / "dataset.yaml"
+        where = facts_of(dataset) / "dataset.yaml"
         for folder in (out, out / "videos", out / "features"):  # each may be a link
             check_apart(where, location(dataset), folder, hint)
 

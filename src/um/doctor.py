@@ -18,12 +18,25 @@ import requests
 from um import params
 from um.dataset import root
 from um.errors import BadInput
+from um.features import mmaction2, weights
+from um.features.weights import WEIGHTS
 from um.forms import read_yaml, validate
 from um.provenance import pipeline, tools
 
-WEIGHTS = Path("data/weights/i3d-inception-rgb.safetensors")
+DISTRIBUTION = "um-localization"
+SOURCE = str(Path(__file__).parents[2])  # of a checkout
+PYTHONS = (3, 11), (3, 12), (3, 13)  # as in pyproject.toml
+PLATFORMS: dict[tuple[str, str], tuple[Literal["ok", "note", "missing"], str]] = {
+    ("Linux", "x86_64"): ("ok", "tested"),
+    ("Linux", "aarch64"): ("note", "pip finds all packages, but nobody ran it"),
+    ("Darwin", "arm64"): ("note", "pip finds all packages, but nobody ran it; networks run on the CPU"),
+    ("Darwin", "x86_64"): ("missing", "PyTorch has no new builds for it; use Linux, or a Mac with an ARM processor"),
+    ("Windows", "AMD64"): ("missing", "not supported; use Linux in WSL 2"),
+    ("Windows", "ARM64"): ("missing", "not supported; use Linux in WSL 2"),
+}
 CONSTRAINTS = Path("constraints.txt")
 VERSIONS = Path("workflow/versions.txt")  # the part of it that results depend on
+LIBRARIES = "libgl1 libglib2.0-0"  # that OpenCV's wheels do not bring
 FREE_GB = 5
 PATIENCE = 5  # seconds for a host to answer
 PLUGINS = {"ssh": "dvc_ssh", "s3": "dvc_s3", "http": "dvc_http", "https": "dvc_http"}
@@ -43,10 +56,17 @@ class Finding(NamedTuple):
 def findings() -> Iterator[Finding]:
     """All checks; a run is possible if nothing is `missing`."""
     yield _python()
+    yield _platform()
     yield from _packages()
+    yield _mmaction2()
+    yield _opencv()
     yield _device()
     yield _disk()
     yield _weights()
+    if not tools.is_checkout():
+        text = "none here: `um build`, `um record`, `um restore` and `um accept` need one; other verbs work anywhere"
+        yield Finding("checkout", "note", text)
+        return
     yield from _datasets()
     yield _remote()
     yield _git()
@@ -54,26 +74,53 @@ def findings() -> Iterator[Finding]:
 
 def _python() -> Finding:
     found = platform.python_version()
-    if sys.version_info[:2] == (3, 11):
+    if sys.version_info[:2] in PYTHONS:
         return Finding("python", "ok", found)
-    return Finding("python", "missing", f"3.11 (this is {found}): run `make .venv/.ready` with python3.11 on the PATH")
+    known = ", ".join(f"3.{minor}" for _, minor in PYTHONS)
+    return Finding("python", "missing", f"one of {known} (this is {found}): make the environment with one of these")
+
+
+def _platform() -> Finding:
+    here = platform.system(), platform.machine()
+    state, text = PLATFORMS.get(here, ("note", "not tested"))
+    return Finding("platform", state, f"{' '.join(here)}: {text}")
 
 
 def _packages() -> Iterator[Finding]:
-    needed = [re.split(r"[^\w.-]", text)[0] for text in requires("um") or [] if "extra ==" not in text]
-    if absent := [name for name in needed if _version(name) is None]:
-        yield Finding("packages", "missing", f"{', '.join(absent)}: pip install -c {CONSTRAINTS} -e .")
+    try:
+        texts = [text for text in requires(DISTRIBUTION) or [] if "extra ==" not in text]
+    except PackageNotFoundError:
+        yield Finding("packages", "missing", f"{DISTRIBUTION} is not installed: {_pip(shlex.join(['-e', SOURCE]))}")
         return
-    lines = [line for file in (CONSTRAINTS, VERSIONS) if file.exists() for line in file.read_text("utf-8").splitlines()]
-    pins = [line.split("==") for line in lines if "==" in line and not line.startswith("#")]
+    if absent := [text for text in texts if _version(re.split(r"[^\w.-]", text)[0]) is None]:
+        yield Finding("packages", "missing", _pip(shlex.join(absent)))
+        return
+    files = [file for file in (CONSTRAINTS, VERSIONS) if file.exists()] or [params.PRESETS / VERSIONS.name]
+    lines = [line for file in files for line in file.read_text("utf-8").splitlines()]
+    pins = [line.split(";")[0].split("==") for line in lines if "==" in line and not line.startswith("#")]
     here = {name: (_version(name), pin) for name, pin in pins}
     other = [f"{name} {found} for {pin}" for name, (found, pin) in here.items() if found not in (None, pin)]
     if other:
         more = f" and {len(other) - 3} more" if other[3:] else ""
-        text = f"not as in {CONSTRAINTS}: {', '.join(other[:3])}{more}; results may differ in the last digits"
+        text = f"not as tested ({files[0].name}): {', '.join(other[:3])}{more}; results may differ in the last digits"
         yield Finding("packages", "note", text)
     else:
-        yield Finding("packages", "ok", f"{sum(found is not None for found, _ in here.values())} as pinned")
+        yield Finding("packages", "ok", f"{sum(found is not None for found, _ in here.values())} as tested")
+
+
+def _pip(words: str) -> str:
+    """The command that installs into this environment, with the tested versions if they are listed here."""
+    constraints = f"-c {CONSTRAINTS} " if CONSTRAINTS.exists() else ""
+    return f"`{shlex.quote(sys.executable)} -m pip install {constraints}{words}`"
+
+
+def _mmaction2() -> Finding:
+    if found := _version("mmaction2"):
+        return Finding("mmaction2", "ok", found)
+    if mmaction2.folder().is_dir():
+        return Finding("mmaction2", "ok", str(mmaction2.folder()))
+    text = f"fetched when features are first extracted (1 MB), or `{mmaction2.command()}`"
+    return Finding("mmaction2", "not yet", text)
 
 
 def _version(package: str) -> str | None:
@@ -83,12 +130,28 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _opencv() -> Finding:
+    try:
+        import cv2
+    except ImportError as error:  # on servers without a screen
+        text = f"{error}; on Debian and Ubuntu: `apt-get install {LIBRARIES}`"
+        return Finding("opencv", "missing", text)
+    return Finding("opencv", "ok", cv2.__version__)
+
+
 def _device() -> Finding:
+    if not find_spec("torch"):
+        return Finding("device", "missing", "PyTorch is not installed")
     import torch
 
     if torch.cuda.is_available():
         return Finding("device", "ok", torch.cuda.get_device_name())
-    return Finding("device", "ok", f"CPU with {torch.get_num_threads()} threads, no GPU")
+    cpu = f"CPU with {torch.get_num_threads()} threads"
+    if not shutil.which("nvidia-smi"):
+        return Finding("device", "ok", f"{cpu}, no GPU")
+    why = "is a build for CPUs" if torch.version.cuda is None else f"(for CUDA {torch.version.cuda}) finds no GPU"
+    text = f"{cpu}: PyTorch {torch.__version__} {why}, but nvidia-smi is here; docs/install.md tells how to replace it"
+    return Finding("device", "note", text)
 
 
 def _disk() -> Finding:
@@ -97,9 +160,10 @@ def _disk() -> Finding:
 
 
 def _weights() -> Finding:
-    if WEIGHTS.is_file():
-        return Finding("weights", "ok", str(WEIGHTS))
-    return Finding("weights", "not yet", f"{WEIGHTS}: snakemake or `um weights` fetches it (50 MB)")
+    place = weights.default()
+    if place.is_file():
+        return Finding("weights", "ok", str(place))
+    return Finding("weights", "not yet", f"{place}: fetched when first needed (50 MB)")
 
 
 def _datasets() -> Iterator[Finding]:

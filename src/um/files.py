@@ -129,7 +129,8 @@ def _locked(path: Path, folder: Path, *, shared: bool) -> Iterator[IO[bytes]]:
                 found = f"{file.read(300).decode(errors='replace') or 'another command'} running in it"
                 hint = "wait until it ends, or choose another folder"
                 raise BadInput(folder, found, "one command at a time per folder", hint)
-            if (said := os.pread(file.fileno(), 1, 0)) not in (b"", b"`"):
+            file.seek(0)
+            if (said := file.read(1)) not in (b"", b"`"):
                 found, hint = f"a file that starts with {said!r}", "move it away: um needs this name for its lock"
                 raise BadInput(path, found, "no such file", hint)
             with suppress(FileNotFoundError):

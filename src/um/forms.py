@@ -3,7 +3,6 @@
 import codecs
 import gc
 import json
-import os
 import re
 import stat
 from collections.abc import Iterator
@@ -48,7 +47,9 @@ def check_fits(where: str | Path, needed: int, what: str, hint: str) -> None:
 
 def memory() -> int:
     """Bytes of memory available to this process: the machine's, or its control group's limit."""
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    import psutil
+
+    there: int = psutil.virtual_memory().total
     limit = Path("/sys/fs/cgroup/memory.max")
     text = limit.read_text("ascii").strip() if limit.is_file() else ""
     return min(there, int(text)) if text.isdecimal() else there

@@ -13,7 +13,7 @@ from um.files import flock, make_folder, no_link
 log = logging.getLogger(__name__)
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-LOCKS = Path(tempfile.gettempdir(), f"um-gpus-{os.getuid()}")
+LOCKS = Path(tempfile.gettempdir(), f"um-gpus-{getattr(os, 'getuid', int)()}")  # Windows has no getuid
 PAUSE = 1.0  # seconds between attempts
 _held: list[FileIO] = []  # open, and so locked, until the process ends
 

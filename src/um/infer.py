@@ -151,7 +151,7 @@ def localize(
         weights: stream → weights of the backbone; the default ones are fetched if a video needs them.
         precision: arithmetic of the backbone: fp32, bf16, or auto (bf16 on hardware that is faster in it).
         settings: of the `localize` section of params.yaml. The others come from params.yaml in the working directory,
-            for the model's dataset, or else are the defaults.
+            or else this package, for the model's dataset, or else are the defaults.
 
     Returns:
         Segments and curves. Unusable files are in `left_out`.
@@ -356,13 +356,11 @@ def localized(
 
 def chosen_for(model: Model, settings: Mapping[str, Any]) -> Localize:
     """A model's localisation settings: those given, else params.yaml's for its dataset, else the defaults."""
-    header = model.header
-    if Path("params.yaml").is_file():
-        variant = header.variant if header.variant in params.load().variants else params.OURS
-        return params.chosen(header.dataset, {"localize": dict(settings)}, variant).localize
-    if header.dataset:
+    header, known = model.header, params.load()
+    if header.dataset and params.file() != params.FILE and not known.has(header.dataset):
         log.warning("no params.yaml here: using default localisation settings, not those of %s", header.dataset)
-    return params.chosen(None, {"localize": dict(settings)}).localize
+    variant = header.variant if header.variant in known.variants else params.OURS
+    return params.chosen(header.dataset, {"localize": dict(settings)}, variant).localize
 
 
 def refusal(failures: Mapping[str, BadInput], total: int, rest: str) -> BadInput:

@@ -1,5 +1,7 @@
 """Losses of a running training in TensorBoard: `um train --tensorboard DIR`, the extra `tensorboard`."""
 
+import shlex
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -25,7 +27,7 @@ def tensorboard(folder: Path | None, out: Path) -> Iterator[Losses]:
         yield lambda *_: None
         return
     if not find_spec("tensorboard"):
-        hint = "pip install -c constraints.txt -e '.[tensorboard]'"
+        hint = f"{shlex.quote(sys.executable)} -m pip install tensorboard"
         raise BadInput("--tensorboard", "no package tensorboard", "it to be installed", hint)
     if folder.exists() and not folder.is_dir():
         raise BadInput(folder, "a file", "a folder for TensorBoard's runs", "choose another --tensorboard")

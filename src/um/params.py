@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -18,6 +20,8 @@ from um.forms import Section, read_yaml, validate
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)  # names become folders and words of command lines
 NAMED = "a name of letters, digits and . _ - (at most 100) that starts with a letter, a digit or _"
 SEEDS = 2**32  # NumPy's limit
+PRESETS = Path(__file__).with_name("presets")  # params.yaml, datasets/ and versions.txt of the project
+FILE = Path("params.yaml")
 AUTO = 0  # a size that follows from the training videos (um.method.sizes) or the backbone (um.features.backbones)
 
 
@@ -375,7 +379,7 @@ class Params(Settings):
     def of(self, dataset: str, variant: str = OURS) -> Settings:
         """The settings of one dataset: defaults, common sections if any, its overrides, then the variant."""
         merged: dict[str, Any] = {stage: getattr(self, stage).model_dump() for stage in STAGES}
-        named = dataset if dataset in self.overrides else dataset.removesuffix(SIMULATED)
+        named = self._named(dataset)
         changes = {f"overrides.{named}.": self.overrides.get(named, {})}
         for name in self._line(variant):
             changes[f"variants.{name}."] = self.variants[name].model_dump(exclude={"base"})
@@ -384,6 +388,13 @@ class Params(Settings):
                 merged[stage] = merged.get(stage, {}) | values
             settings = validate(Settings, merged, Path("params.yaml"), prefix)
         return settings
+
+    def has(self, dataset: str) -> bool:
+        """Whether a dataset has settings of its own."""
+        return self._named(dataset) in self.overrides
+
+    def _named(self, dataset: str) -> str:
+        return dataset if dataset in self.overrides else dataset.removesuffix(SIMULATED)
 
     def _line(self, variant: str) -> list[str]:
         """A variant, after the variants that it is based on; empty for `ours`."""
@@ -435,15 +446,21 @@ def check_runs(datasets: Iterable[str], variants: Iterable[str], where: str | Pa
             runs[run] = text
 
 
-def load(path: Path = Path("params.yaml")) -> Params:
-    """Read and validate a params file, with all overrides and variants.
+def file() -> Path:
+    """params.yaml of the working directory, else the presets that come with this package."""
+    return FILE if os.path.lexists(FILE) else PRESETS / FILE
+
+
+def load(path: Path | None = None) -> Params:
+    """Read and validate a params file, with all overrides and variants; by default `file`.
 
     Raises:
         BadInput: the file is missing or not YAML, or has an unknown key, a wrong value, a duplicate name, or names
             whose runs would share a folder.
     """
-    expected = "the project's params.yaml, which holds the presets"
-    values = read_yaml(path, expected, "run from the project's root")
+    if path is None:
+        return load(FILE) if file() == FILE else _presets()
+    values = read_yaml(path, "the project's params.yaml, which holds the presets")
     params = validate(Params, values, path)
     check_runs([*params.datasets, *params.overrides], params.variants, path)
     for variant in params.compare:
@@ -458,6 +475,11 @@ def load(path: Path = Path("params.yaml")) -> Params:
     return params
 
 
+@cache
+def _presets() -> Params:
+    return load(PRESETS / FILE)
+
+
 def _check_complete(path: Path, dataset: str, overrides: Changes) -> None:
     """DVC compares `overrides.<dataset>.<stage>`, so that must list every setting of the stage."""
     for stage in STAGES:
@@ -469,20 +491,15 @@ def _check_complete(path: Path, dataset: str, overrides: Changes) -> None:
 
 
 def chosen(dataset: str | None, changed: Changes, variant: str = OURS) -> Settings:
-    """Settings of params.yaml for a dataset, or the common ones, with `changed` (stage → name → value) on top.
-
-    Without a dataset, params.yaml may be missing; the defaults then apply.
-    """
-    file = Path("params.yaml")
-    values = load(file) if dataset or file.exists() else Params()
-    settings = values.of(dataset or "", variant)
+    """Settings of params.yaml for a dataset, or the common ones, with `changed` (stage → name → value) on top."""
+    settings = load().of(dataset or "", variant)
     merged = {stage: section | changed.get(stage, {}) for stage, section in settings.model_dump().items()}
     return validate(Settings, merged, Path("command line"))
 
 
 def written(dataset: str) -> str:
     """All settings of a dataset as YAML, for `overrides` in params.yaml; 0:1:0.1 is quoted, as YAML 1.1 needs it."""
-    values = validate(Params, read_yaml(Path("params.yaml")), Path("params.yaml")).of(dataset).model_dump()
+    values = validate(Params, read_yaml(file()), file()).of(dataset).model_dump()
     return yaml.safe_dump({"overrides": {dataset: values}}, sort_keys=False, allow_unicode=True)
 
 

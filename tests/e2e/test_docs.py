@@ -19,6 +19,7 @@ import typer
 import yaml
 from helpers.forking import launchers
 from helpers.tiny import make_dataset, options
+from pip._internal.commands import create_command
 
 from um.aliases import translate
 from um.cli import app
@@ -131,8 +132,9 @@ def tar(project: Path, words: list[str]) -> None:
 
 
 def activate(project: Path, words: list[str]) -> None:
-    """The Makefile makes this environment."""
-    assert "-m venv .venv" in (ROOT / "Makefile").read_text()
+    """The Makefile makes this environment, or a command of the same page."""
+    folder = Path(words[1]).parts[0]
+    assert f"-m venv {folder}" in (ROOT / "Makefile").read_text() + (ROOT / "docs/install.md").read_text()
 
 
 def export(project: Path, words: list[str]) -> None:
@@ -159,7 +161,9 @@ def _form(path: str) -> int:
 
 
 def python(project: Path, words: list[str]) -> None:
-    """A script of benchmarks/, with options that it has; test_benchmarks runs it."""
+    """A script of benchmarks/, with options that it has, which test_benchmarks runs; or a new environment."""
+    if words[1:3] == ["-m", "venv"]:
+        return
     text = (ROOT / words[1]).read_text("utf-8")
     assert all(f'"{word}"' in text for word in words if word.startswith("--"))
 
@@ -168,6 +172,25 @@ def tensorboard(project: Path, words: list[str]) -> None:
     """The program takes these words; tests/unit/test_train.py writes what it shows."""
     (project / words[2]).mkdir()
     run(project, *words, "--inspect")
+
+
+def pip(project: Path, words: list[str]) -> None:
+    """pip has these options; tests/e2e/test_install.py makes and installs the wheel."""
+    create_command(words[1]).parse_args(words[2:])
+    pinned = (ROOT / "constraints.txt").read_text() + (ROOT / "workflow/versions.txt").read_text()
+    assert all(word in pinned for word in words if "==" in word)
+
+
+def image(project: Path, words: list[str]) -> None:
+    """The recipe exists and has this argument, or the image is one of those built; `um` takes what follows."""
+    recipes = {path.name: path.read_text() for path in (ROOT / "containers").iterdir()}
+    if words[1] == "build":
+        (recipe,) = (word for word in words if word.startswith("containers/"))
+        assert "TORCH=cuda" not in words or "TORCH=cpu" in recipes[Path(recipe).name]
+        return
+    at = words.index("localize")
+    assert any(line.startswith(f"{words[0]} build ") and words[at - 1] in line.split() for _, line in DOCUMENTED)
+    um(project, ["um", *words[at:]])
 
 
 CHECKS: dict[str, Callable[[Path, list[str]], None]] = {
@@ -179,6 +202,9 @@ CHECKS: dict[str, Callable[[Path, list[str]], None]] = {
     "export": export,
     "git": add,
     "python": python,
+    "pip": pip,
+    "docker": image,
+    "apptainer": image,
     "tar": tar,
     "tensorboard": tensorboard,
 }

@@ -1,7 +1,6 @@
 """Debian's headless Chromium, driven over pipes by the Chrome DevTools Protocol."""
 
 import base64
-import fcntl
 import json
 import os
 import select
@@ -123,6 +122,8 @@ class Tab:
 @contextmanager
 def browser(work: Path) -> Iterator[Tab]:
     """A running browser that keeps its files in `work`, and its only tab."""
+    import fcntl
+
     command = [installed(PROGRAMS[0], *PROGRAMS), *OPTIONS, f"--user-data-dir={work}", "about:blank"]
     here, into = os.pipe()
     out, there = os.pipe()

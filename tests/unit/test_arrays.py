@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import resource
 import struct
 import time
 import zipfile
@@ -112,6 +111,8 @@ def spoil(path: Path, case: bytes | Callable[[Path], object]) -> None:
 
 
 def peak() -> int:
+    import resource
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -520,6 +520,6 @@ def test_json_holds_what_the_lines_say(um, dataset):
     code, out, _ = um("data", "check", dataset / "annotations.json", "--json")
     error = next(each for each in json.loads(out)["errors"] if each["what"] == "reversed")
     assert (code, error["count"], error["where"]) == (1, 1, ["video_00"])
-    code, out, _ = um("doctor", "--json")  # an empty folder: no repository
+    code, out, _ = um("doctor", "--json")  # an empty folder: no checkout
     states = {each["what"]: each["state"] for each in json.loads(out)}
-    assert (code, states["git"], states["python"]) == (1, "missing", "ok")
+    assert (code, states["checkout"], states["python"], "git" in states) == (0, "note", "ok", False)

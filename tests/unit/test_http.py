@@ -6,7 +6,6 @@ import logging
 import multiprocessing
 import os
 import random
-import resource
 import ssl
 import time
 from collections import Counter
@@ -580,6 +579,8 @@ def test_only_what_is_missing_must_fit(server, target):
 
 
 def fetch_within(limit: int, url: str, target: Path) -> None:
+    import resource
+
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     with pytest.raises(BadInput, match="room for the file"):
         fetch(url, target)

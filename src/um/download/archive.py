@@ -118,11 +118,16 @@ def extract(
             report(member.name)
         if kept:
             kept.delete(target.relative_to(kept.root).as_posix() for _, target in missing)
-        for member, target in _write_all(file, path, missing, password, processes or len(os.sched_getaffinity(0))):
+        for member, target in _write_all(file, path, missing, password, processes or _cores()):
             if kept:
                 kept.note(target)
             report(member.name)
     return {member.name: target for member, target in jobs}
+
+
+def _cores() -> int:
+    """How many CPUs this process may use; only Linux tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _kind(path: Path) -> Literal["zip", "tar"] | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from um.dataset import (
     check_source,
     describe,
     expanded,
+    facts_of,
     location,
     spelling,
     videos_below,
@@ -30,7 +32,7 @@ from um.download.bring import bring
 from um.download.obtain import MACHINE, Machine
 from um.download.site import at_work, describe_in, index_in
 from um.errors import BadInput, some
-from um.files import sha256
+from um.files import atomic, sha256
 from um.journal import Journal, NotOurs, check_name
 from um.params import Download
 from um.progress import progress
@@ -67,7 +69,7 @@ def provide(dataset: str, settings: Download, out: Path, machine: Machine | None
         hint = f"that is where {description.source} leads; without the variable they are downloaded"
         raise BadInput(location(dataset), "no such folder", "features of yours", hint)
     if description.provider == "sources" and not own:
-        bring(dataset, DATASETS / dataset, settings, out, machine or MACHINE)
+        bring(dataset, _adopted(dataset), settings, out, machine or MACHINE)
         return
     if machine and machine.shard:
         raise BadInput("--shard", f"{dataset}, which is not fetched", "a dataset of sources.yaml", "leave it out")
@@ -92,6 +94,16 @@ def provide(dataset: str, settings: Download, out: Path, machine: Machine | None
             _prune(journal, {f"videos/{source.file}" for source in sources})
         files = _make(journal, sources)
         index_in(journal, {"files": dict(sorted(files.items()))} | brought)
+
+
+def _adopted(dataset: str) -> Path:
+    """`datasets/<name>` here, where downloads note checksums and missing videos; copied from the presets if needed."""
+    own, preset = DATASETS / dataset, facts_of(dataset)
+    for file in preset.iterdir() if preset != own else ():
+        if not os.path.lexists(own / file.name):
+            with atomic(own / file.name) as temporary:
+                shutil.copyfile(file, temporary)
+    return own
 
 
 def _origin(folder: Folder) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from um.errors import BadInput, some
+from um.features import mmaction2
 from um.files import sha256
 from um.forms import check_file, check_fits
 from um.params import AUTO, Features
@@ -101,6 +102,7 @@ def build(backbone: str, weights: Path | None, stream: str = "rgb") -> Any:
     config = _config(path).model
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Fail to import")  # compiled operators, unused here
+        mmaction2.provide()
         from mmaction.registry import MODELS  # imported late: takes seconds
         from mmengine.logging import MMLogger
         from mmengine.registry import DefaultScope
@@ -155,6 +157,7 @@ def _base_path(base: str, filename: str) -> tuple[str, str | None]:
     It replaces mmengine 0.10.7's, which cannot resolve `mmaction::`: it needs pkg_resources, which setuptools has
     removed, and fails on the list of configs in mmaction2 1.1.0's metafile of BSN (open-mmlab/mmaction2#2590).
     """
+    mmaction2.provide()
     import mmaction
 
     folders = {"mmaction": Path(mmaction.__file__).parent / ".mim/configs", "um": CONFIGS}

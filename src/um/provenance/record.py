@@ -41,6 +41,7 @@ def restore(aside: bool = False) -> None:
         BadInput: a file or its copy in DVC's cache is not what dvc.lock records; DVC or, afterwards, Snakemake has work
             to do; another command is at work.
     """
+    tools.check_checkout("um restore")
     with held(Path(), "um restore"):
         values, lock = params.load(), _lock()
         jobs.check_idle()
@@ -77,6 +78,7 @@ def record(aside: bool = False, rebuilt: bool = False) -> None:
             or were changed after they were made; a file that no rule makes; a missing output; DVC is not clean
             afterwards; another command is running.
     """
+    tools.check_checkout("um record")
     with held(Path(), "um record"):
         values = params.load()
         pipeline.check_ledger(values)

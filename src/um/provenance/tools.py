@@ -7,6 +7,22 @@ from pathlib import Path
 from um.errors import BadInput
 
 
+def is_checkout() -> bool:
+    """Whether the working directory is the root of a checkout of the project."""
+    return Path("Snakefile").is_file() and Path("dvc.yaml").is_file()
+
+
+def check_checkout(verb: str) -> None:
+    """Refuse to run the workflow elsewhere.
+
+    Raises:
+        BadInput: the working directory is not the root of a checkout.
+    """
+    if not is_checkout():
+        found, hint = "no Snakefile and dvc.yaml", "clone the project, and run it at the root of the clone"
+        raise BadInput(Path.cwd(), found, f"a checkout of the project, which `{verb}` needs", hint)
+
+
 def run(name: str, *arguments: str) -> str:
     """What a program beside this Python prints; shown if it fails."""
     return output([path_of(name), *arguments])

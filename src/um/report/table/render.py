@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from importlib.metadata import version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -206,8 +206,8 @@ def _render(form: str, tables: Sequence[Table], caption: str) -> str:
 @cache
 def libraries() -> str:
     """Versions of Python and of the libraries that the figures depend on."""
-    versions = ", ".join(f"{name} {version(name).split('+')[0]}" for name in LIBRARIES)
-    return f"python {platform.python_version()}, {versions}"
+    found = {dist.name: dist.version.split("+")[0] for name in LIBRARIES for dist in distributions(name=name)}
+    return ", ".join(f"{name} {version}" for name, version in {"python": platform.python_version(), **found}.items())
 
 
 def _visible(value: Any) -> Any:
