@@ -69,7 +69,7 @@ def evaluation(folder: Folder, _: argparse.Namespace) -> None:
         model, _ = checkpoint.read(Path(scratch) / "last.safetensors", settings.train)
     subset, chosen = load_subset(folder, "test"), settings.localize
     names, tious = np.array(folder.classes), threshold_range(settings.evaluate.tiou)
-    seconds = [int(length) * folder.snippet_seconds for length in subset.length_V]
+    spans = [folder.span(*each) for each in zip(subset.videos, map(int, subset.length_V), strict=True)]
 
     plain = Convolved(subset.packed_NF.shape[1], len(names), settings.train).eval()
     plain.load_state_dict(model.state_dict())
@@ -78,14 +78,14 @@ def evaluation(folder: Folder, _: argparse.Namespace) -> None:
         return [curves(network, subset.features(i), chosen) for i in range(len(subset.videos))]
 
     def ours() -> float:
-        each = zip(subset.videos, found, seconds, strict=True)
-        rows = [segments(video.id, curve, duration, folder.classes, chosen) for video, curve, duration in each]
+        each = zip(subset.videos, found, spans, strict=True)
+        rows = [segments(video.id, curve, span, folder.classes, chosen) for video, curve, span in each]
         return evaluate(subset.videos, pd.concat(rows, ignore_index=True), settings.evaluate)["average_mAP"]
 
     def theirs() -> float:
         rows = []
-        for video, curve, duration in zip(subset.videos, found, seconds, strict=True):
-            rows += [(video.id, names[c], *row) for c, *row in oracle.localize(*curve, duration, chosen)]
+        for video, curve, span in zip(subset.videos, found, spans, strict=True):
+            rows += [(video.id, names[c], *row) for c, *row in oracle.localize(*curve, span.seconds, chosen)]
         ap = oracle.average_precision(annotations.frame(subset.videos), pd.DataFrame(rows, columns=COLUMNS), tious)
         return float(np.mean(list(ap.values())))
 
@@ -167,8 +167,9 @@ def cost(folder: Folder, _: argparse.Namespace) -> None:
     subset = load_subset(folder, "test")
 
     def infer(settings: Localize) -> Callable[[int], Any]:
-        videos = [(video.id, subset.features(i)) for i, video in enumerate(subset.videos)]
-        return lambda _: predict(model, videos, folder.classes, settings, folder.snippet_seconds)
+        features = map(subset.features, range(len(subset.videos)))
+        videos = [(v.id, each, folder.span(v, len(each))) for v, each in zip(subset.videos, features, strict=True)]
+        return lambda _: predict(model, videos, folder.classes, settings)
 
     inference = _alternately({name: infer(settings.localize) for name, settings in both.items()})
     for what, (official_s, ours_s) in (("training step", steps), ("inference, test subset", inference)):

@@ -24,8 +24,8 @@ from um.dataset import INDEX, downloaded
 from um.datasets.folder import Folder
 from um.datasets.subset import load_subset
 from um.device import choose_device, has_bf16
+from um.features.checkpoints import weights_of
 from um.features.extract import Machine, extract
-from um.features.weights import weights_of
 from um.params import Settings
 from um.test import test
 from um.training import Recipe, fit, hardware, open_run

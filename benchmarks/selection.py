@@ -41,7 +41,8 @@ class Data:
     def __init__(self, folder: Path, models: Path, scoring: params.Evaluate) -> None:
         self.folder, self.scoring = Folder(folder, missing="drop"), scoring
         self.subset: Subset = load_subset(self.folder, "test")
-        self.seconds = [int(length) * self.folder.snippet_seconds for length in self.subset.length_V]
+        lengths = map(int, self.subset.length_V)
+        self.spans = [self.folder.span(*each) for each in zip(self.subset.videos, lengths, strict=True)]
         self.models = sorted(models.glob("seed*/last.safetensors"))
         self.official = sorted(models.with_name(f"{models.name}-official").glob("seed*/last.safetensors"))
 
@@ -55,7 +56,7 @@ class Data:
         """Average mAP in percent, the mean over models."""
 
         def of(videos: list[Curves]) -> float:
-            each = zip(self.subset.videos, videos, self.seconds, strict=True)
+            each = zip(self.subset.videos, videos, self.spans, strict=True)
             rows = [segments(video.id, *found, self.folder.classes, settings) for video, *found in each]
             frame = pd.concat(rows, ignore_index=True)
             return 100 * float(evaluate(self.subset.videos, frame, self.scoring)["average_mAP"])

@@ -49,7 +49,7 @@ os.environ["UM_CACHE"] = str(Path(__file__).parents[1] / "data/cache")  # never 
 
 @pytest.fixture(scope="session")
 def kinetics_weights() -> Path:
-    """The Kinetics-400 Inception-I3D, fetched once and kept where `um` itself looks for it."""
-    from um.features.weights import fetch
+    """The Kinetics-400 Inception-I3D, fetched once and kept in the tests' own cache: `make run` knows nothing of it."""
+    from um.features.weights import cached, fetch
 
-    return fetch(Path(__file__).parents[1] / "data/weights/i3d-inception-rgb.safetensors")
+    return fetch(cached())

@@ -106,17 +106,10 @@ def test_options_have_a_counterpart(theirs, ours, tmp_path, monkeypatch):
     assert translate(shlex.split(theirs)) == shlex.split(ours)
 
 
-@pytest.mark.parametrize("words", [TRAIN, TEST, "um train --data_path data"])
-def test_without_presets_it_does_not_train_with_other_settings(um, seed_folders, tmp_path, words):
-    (tmp_path / "params.yaml").unlink()
-    code, _, printed = um(*shlex.split(words)[1:])
-    assert (code, printed.count("\n")) == (2, 1)
-    assert "params.yaml: found no such file" in printed
-    assert "presets" in printed
-    assert not (tmp_path / "result").exists()
-
-
-def test_its_training_takes_the_preset(um, seed_folders):
+@pytest.mark.parametrize("here", [True, False])
+def test_its_training_takes_the_preset(um, seed_folders, tmp_path, here):
+    if not here:  # then those of the package apply
+        (tmp_path / "params.yaml").unlink()
     code, _, printed = um(*shlex.split(f"{TRAIN} {SMALL}")[1:])
     assert code == 0, printed
     _, header = checkpoint.read(Path("result/activitynet1.2/last.safetensors"), Train())

@@ -487,15 +487,21 @@ FIRST = "backbone.Conv3d_1a_7x7.conv3d.weight"
 VARIANCE = "backbone.Conv3d_1a_7x7.bn.running_var"
 WEIGHTS = {
     "NaN": (lambda: state(**{FIRST: torch.full((64, 3, 7, 7, 7), torch.nan)}), "NaN"),
-    "integers": (lambda: state(**{FIRST: torch.ones((64, 3, 7, 7, 7), dtype=torch.int64)}), "torch.int64"),
+    "integers": (
+        lambda: state(**{FIRST: torch.ones((64, 3, 7, 7, 7), dtype=torch.int64)}),
+        "of another shape, type or value",
+    ),
     "a negative variance": (lambda: state(**{VARIANCE: torch.full((64,), -1.0)}), "running_var"),
-    "an extra key": (lambda: state(extra=torch.ones(1)), "1 weights missing, unknown"),
+    "an extra key": (lambda: state(extra=torch.ones(1)), "1 tensor .extra. unknown"),
     "keys that are numbers": (lambda: {1: torch.ones(1), "a": torch.ones(1)}, "no state_dict"),
     "a list": (lambda: {"state_dict": [torch.ones(1)]}, "no state_dict"),
     "nested": (lambda: {"state_dict": {"a": {"b": torch.ones(1)}}}, "no state_dict"),
-    "one value, spread over a terabyte": (lambda: {"a": torch.ones(1).expand(2**19, 2**19)}, "missing, unknown"),
+    "one value, spread over a terabyte": (
+        lambda: {"a": torch.ones(1).expand(2**19, 2**19)},
+        "missing, 1 tensor .a. unknown",
+    ),
     "sparse": (lambda: state(**{FIRST: torch.ones((64, 3, 7, 7, 7)).to_sparse()}), "dense"),
-    "half of the public port's head": (lambda: {"logits.conv3d.weight": torch.ones(3)}, "missing, unknown"),
+    "half of the public port's head": (lambda: {"logits.conv3d.weight": torch.ones(3)}, "missing"),
 }
 
 

@@ -89,4 +89,4 @@ def test_use_as_a_module_is_refused_in_one_line(clone, tmp_path):
     lines = [line for line in result.stdout.splitlines() if not line.startswith("Using workflow specific profile")]
     assert result.returncode == 2
     assert len(lines) == 1
-    assert lines[0].startswith("um: params.yaml: found no such file")
+    assert f"um: {tmp_path}: found no Snakefile and dvc.yaml; expected a checkout" in lines[0]

@@ -14,7 +14,7 @@ from um import plan
 from um.errors import BadInput
 from um.features.weights import WEIGHTS
 from um.params import digests, run_name
-from um.provenance import jobs, pipeline
+from um.provenance import jobs, pipeline, tools
 
 
 def refuse(error):
@@ -24,6 +24,7 @@ def refuse(error):
 
 
 try:
+    tools.check_checkout("snakemake")
     PLAN = plan.Plan(plan.Asked.read(config, workflow.config_settings.config_args or ()))
     PLAN.check_files()
 except BadInput as error:

@@ -214,7 +214,7 @@ def _load(recognizer: Any, path: Path) -> None:
     problems = {
         "missing": learnt - set(state),
         "unknown": set(state) - set(needed),
-        "of another shape or value": set(state) & set(needed) - set(fitting),
+        "of another shape, type or value": set(state) & set(needed) - set(fitting),
     }
     told = [
         f"{some(sorted(names), 'tensor', 'tensors')} {what}"

@@ -120,7 +120,7 @@ def _make_way() -> None:
     """
     if os.path.lexists(cached()):
         if cached().is_symlink() or not cached().is_file():
-            raise BadInput(cached(), "a link or a folder", "a file that um may replace", "move it away")
+            raise BadInput(cached(), "a link or a folder", "a plain file", "move it away")
         if (found := sha256(cached())) != CONVERTED_SHA256:
             aside = cached().rename(cached().with_name(f"{cached().name}.{found[:12]}"))
             log.warning("%s: renamed to %s", cached(), aside.name)
