@@ -132,6 +132,7 @@ class Plan:
             pipeline.check_ledger(values)
         if self.is_main and not self.asked.only and jobs.is_planning():
             lock = pipeline.lock() if pipeline.RECORD.is_file() else pipeline.Lock()
+            faults.forgive(values, lock)
             jobs.check_known(values, lock)
             jobs.distrust(faults.changed(values, lock))
         if self.asked.only == "table":

@@ -135,6 +135,14 @@ def changed(values: Params, lock: Lock) -> Iterator[Path]:
             yield folder / "index.json"
 
 
+def forgive(values: Params, lock: Lock) -> None:
+    """Take back Snakemake's marks of killed jobs from files that are as dvc.lock records: DVC would not rebuild them."""
+    disk, outs = Disk(), pipeline.recorded(values, lock)
+    for path, mark in jobs.records(values, "incomplete").items():
+        if path.is_file() and _is_recorded(disk, path, outs):
+            mark.unlink()
+
+
 def indexed(values: Params) -> list[Path]:
     """The folders of outputs that have an index.json."""
     listed = {Path(pattern.format(dataset)) for pattern, dataset in product(OF_DATASET, values.datasets)}

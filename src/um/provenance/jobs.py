@@ -116,9 +116,9 @@ def strange(paths: Iterable[str]) -> Iterator[Path]:
             yield path
 
 
-def records(values: Params) -> dict[Path, Path]:
-    """Output of a stage → the file of Snakemake's record about it."""
-    folder, records, outs = Path(".snakemake/metadata"), {}, set(pipeline.outs(values))
+def records(values: Params, kind: str = "metadata") -> dict[Path, Path]:
+    """Output of a stage → the file of Snakemake's record about it, or (`incomplete`) its mark that a job has begun."""
+    folder, records, outs = Path(".snakemake", kind), {}, set(pipeline.outs(values))
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = "".join(part.removeprefix("@") for part in file.relative_to(folder).parts)  # long names are cut
         with contextlib.suppress(ValueError):  # a file that Snakemake did not write

@@ -1,6 +1,7 @@
 """dvc.yaml and dvc.lock: the stages, what they depend on and make, and what DVC has recorded of them."""
 
 import hashlib
+import subprocess
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import product
@@ -82,7 +83,16 @@ def lock() -> Lock:
     Raises:
         BadInput: missing, or damaged.
     """
-    return validate(Lock, read_yaml(RECORD, "DVC's record", "`snakemake; um record` makes it"), RECORD)
+    try:
+        return validate(Lock, read_yaml(RECORD, "DVC's record", "`snakemake; um record` makes it"), RECORD)
+    except BadInput as error:
+        if not RECORD.exists():
+            raise
+        # a kill of DVC tears it
+        kept = subprocess.run(["git", "ls-files", str(RECORD)], capture_output=True).stdout
+        hint = f"`git checkout {RECORD}` takes back the committed one"
+        hint = hint if kept else "`um record --aside` moves it to aside/ and begins a new one"
+        raise BadInput(error.where, error.found, error.expected, hint) from None
 
 
 def stages() -> dict[str, Stage]:

@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 ASIDE = Path("aside")  # where files go that are in the way; git and DVC ignore it
 DVC_TMP = Path(".dvc/tmp")
 RECORDED = "`um restore --aside` moves it to aside/ and takes the recorded one; `um record` if snakemake made it since"
-TAKE_BACK = "`git checkout dvc.lock` takes back the committed one"
 
 
 def restore(aside: bool = False) -> None:
@@ -138,13 +137,9 @@ def _lock(aside: bool = False) -> Lock:
     """dvc.lock; a damaged one is moved `aside`."""
     try:
         return pipeline.lock()
-    except BadInput as error:
+    except BadInput:
         if not aside:
-            hint = error.hint
-            if RECORD.exists():
-                kept = subprocess.run(["git", "ls-files", str(RECORD)], capture_output=True).stdout
-                hint = TAKE_BACK if kept else "`um record --aside` moves it to aside/ and begins a new one"
-            raise BadInput(error.where, error.found, error.expected, hint) from None
+            raise
         _move_aside([RECORD])
         return Lock()
 
