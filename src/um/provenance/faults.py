@@ -136,7 +136,7 @@ def changed(values: Params, lock: Lock) -> Iterator[Path]:
 
 
 def forgive(values: Params, lock: Lock) -> None:
-    """Take back Snakemake's marks of killed jobs from files that are as dvc.lock records: DVC would not rebuild them."""
+    """Take back Snakemake's marks of killed jobs from files that equal dvc.lock's: DVC would not rebuild them."""
     disk, outs = Disk(), pipeline.recorded(values, lock)
     for path, mark in jobs.records(values, "incomplete").items():
         if path.is_file() and _is_recorded(disk, path, outs):
