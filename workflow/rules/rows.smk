@@ -24,7 +24,7 @@ rule rows:
     """The rows of all runs."""
     input:
         expand(
-            PLAN.tables + "/{run}/{file}",
+            f"{PLAN.tables}/{{run}}/{{file}}",
             run=BUILT,
             file=["rows.json", "metrics.json", "losses.csv", "scores.csv", "confusion.csv"],
         ),
@@ -43,8 +43,8 @@ rule rows_of_run:
             for name in ("metrics", "predictions")
         ],
     output:
-        multiext(PLAN.tables + "/{run}/", "metrics.json", "losses.csv", "scores.csv", "confusion.csv"),
-        rows=PLAN.tables + "/{run}/rows.json",
+        multiext(f"{PLAN.tables}/{{run}}/", "metrics.json", "losses.csv", "scores.csv", "confusion.csv"),
+        rows=f"{PLAN.tables}/{{run}}/rows.json",
     log:
         "logs/rows/{run}.log",
     threads: 1

@@ -13,7 +13,7 @@ OUTPUTS:
 
 rule table:
     input:
-        expand(earlier(PLAN.tables + "/{run}/rows.json"), run=BUILT),
+        expand(earlier(f"{PLAN.tables}/{{run}}/rows.json"), run=BUILT),
     output:
         multiext(PLAN.table, ".csv", ".md", ".tex"),
         html=report(f"{PLAN.table}.html", caption="../report/benchmark.rst", category="Benchmark"),
@@ -25,7 +25,7 @@ rule table:
         datasets=words("--dataset", DATASETS),
         variant=PLAN.asked.variant,
         runs=BUILT,
-        rows=PLAN.tables,
+        rows=subpath(input[0], ancestor=2),
         seeds=words("--seed", SEEDS),
         code=code("table"),
     shell:
