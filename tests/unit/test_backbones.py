@@ -25,7 +25,7 @@ from um.params import Features
 SHIPPED = sorted(path.stem.removesuffix("-rgb") for path in CONFIGS.glob("*-rgb.py"))
 FULL = pytest.mark.skipif("UM_FAULTS" not in os.environ, reason="set UM_FAULTS to test with many more backbones")
 ANY_SIZE = 64  # pixels; for those that accept any
-OWN = {  # small networks of one's own, of every kind of output
+OWN = {  # configs that a user could bring: small networks of every kind of output
     "pathways": (
         "um::slowfast-r50-8x8-rgb.py",
         "slowfast",
@@ -149,7 +149,7 @@ def test_features_of_one_s_own_configs_are_mmaction2s(tmp_path: Path, kind: str)
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """A small VideoMAE of one's own, and its published checkpoint."""
+    """A small VideoMAE in a user's config, and a checkpoint in the published form."""
     folder = tmp_path_factory.mktemp("small")
     backbone = own_config(folder, "vector")
     return backbone, published(scrambled(backbone), folder / "small.pth")

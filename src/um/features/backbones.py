@@ -17,7 +17,7 @@ from um.params import AUTO, Features
 
 CONFIGS = Path(__file__).with_name("configs")
 DEFAULT = "i3d-inception"  # the backbone whose weights `um weights` fetches
-SUFFIXES = (".py", ".yaml", ".yml", ".json")  # of a config file of one's own
+SUFFIXES = (".py", ".yaml", ".yml", ".json")  # of a config file that a user brings
 SIZE = {"short_side": 256, "crop": 224}  # pixels, if a config states none
 PUBLIC_HEAD = "logits.conv3d."  # in the public PyTorch port's rgb_imagenet.pt and flow_imagenet.pt
 HASHED = re.compile(r"_\d{8}-([0-9a-f]{8})\.pth")  # mmaction2's file names end in a date and the sha256's first digits
