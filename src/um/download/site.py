@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from filecmp import cmp
@@ -108,7 +108,12 @@ def in_parallel(work: Callable[[Any], T], items: Sequence[Any], threads: int) ->
     """Results in the order of the items; the first error ends it once the running ones are done."""
     pool = ThreadPoolExecutor(max(1, threads))
     try:
-        return list(pool.map(work, items))
+        results, futures = list[T](), [pool.submit(work, item) for item in items]
+        for future in futures:
+            while not future.done():  # a ^C that comes just before a wait without end is lost
+                wait([future], timeout=1)
+            results.append(future.result())
+        return results
     except KeyboardInterrupt:  # without waiting for running downloads: they may take hours
         cursor = "\x1b[?25h" * sys.stderr.isatty()
         print(f"{cursor}stopped; what has been downloaded is kept", file=sys.stderr, flush=True)
