@@ -190,9 +190,8 @@ def _print(group: Group, methods: Sequence[str]) -> None:
 
 
 def _render(form: str, tables: Sequence[Table], caption: str) -> str:
-    return _templates().get_template(f"benchmark.{form}.j2").render(
-        tables=tables, caption=f"{caption} Written with {libraries()}."
-    )
+    template = _templates().get_template(f"benchmark.{form}.j2")
+    return template.render(tables=tables, caption=f"{caption} Written with {libraries()}.")
 
 
 @cache
