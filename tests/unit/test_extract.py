@@ -452,8 +452,8 @@ def test_two_streams_have_equal_lengths(
         rgb, flow = (store.read(tmp_path / f"both/{stream}/{name}.npy") for stream in ("rgb", "flow"))
         assert rgb.shape == flow.shape
         assert not np.allclose(rgb, flow)
-        alone = whole / "val/rgb/c.npy" if name == "c" else tmp_path / "rgb/rgb/short.npy"
-        assert rgb.tobytes() == store.read(alone).tobytes()  # flow beside it changes nothing
+        same = whole / "val/rgb/c.npy" if name == "c" else tmp_path / "rgb/rgb/short.npy"
+        assert rgb.tobytes() == store.read(same).tobytes()  # flow beside it changes nothing
     spec = json.loads((tmp_path / "both/spec.json").read_text())
     assert spec["weights_sha256"] == {stream: sha256(path) for stream, path in weights.items()}
     assert spec["flow"] == backend

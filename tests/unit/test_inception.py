@@ -180,10 +180,10 @@ def test_recognises_real_actions(reference_data: Path, network: Network) -> None
 
 
 def test_features_are_the_independent_implementations(reference_data: Path, network: Network) -> None:
-    for name, index in (("ucf6_train_0001", 10), ("ucf6_val_0002", 4)):
+    for name, start in (("ucf6_train_0001", 10), ("ucf6_val_0002", 4)):
         video = reference_data / f"data/ucf6/videos/{name}.mp4"
-        clips = np.stack([centre(clip, 224) for clip in islice(snippets(video), index, index + 1)])
-        expected = np.load(reference_data / f"data/ucf6/features_rgb_reference/{name}.npy")[index : index + 1]
+        clips = np.stack([centre(clip, 224) for clip in islice(snippets(video), start, start + 1)])
+        expected = np.load(reference_data / f"data/ucf6/features_rgb_reference/{name}.npy")[start : start + 1]
         found, expected = network(clips), expected.astype(np.float32)
         norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
         assert ((found * expected).sum(1) / norms).min() > 0.99
