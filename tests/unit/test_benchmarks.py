@@ -113,7 +113,7 @@ def test_settings_are_chosen_on_the_other_datasets(printed, tmp_path):
         data = make_dataset(tmp_path / f"data{number}", seed=number)
         for variant, ending in (("ours", ""), ("official", "-official")):
             how = params.load(ROOT / "params.yaml").of("", variant)
-            train = how.train.model_copy(update={**TINY, "iterations": 30})
+            train = how.train.model_copy(update={**TINY, "iterations": 10})
             run = open_run(Folder(data), Recipe(how.model_copy(update={"train": train}), 0))
             fit(run, tmp_path / f"models{number}{ending}/seed0", torch.device("cpu"))
         words.append(f"{name}={data}:{tmp_path}/models{number}")

@@ -15,6 +15,7 @@ from helpers.tiny import make_dataset, options
 
 from um.method.checkpoint import Header
 
+FULL = bool(os.environ.get("UM_FAULTS"))  # every key of every file gets every value
 SECONDS = 5  # 2 are promised; the test machine is shared
 
 SOURCES = """
@@ -272,6 +273,8 @@ def test_a_wrong_value_of_any_key_never_ends_in_a_bug(project, damaged, run, nam
         if shape in seen:
             continue
         seen.add(shape)
+        if not FULL and len(seen) > 2 and (len(seen) + list(VALUES).index(value)) % 3:
+            continue  # after two keys with all values, every key gets every third, and neighbours others
         (project / name).write_text(json.dumps(put(document, at, VALUES[value])))
         code, printed = run(READERS[name])
         shutil.rmtree(project / "out", ignore_errors=True)

@@ -56,18 +56,27 @@ def test_a_single_stream_of_every_layout(official, data, tmp_path, layout):
         assert ours.fingerprint == theirs.fingerprint
 
 
+def outcome(golden, root, out):
+    """Metrics and predictions of the golden model."""
+    metrics = run_test(root, golden / "model_seed_11.pkl", out, OFFICIAL, torch.device("cpu"))
+    return metrics, json.loads((out / "predictions.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def expected(reference_data, tmp_path_factory):
+    golden = reference_data / "golden"
+    return outcome(golden, golden / "dataset", tmp_path_factory.mktemp("official"))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_golden_dataset_in_every_layout(reference_data, tmp_path, layout):
+def test_the_golden_dataset_in_every_layout(reference_data, expected, tmp_path, layout):
     golden = reference_data / "golden"
     root = LAYOUTS[layout](Dataset(golden / "dataset"), tmp_path / "other")
-    metrics = {}
-    for name, path in (("official", golden / "dataset"), (layout, root)):
-        metrics[name] = run_test(path, golden / "model_seed_11.pkl", tmp_path / name, OFFICIAL, torch.device("cpu"))
+    metrics, predictions = outcome(golden, root, tmp_path / "out")
     scores = json.loads((golden / "scores.json").read_text())
-    assert metrics[layout]["average_mAP"] == pytest.approx(scores["average_mAP"], abs=1e-6)
-    assert metrics[layout]["mAP"] == metrics["official"]["mAP"]
-    ours, theirs = (json.loads((tmp_path / n / "predictions.json").read_text()) for n in (layout, "official"))
-    assert ours == theirs
+    assert metrics["average_mAP"] == pytest.approx(scores["average_mAP"], abs=1e-6)
+    assert metrics["mAP"] == expected[0]["mAP"]
+    assert predictions == expected[1]
 
 
 def test_half_precision_in_memory(official, tmp_path):

@@ -190,6 +190,12 @@ def _print(group: Group, methods: Sequence[str]) -> None:
 
 
 def _render(form: str, tables: Sequence[Table], caption: str) -> str:
+    template = _templates().get_template(f"benchmark.{form}.j2")
+    return template.render(tables=tables, caption=f"{caption} Written with {libraries()}.")
+
+
+@cache
+def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("um.report.table"),
         autoescape=jinja2.select_autoescape(("html.j2",)),
@@ -198,9 +204,7 @@ def _render(form: str, tables: Sequence[Table], caption: str) -> str:
         finalize=_visible,
     )
     environment.filters |= {"tex": _tex, "md": _md}
-    return environment.get_template(f"benchmark.{form}.j2").render(
-        tables=tables, caption=f"{caption} Written with {libraries()}."
-    )
+    return environment
 
 
 @cache
