@@ -24,7 +24,7 @@ MARKS = {  # longest first: UTF-32's starts with UTF-16's
 LONGEST_YAML = 500_000  # bytes; the largest committed file has a few thousand
 DEEPEST_YAML = 100  # nested brackets
 MOST_NODES = 1_000_000  # in a YAML file with aliases expanded
-DISPUTED = re.compile(r"[^\n -~]|[!?]|[|>][-+\d]*#")  # of which PyYAML and libyaml may make something else
+DISPUTED = re.compile(r"[^\n -~]|[!?]|[|>][-+\d]*#")  # what PyYAML and libyaml may read differently
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -245,7 +245,7 @@ def _depth(text: str) -> int:
 def parse_yaml(text: str, path: Path, expected: str) -> dict[str, Any]:
     """The mapping in a YAML text read from `path`; errors are PyYAML's."""
     if yaml.__with_libyaml__ and not DISPUTED.search(text):
-        with suppress(yaml.YAMLError):  # the other parser words it
+        with suppress(yaml.YAMLError):  # PyYAML words it
             return _mapping(_Quick(text), path, expected)
     return _mapping(_Loader(text), path, expected)
 

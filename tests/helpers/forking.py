@@ -165,11 +165,11 @@ class Server:
         request, size = b"", int.from_bytes(header, "little")
         while len(request) < size and (part := client.recv(size - len(request))):
             request += part
-        complete = 0 < size == len(request)  # else the client was killed while it sent this
-        if process := os.fork() if complete else -1:
+        whole = 0 < size == len(request)  # else the client was killed while it sent this
+        if (process := os.fork() if whole else None) != 0:
             for stream in streams:
                 os.close(stream)
-            if not complete:
+            if process is None:
                 client.close()
                 return ""
             self.children[process] = client
