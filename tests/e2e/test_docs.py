@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import get_args
 from urllib.parse import urlsplit
@@ -51,6 +52,12 @@ def blocks(page: Path, language: str) -> list[str]:
 DOCUMENTED = [(page.name, line) for page in PAGES for block in blocks(page, "sh") for line in block.splitlines()]
 
 
+@cache
+def plan(project: Path, *command: str) -> str:
+    """What a dry run prints; many pages have the same."""
+    return run(project, *command)
+
+
 def run(project: Path, *command: str) -> str:
     environment = os.environ | {"PATH": f"{launchers()}{os.pathsep}{os.environ['PATH']}"}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -91,7 +98,7 @@ def snakemake(project: Path, words: list[str]) -> None:
         for path in earlier:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-    assert "train" in run(project, *words[:separator], "--dry-run", *words[separator:])
+    assert "train" in plan(project, *words[:separator], "--dry-run", *words[separator:])
     shutil.rmtree(project / "data", ignore_errors=True)
 
 

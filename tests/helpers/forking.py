@@ -23,16 +23,23 @@ import threading
 import time
 import traceback
 import warnings
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
 
 LIBRARIES = """
-av cv2 dvc._debug dvc.cli dvc.cli.parser dvc.data_cloud dvc.lock dvc.repo dvc.repo.artifacts dvc.repo.metrics
-dvc.repo.open_repo dvc.repo.params dvc.repo.plots dvc.repo.stage dvc.utils.strictyaml dvc_data.hashfile.db.local
-dvc_data.hashfile.status h5py jinja2 matplotlib.figure mmaction.models numpy pandas pydantic pygit2 requests
-rich.progress safetensors.torch scipy.optimize snakemake.cli snakemake.report.html_reporter snakemake.storage torch
-typer yaml
+aiohttp_retry argparse_dataclass av.subtitles.stream configobj cv2 dulwich.ignore dulwich.index dulwich.worktree
+dvc._debug dvc.cachemgr dvc.cli dvc.cli.parser dvc.data_cloud dvc.dirs dvc.lock dvc.render.match dvc.repo
+dvc.repo.artifacts dvc.repo.datasets dvc.repo.experiments dvc.repo.graph dvc.repo.index dvc.repo.metrics.show
+dvc.repo.open_repo dvc.repo.params dvc.repo.plots dvc.repo.stage dvc.repo.trie dvc.repo.worktree dvc.rwlock
+dvc.ui.table dvc.utils.strictyaml dvc_data.hashfile.db.index dvc_data.hashfile.db.local dvc_data.hashfile.status
+dvc_data.index.fetch dvc_data.index.push dvc_http.retry dvc_http.spec filecmp fsspec.implementations.http
+fsspec.implementations.memory gdown h5py jinja2 matplotlib.backends.backend_svg matplotlib.figure mmaction.models
+networkx numpy pandas pydantic.root_model pygit2 requests rich.progress ruamel.yaml safetensors.torch scipy.optimize
+smart_open snakemake.cli snakemake.profiles snakemake.report.html_reporter snakemake.storage statistics torch._dynamo
+typer yaml yt_dlp
 """.split()  # noqa: SIM905
 SCRIPT = "script"  # `script -c CODE` runs what `python -c CODE` would
 PROGRAMS = {"um": "um.cli", "snakemake": "snakemake.cli", "dvc": "dvc.cli", SCRIPT: SCRIPT}
@@ -156,11 +163,15 @@ class Server:
         """Start the child of a client; in the child, the module to run."""
         header, streams, _, _ = socket.recv_fds(client, 8, 3)
         request, size = b"", int.from_bytes(header, "little")
-        while len(request) < size:
-            request += client.recv(size - len(request))
-        if process := os.fork():
+        while len(request) < size and (part := client.recv(size - len(request))):
+            request += part
+        whole = 0 < size == len(request)  # else the client was killed while it sent this
+        if (process := os.fork() if whole else None) != 0:
             for stream in streams:
                 os.close(stream)
+            if process is None:
+                client.close()
+                return ""
             self.children[process] = client
             self.selector.register(client, selectors.EVENT_READ, process)
             return ""
@@ -243,6 +254,14 @@ def run(module: str) -> None:
     os._exit(code & 0xFF if isinstance(code, int) else int(code is not None))
 
 
+def remember_yaml() -> None:
+    """Have DVC parse equal texts once in a process: it parses params.yaml for every stage, 0.1 seconds each."""
+    from dvc.utils.serialize import _yaml
+
+    parse = cache(_yaml.parse_yaml)
+    _yaml.parse_yaml = lambda *words, **options: deepcopy(parse(*words, **options))
+
+
 def main() -> None:
     """Import the libraries, then serve; a child leaves the loop to run its program."""
     folder, parent = Path(sys.argv[1]), int(sys.argv[2])
@@ -251,6 +270,8 @@ def main() -> None:
     with warnings.catch_warnings(action="ignore"):
         for name in LIBRARIES:
             importlib.import_module(name)
+    remember_yaml()
+    sys.modules["snakemake.cli"].get_argument_parser()  # looks for plugins among all packages, and keeps them
     assert not [name for name in sys.modules if name.partition(".")[0] == "um"]
     assert len(list(Path("/proc/self/task").iterdir())) == 1, "threads do not outlive a fork"
     gc.freeze()  # pages stay shared with the children

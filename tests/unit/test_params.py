@@ -1,6 +1,7 @@
 """Typed parameters."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from um import params
+from um import forms, params
 from um.errors import BadInput
 from um.evaluation.thresholds import threshold_range
 from um.params import STAGES, Evaluate, Localize, Params, Train
@@ -331,3 +332,20 @@ def test_dvc_yaml_lists_the_same_settings_for_every_stage():
         found = [re.fullmatch(r"overrides\.(?:demo|\$\{.+\})\.(.+)", text) for text in stage["params"]]
         listed = [match[1] for match in found if match]
         assert sorted(listed) == sorted(keys), name
+
+
+ROOT = Path(__file__).parents[2]
+DISPUTED = ["a: b\t", "a: !", "a: |#", "a: >-#", "{a: b?c}", "a: \u2028", "a: [", "a: 1\na: 2", "a: *b", "a: 'b", "- a"]
+COMMITTED = [path.read_text("utf-8") for path in sorted([*ROOT.glob("*.yaml"), *ROOT.glob("datasets/*/*.yaml")])]
+
+
+@pytest.mark.parametrize("text", [*DISPUTED, *COMMITTED], ids=lambda text: text[:12])
+def test_the_quick_parser_reads_what_the_other_does(text):
+    def said(parse: Callable[[], dict]) -> str:
+        try:
+            return repr(parse())
+        except (BadInput, yaml.YAMLError) as error:
+            return str(error)
+
+    slow = said(lambda: forms._mapping(forms._Loader(text), Path("x"), "a mapping"))
+    assert said(lambda: forms.parse_yaml(text, Path("x"), "a mapping")) == slow

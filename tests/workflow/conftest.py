@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from helpers.forking import launchers
+from helpers.forking import launchers, remember_yaml
 from helpers.remotes import UNSET
 from helpers.workspace import ROOT, WEIGHTS, Workspace
 
+remember_yaml()
 TINY: dict[str, dict[str, Any]] = {
     "features": {"fps": 5.0, "short_side": 32, "crop": 32},
     "train": {"num_segments": 8, "embedding_dim": 32, "iterations": 4, "eval_every": 2},
@@ -77,6 +78,29 @@ def workspace(built, tmp_path) -> Workspace:
 def shared(built, tmp_path_factory) -> Workspace:
     """A copy for tests that only plan; see `changed`."""
     return built.copy(tmp_path_factory.mktemp("shared") / "project")
+
+
+def files_of(root: Path) -> dict[Path, tuple[int, int]]:
+    """Files that a change or a plan may touch, with their size and time."""
+    found = {}
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name not in (".git", ".dvc", "__pycache__", "log", "logs")]
+        for path in (Path(folder, name) for name in names):
+            state = path.stat()
+            found[path.relative_to(root)] = state.st_size, state.st_mtime_ns
+    return found
+
+
+@pytest.fixture
+def restored(built, shared) -> Workspace:
+    """The shared copy, as it was built again afterwards: copying only what differs is faster than another copy."""
+    yield shared
+    before, after = files_of(built.root), files_of(shared.root)
+    for name in after.keys() - before.keys():
+        (shared.root / name).unlink()
+    for name in (name for name, state in before.items() if after.get(name) != state):
+        (shared.root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(built.root / name, shared.root / name)
 
 
 @pytest.fixture

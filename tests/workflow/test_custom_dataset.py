@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from helpers.tiny import TINY, make_dataset
 
-SLICE = [*(f"ucf6_train_{number:04d}" for number in (1, 2, 3, 4)), "ucf6_val_0001", "ucf6_val_0002"]
+SLICE = ["ucf6_train_0001", "ucf6_train_0004", "ucf6_val_0001", "ucf6_val_0002"]
 SMALL = {
     "features": {"fps": 12.5, "short_side": 80, "crop": 64},
     "train": {"num_segments": 32, "embedding_dim": 64, "iterations": 60, "eval_every": 30, "lr": 1e-3, "ema": 0.9},
@@ -37,19 +37,19 @@ def test_a_folder_of_real_videos_goes_through_the_whole_chain(workspace, folder)
 
     scores = pd.read_csv(workspace / "results/mine-seed0/benchmark.csv").set_index(["method", "metric", "tiou"])["mean"]
     low = scores[("Ours (last)", "mAP", 0.1)]
-    # Four training videos teach little; but a chain that mixed up videos, times or classes would find nothing.
-    assert low > 0.2
+    # Two training videos teach little; but a chain that mixed up videos, times or classes would find nothing.
+    assert low > 0.4
     videos = json.loads((workspace / "results/mine/seed0/predictions.json").read_text())["results"]
-    assert sorted(videos) == SLICE[4:]
+    assert sorted(videos) == SLICE[2:]
     assert (workspace / "results/benchmark.md").read_bytes() == before
     assert "Nothing to be done" in workspace.done(*build, "-n")
 
-    model, video = "models/mine/seed0/last.safetensors", folder / "videos" / f"{SLICE[4]}.mp4"
+    model, video = "models/mine/seed0/last.safetensors", folder / "videos" / f"{SLICE[2]}.mp4"
     workspace.done("um", "localize", str(video), "--model-file", model, "--out", "found.json")
     (found,) = json.loads((workspace / "found.json").read_text())["results"].values()
     assert found
-    assert [entry["label"] for entry in found] == [entry["label"] for entry in videos[SLICE[4]]]
-    for ours, tested in zip(found, videos[SLICE[4]], strict=True):
+    assert [entry["label"] for entry in found] == [entry["label"] for entry in videos[SLICE[2]]]
+    for ours, tested in zip(found, videos[SLICE[2]], strict=True):
         assert ours["segment"] == pytest.approx(tested["segment"], abs=0.05)
         assert ours["score"] == pytest.approx(tested["score"], abs=1e-3)
 

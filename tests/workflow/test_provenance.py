@@ -99,28 +99,28 @@ def test_equal_times_prove_nothing(changed, monkeypatch, name, source, expected)
             verb()
 
 
-def test_what_a_job_has_read_is_known(workspace, monkeypatch):
+def test_what_a_job_has_read_is_known(restored, monkeypatch):
     """Also before the first record, when there is no dvc.lock to compare with."""
-    monkeypatch.chdir(workspace.root)
-    (workspace / "dvc.lock").unlink()
+    monkeypatch.chdir(restored.root)
+    (restored / "dvc.lock").unlink()
     for name, of in (("metrics", "tables/demo/confusion.csv"), ("predictions", "tables/demo/confusion.csv")):
-        path = workspace / f"results/demo/seed0/{name}.json"
+        path = restored / f"results/demo/seed0/{name}.json"
         content, state = path.read_bytes(), path.stat()
         path.write_bytes(content.replace(b"0", b"1"))
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
-        with pytest.raises(BadInput, match=f"{path.relative_to(workspace.root)}: found changes after {of} was made"):
+        with pytest.raises(BadInput, match=f"{path.relative_to(restored.root)}: found changes after {of} was made"):
             record.record()
         path.write_bytes(content)
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
-def test_one_command_at_a_time(workspace, monkeypatch):
-    monkeypatch.chdir(workspace.root)
+def test_one_command_at_a_time(restored, monkeypatch):
+    monkeypatch.chdir(restored.root)
     for verb in (record.record, record.restore):
         with held(Path(), "um record"), pytest.raises(BadInput, match=r"found `um record` .process .* running"):
             verb()
-    (workspace / ".snakemake/locks").mkdir(exist_ok=True)
-    (workspace / ".snakemake/locks/0.output.lock").touch()
+    (restored / ".snakemake/locks").mkdir(exist_ok=True)
+    (restored / ".snakemake/locks/0.output.lock").touch()
     for verb in (record.record, record.restore):
         with pytest.raises(BadInput, match="snakemake: found its lock on this folder"):
             verb()
@@ -174,40 +174,40 @@ def test_comments_are_accepted_and_other_code_is_not(workspace, monkeypatch, cap
         accept.accept()
 
 
-def test_record_refuses_unfinished_work(workspace, monkeypatch):
-    monkeypatch.chdir(workspace.root)
-    ledger = (workspace / "dvc.lock").read_bytes()
-    workspace.change("overrides.demo.evaluate.tiou", "0.5:0.7:0.1")
+def test_record_refuses_unfinished_work(restored, monkeypatch):
+    monkeypatch.chdir(restored.root)
+    ledger = (restored / "dvc.lock").read_bytes()
+    restored.change("overrides.demo.evaluate.tiou", "0.5:0.7:0.1")
     with pytest.raises(BadInput, match="snakemake: found work for rows_of_run, table, test_checkpoints, test_model"):
         record.record()
-    assert (workspace / "dvc.lock").read_bytes() == ledger
+    assert (restored / "dvc.lock").read_bytes() == ledger
 
 
-def test_record_refuses_what_snakemake_did_not_make(workspace, monkeypatch):
-    monkeypatch.chdir(workspace.root)
-    shutil.rmtree(workspace / ".snakemake")
+def test_record_refuses_what_snakemake_did_not_make(restored, monkeypatch):
+    monkeypatch.chdir(restored.root)
+    shutil.rmtree(restored / ".snakemake")
     with pytest.raises(BadInput, match=r"found a file that Snakemake has no record of; .* `um restore` if it"):
         record.record()
 
 
 @pytest.mark.parametrize("name", ["train/rgb/demo_train_0001.npy", "train/rgb/stray.npy", "spec.json"])
-def test_record_refuses_files_that_differ_from_their_index(workspace, monkeypatch, name):
-    monkeypatch.chdir(workspace.root)
-    (workspace / "data/demo/features" / name).write_bytes(b"by hand")
+def test_record_refuses_files_that_differ_from_their_index(restored, monkeypatch, name):
+    monkeypatch.chdir(restored.root)
+    (restored / "data/demo/features" / name).write_bytes(b"by hand")
     with pytest.raises(BadInput, match=f"data/demo/features: found {name} not as listed"):
         record.record()
 
 
-def test_record_refuses_models_of_other_seeds(workspace, monkeypatch):
-    monkeypatch.chdir(workspace.root)
-    workspace.change("seeds", [0])
+def test_record_refuses_models_of_other_seeds(restored, monkeypatch):
+    monkeypatch.chdir(restored.root)
+    restored.change("seeds", [0])
     with pytest.raises(BadInput, match="models/demo: found seed1, not of the seeds 0"):
         record.record()
 
 
-def test_record_refuses_selected_models_that_are_not_asked_for(workspace, monkeypatch):
-    monkeypatch.chdir(workspace.root)
-    workspace.change("overrides.demo.train.held_out", 0.0)
+def test_record_refuses_selected_models_that_are_not_asked_for(restored, monkeypatch):
+    monkeypatch.chdir(restored.root)
+    restored.change("overrides.demo.train.held_out", 0.0)
     with pytest.raises(BadInput, match="results/demo: found seed0/selected, seed1/selected, not of"):
         record.record()
 
@@ -215,26 +215,26 @@ def test_record_refuses_selected_models_that_are_not_asked_for(workspace, monkey
 @pytest.mark.parametrize(
     "name", ["results/benchmark.md", "models/demo/seed0/history.csv", "results/demo/seed1/metrics.json"]
 )
-def test_record_refuses_what_was_changed_by_hand(workspace, monkeypatch, name):
-    monkeypatch.chdir(workspace.root)
-    ledger = (workspace / "dvc.lock").read_bytes()
-    with (workspace / name).open("a") as file:
+def test_record_refuses_what_was_changed_by_hand(restored, monkeypatch, name):
+    monkeypatch.chdir(restored.root)
+    ledger = (restored / "dvc.lock").read_bytes()
+    with (restored / name).open("a") as file:
         file.write("99.9")
     with pytest.raises(BadInput, match=f"{name}: found changes after it was made"):
         record.record()
-    assert (workspace / "dvc.lock").read_bytes() == ledger
+    assert (restored / "dvc.lock").read_bytes() == ledger
 
 
-def test_record_refuses_files_that_no_rule_makes(workspace, monkeypatch):
-    monkeypatch.chdir(workspace.root)
-    (workspace / "models/demo/seed0/stray.safetensors").write_bytes(b"by hand")
+def test_record_refuses_files_that_no_rule_makes(restored, monkeypatch):
+    monkeypatch.chdir(restored.root)
+    (restored / "models/demo/seed0/stray.safetensors").write_bytes(b"by hand")
     with pytest.raises(BadInput, match=r"models/demo/seed0/stray.safetensors: found a file that no rule makes"):
         record.record()
 
 
-def test_restore_refuses_what_dvc_did_not_record(workspace, monkeypatch):
-    monkeypatch.chdir(workspace.root)
-    (workspace / "results/demo/seed0/metrics.json").write_text("{}")
+def test_restore_refuses_what_dvc_did_not_record(restored, monkeypatch):
+    monkeypatch.chdir(restored.root)
+    (restored / "results/demo/seed0/metrics.json").write_text("{}")
     with pytest.raises(BadInput, match=r"results/demo/seed0/metrics\.json: found other bytes; expected what dvc\.lock"):
         record.restore()
 

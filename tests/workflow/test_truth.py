@@ -210,29 +210,6 @@ def planned_by_dvc(workspace: Workspace) -> set[str]:
     return stages_of({str(Path(out.fs_path).relative_to(repo.root_dir)) for stage in again for out in stage.outs})
 
 
-def files_of(root: Path) -> dict[Path, tuple[int, int]]:
-    """Files that a change or a plan may touch, with their size and time."""
-    found = {}
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if name not in (".git", ".dvc", "__pycache__", "log", "logs")]
-        for path in (Path(folder, name) for name in names):
-            state = path.stat()
-            found[path.relative_to(root)] = state.st_size, state.st_mtime_ns
-    return found
-
-
-@pytest.fixture
-def restored(built, shared) -> Workspace:
-    """The shared copy, as it was built again afterwards: copying only what differs is faster than another copy."""
-    yield shared
-    before, after = files_of(built.root), files_of(shared.root)
-    for name in after.keys() - before.keys():
-        (shared.root / name).unlink()
-    for name in (name for name, state in before.items() if after.get(name) != state):
-        (shared.root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(built.root / name, shared.root / name)
-
-
 def cases() -> list[object]:
     """All of them with UM_FAULTS; else one of a kind."""
     skip = [] if FULL else [pytest.mark.skip(reason="`make faults` runs all")]

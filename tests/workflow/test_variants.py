@@ -50,8 +50,8 @@ def test_the_ablation_trains_its_rows_and_takes_the_full_method_as_it_is(workspa
     assert workspace.idle()
 
 
-def test_an_unknown_variant_is_one_line(workspace):
-    result = workspace.run("snakemake", "-n", "--config", "variant=other")
+def test_an_unknown_variant_is_one_line(clone):
+    result = clone.run("snakemake", "-n", "--config", "variant=other")
     assert result.returncode != 0
     assert "um: params.yaml: found no variant 'other'; expected one of ours, official, paper, seed" in result.stdout
 
