@@ -7,6 +7,8 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
@@ -173,6 +175,10 @@ class _Twice(yaml.MarkedYAMLError):
     pass
 
 
+class _TooMany(Exception):
+    pass
+
+
 class _Loader(yaml.SafeLoader):
     """Refuses duplicate keys, for which YAML would silently use the last value."""
 
@@ -233,18 +239,26 @@ def _depth(text: str) -> int:
 
 def parse_yaml(text: str, path: Path, expected: str) -> dict[str, Any]:
     """The mapping in a YAML text read from `path`; errors are PyYAML's."""
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
-        if node is not None and _unfolded(node, {}) > MOST_NODES:
-            raise BadInput(path, "aliases that expand to millions of values", expected, "write them out")
-        value = loader.construct_document(node) if node is not None else None
-    finally:
-        loader.dispose()
+        value = deepcopy(_value(text))
+    except _TooMany:
+        raise BadInput(path, "aliases that expand to millions of values", expected, "write them out") from None
     if not isinstance(value, dict):
         found = "nothing" if value is None else f"a {type(value).__name__}"
         raise BadInput(path, found, expected, "compare it with the project's own files")
     return value
+
+
+@lru_cache(16)  # the same few small files are read again and again, and PyYAML is slow
+def _value(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is not None and _unfolded(node, {}) > MOST_NODES:
+            raise _TooMany
+        return loader.construct_document(node) if node is not None else None
+    finally:
+        loader.dispose()
 
 
 def _unfolded(node: yaml.Node, sizes: dict[int, float]) -> float:
