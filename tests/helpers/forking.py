@@ -138,7 +138,7 @@ class Server:
 
     def serve(self, parent: int) -> str:
         """Serve until the process that runs the tests has ended; in a child, return the module to run."""
-        while Path(f"/proc/{parent}").exists():
+        while Path(f"/proc/{parent}/exe").exists():  # a zombie has none
             for key, _ in self.selector.select(timeout=1):
                 if key.fileobj is self.listening:
                     if module := self.fork(self.listening.accept()[0]):
