@@ -1,11 +1,14 @@
 import os
 import shutil
+import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
 import pytest
 import typer.main
+from _pytest.assertion import assertstate_key, rewrite
 from helpers import forking
 
 typer.main.get_command = cache(typer.main.get_command)  # else every call of `um` builds all commands, in 50 ms
@@ -19,6 +22,22 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[forking.PARENT] = str(os.getpid())
         folder = os.environ[forking.FOLDER] = tempfile.mkdtemp(prefix="um-server-")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        if config.option.tx:  # xdist's workers
+            with ThreadPoolExecutor() as pool:
+                started = pool.submit(forking.launchers)
+                rewrite_asserts(config)
+            config.option.tx = [f"popen//python={started.result()}/{forking.SCRIPT}"] * len(config.option.tx)
+
+
+def rewrite_asserts(config: pytest.Config) -> None:
+    """Fill pytest's cache; else every worker rewrites all tests."""
+    for path in Path(__file__).parent.rglob("test_*.py"):
+        cache = rewrite.get_cache_dir(path)
+        cached = cache / (path.stem + rewrite.PYC_TAIL)
+        if not sys.dont_write_bytecode and rewrite._read_pyc(path, cached) is None:
+            cache.mkdir(exist_ok=True)
+            read, code = rewrite._rewrite_test(path, config)
+            rewrite._write_pyc(config.stash[assertstate_key], code, read, cached)
 
 
 def _rank(item: pytest.Item) -> int:

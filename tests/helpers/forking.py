@@ -1,4 +1,4 @@
-"""A server that has imported the large libraries once, and forks for every `um`, `snakemake` and `dvc` of a test.
+"""A server that has imported the large libraries once; each `um`, `snakemake`, `dvc` and xdist worker forks from it.
 
 Importing PyTorch, Snakemake or DVC costs more than most of what the tests ask of them. The server imports libraries
 only: each child imports `um` itself, from its caller's PYTHONPATH, and runs the real program with the caller's
@@ -145,7 +145,7 @@ class Server:
 
     def serve(self, parent: int) -> str:
         """Serve until the process that runs the tests has ended; in a child, return the module to run."""
-        while Path(f"/proc/{parent}").exists():
+        while Path(f"/proc/{parent}/exe").exists():  # a zombie has none
             for key, _ in self.selector.select(timeout=1):
                 if key.fileobj is self.listening:
                     if module := self.fork(self.listening.accept()[0]):
@@ -219,7 +219,8 @@ def take_over(request: tuple[str, list[str], str, dict[str, str], int], streams:
     os.environ.update(environment)
     tempfile.tempdir = None
     sys.argv = [str(folder / name), *words]
-    sys.executable = str(folder / "python")  # beside which `um record` looks for the other programs
+    if name != SCRIPT:
+        sys.executable = str(folder / "python")  # beside which `um record` looks for the other programs
     sys.path[0:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: SIM115 (for good, as the next two)
     sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)  # noqa: SIM115
@@ -232,7 +233,8 @@ def run(module: str) -> None:
     code: object = 1
     try:
         if module == SCRIPT:
-            code, sys.argv = sys.argv[2], ["-c", *sys.argv[3:]]
+            at = sys.argv.index("-c")  # xdist says `-u`, too
+            code, sys.argv = sys.argv[at + 1], ["-c", *sys.argv[at + 2 :]]
             exec(code, {"__name__": "__main__"})  # noqa: S102 (of our own tests)
             code = 0
         else:

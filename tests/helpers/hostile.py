@@ -19,6 +19,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 TEXT = b"video " * 5000
+MEMBERS = 1000  # that tests allow in one archive
 
 
 @dataclass(frozen=True)
@@ -248,8 +249,8 @@ CORPUS = [
     bad("a hidden list", "encrypted by method 8", "good.mp4", Entry("a.mp4", flags=0x2001)),
     bad("bzip2", "method 12", "good.mp4", Entry("a.mp4", bz2.compress(TEXT), method=12, size=len(TEXT))),
     bad("deflate64", "method 9", "good.mp4", Entry("a.mp4", method=9)),
-    Case("zip: too many members", lambda: zipped(*(Entry(b"%d" % n, b"", method=0) for n in range(200_001))),
-        "found 200001 members"),
+    Case("zip: too many members", lambda: zipped(*(Entry(b"%d" % n, b"", method=0) for n in range(MEMBERS + 1))),
+        f"found {MEMBERS + 1} members"),
     Case("zip: damage where the data start", lambda: damaged(zipped(Entry("a.mp4", TEXT)), 35), DAMAGE),
     Case("zip: damage in the data", lambda: damaged(zipped(Entry("a.mp4", noise(20000))), 9000), "Bad CRC"),
     Case("zip: a damaged extra field", lambda: zipped(Entry("a.mp4", extra=b"\1\0\xff\xff")), DAMAGE),
@@ -296,10 +297,10 @@ CORPUS = [
     Case("tar.gz: a wrong checksum", lambda: damaged(gzip.compress(noisy()), -6), DAMAGE),
     Case("tar.gz: damaged", lambda: damaged(gzip.compress(noisy()), 9000), DAMAGE),
     Case("tar.gz: climbs", lambda: gzip.compress(tarred("good.npy", "../outside/canary")), LEAVES),
-    Case("tar.bz2: cut", lambda: bz2.compress(noisy() + noise(10**6))[:-9], DAMAGE),
+    Case("tar.bz2: cut", lambda: bz2.compress(noisy() + noise(2 * 10**5), 1)[:-9], DAMAGE),
     Case("tar.bz2: a link", lambda: bz2.compress(tarred("good", info("a", tarfile.SYMTYPE, "..", 0))), LINK),
-    Case("tar.xz: cut", lambda: lzma.compress(noisy() + noise(10**6))[:-9], DAMAGE),
-    Case("tar.xz: damaged", lambda: damaged(lzma.compress(noisy() + noise(10**6)), 10**6), DAMAGE),
+    Case("tar.xz: cut", lambda: lzma.compress(noisy() + noise(2 * 10**5))[:-9], DAMAGE),
+    Case("tar.xz: damaged", lambda: damaged(lzma.compress(noisy() + noise(2 * 10**5)), 2 * 10**5), DAMAGE),
     Case("tar.xz: absolute", lambda: lzma.compress(tarred("good", "/a")), ABSOLUTE),
     Case("rar", lambda: b"Rar!\x1a\x07\1\0" + noise(2000), "a rar archive.*by hand"),
     Case("7z", lambda: b"7z\xbc\xaf\x27\x1c" + noise(2000), "a 7z archive.*by hand"),

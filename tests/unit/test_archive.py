@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from helpers.hostile import CORPUS, Case, Entry, noise, tar_of, tarred, zipped
+from helpers.hostile import CORPUS, MEMBERS, Case, Entry, noise, tar_of, tarred, zipped
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,7 +68,8 @@ def clean(files: dict[str, bytes]) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("case", CORPUS, ids=lambda case: case.name)
-def test_hostile_and_damaged_archives_are_refused(tmp_path: Path, case: Case) -> None:
+def test_hostile_and_damaged_archives_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Case) -> None:
+    monkeypatch.setattr(archive, "MEMBERS", MEMBERS)
     path = save(tmp_path / "archive", case.build())
     for folder in ("outside", "inside"):
         (tmp_path / folder).mkdir()
@@ -314,7 +315,7 @@ def test_a_password_that_passes_for_right(tmp_path: Path, processes: int) -> Non
     """One wrong password in 256 agrees with the byte that tells wrong ones; the checksum tells those."""
     path = save(tmp_path / "a.zip", build({"0.mp4": noise(2000)}, "encrypted"))
     refusals = set()
-    for number in range(2000):
+    for number in range(300):
         with pytest.raises(BadInput, match="expected the right password") as error:
             archive.extract(path, lambda name: tmp_path / "out" / name, password=f"{number}", processes=processes)
         refusals.add(str(error.value).split("(")[1][:9])
@@ -351,7 +352,7 @@ archive.extract(Path(path), Path(folder), password=password, report=lambda name:
 
 @pytest.mark.parametrize(("form", "trials"), [("stored", 3), ("tar", 3), ("gz", 2), ("encrypted", 2)])
 def test_a_killed_extraction_goes_on(tmp_path: Path, form: str, trials: int) -> None:
-    size, count = (20_000, 24) if form == "encrypted" else (600_000, 60)
+    size, count = (10_000, 24) if form == "encrypted" else (200_000, 60)
     files = {f"videos/{number:02}.mp4": noise(size + number) for number in range(count)}
     path = save(tmp_path / "archive", build(files, form))
     chance = random.Random(form)

@@ -1,7 +1,9 @@
 """Google Drive as it answers, imitated on this machine: the links are the real ones."""
 
 import hashlib
+import inspect
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -318,6 +320,16 @@ def test_a_busy_listing_is_asked_again(internet):
         drive.listing(FOLDER + identity("r"), patience=HASTY)
 
 
+@pytest.fixture
+def shallow():
+    """Python's limit of recursion is near: a folder inside itself is asked for until it is reached."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 150)
+    yield
+    sys.setrecursionlimit(limit)
+
+
+@pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize(
     ("handler", "kind", "found"),
     [

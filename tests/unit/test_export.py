@@ -64,11 +64,20 @@ def test_subtitles_hold_any_label_as_text():
     )
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    from um.cli import app
+
+    folder = tmp_path_factory.mktemp("trained")
+    root = make_dataset(folder / "d")
+    words = ["train", "--data-dir", root, *options(LONG), "--num-segments", 12, "--out", folder / "m"]
+    app(list(map(str, words)), standalone_mode=False)
+    return folder / "m/last.safetensors"
+
+
 @pytest.fixture
-def trained(um, tmp_path) -> tuple[Path, list]:
-    root = make_dataset(tmp_path / "d")
-    assert um("train", "--data-dir", root, *options(LONG), "--num-segments", 12, "--out", tmp_path / "m")[0] == 0
-    return root, ["--model-file", tmp_path / "m/last.safetensors", "--no-timelines"]
+def trained(model, tmp_path) -> tuple[Path, list]:
+    return make_dataset(tmp_path / "d"), ["--model-file", model, "--no-timelines"]
 
 
 def test_the_best_segments_are_printed_and_every_file_is_named(um, trained):
