@@ -13,13 +13,11 @@ import pytest
 from helpers.internet import Internet, Reply, file, in_turn, page, redirect, refusal, value
 from helpers.internet import youtube as imitated
 from helpers.rendering import constant
-from yt_dlp.utils import _utils
 
 from um.download import http, youtube
 from um.errors import BadInput, Gone
 from um.files import lasting_name
 
-_utils.orderedSet = lambda names: list(dict.fromkeys(names))  # yt-dlp's own compares 1,750 names in pairs, in 80 ms
 HIDDEN = lasting_name(Path("v_1"), ".download")
 
 HASTY = http.Patience(connect=2, silence=5, tries=3, first_wait=0.01, longest_wait=0.05)
