@@ -159,6 +159,12 @@ def damaged(content: bytes, position: int) -> bytes:
     return content[:position] + bytes([content[position] ^ 0x55]) + content[position + 1 :]
 
 
+def beheaded(archive: bytes) -> bytes:
+    """A zip whose last header beside the data is lost."""
+    at = archive.rindex(b"PK\3\4")
+    return archive[:at] + b"\xff" * 30 + archive[at + 30 :]
+
+
 def plain(count: int = 20) -> bytes:
     return tarred(*(f"features/{number}.npy" for number in range(count)))
 
@@ -252,6 +258,7 @@ CORPUS = [
     Case("zip: too many members", lambda: zipped(*(Entry(b"%d" % n, b"", method=0) for n in range(MEMBERS + 1))),
         f"found {MEMBERS + 1} members"),
     Case("zip: damage where the data start", lambda: damaged(zipped(Entry("a.mp4", TEXT)), 35), DAMAGE),
+    Case("zip: damage of a header", lambda: beheaded(zipped(Entry("a.mp4", TEXT), Entry("b.mp4"))), DAMAGE),
     Case("zip: damage in the data", lambda: damaged(zipped(Entry("a.mp4", noise(20000))), 9000), "Bad CRC"),
     Case("zip: a damaged extra field", lambda: zipped(Entry("a.mp4", extra=b"\1\0\xff\xff")), DAMAGE),
     Case("zip: cut in the data", lambda: zipped(Entry("a.mp4", noise(20000)))[:9000], DAMAGE),

@@ -305,8 +305,6 @@ def _check_zip(archive: Path, file: zipfile.ZipFile, members: list[Member], pass
             found = f"{_short(member.name)} compressed or encrypted by method {info.compress_type}"
             raise BadInput(archive, found, "members stored or deflated, with zip's traditional encryption", BY_HAND)
         check_password(archive, member, password)
-        with _reading(archive, member):
-            _stream(file, member, password).close()
     wanted = {member.info.header_offset for member in members}
     end = 0
     with archive.open("rb") as raw:
@@ -316,10 +314,15 @@ def _check_zip(archive: Path, file: zipfile.ZipFile, members: list[Member], pass
             name = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
             end = info.header_offset + 30 + len(name) + info.compress_size
             if info.header_offset in wanted:
-                raw.seek(info.header_offset + 28)
-                end += int.from_bytes(raw.read(2), "little")  # the extra field of the header beside the data
+                raw.seek(info.header_offset)
+                header = raw.read(30)
+                if header.startswith(b"PK\3\4"):  # or it is damaged
+                    end += int.from_bytes(header[28:], "little")  # the extra field of the header beside the data
     if end > file.start_dir:
         raise _refusal(archive, info.filename, "that overlaps the list of members")
+    for member in members:  # after the above: Python 3.13 takes overlaps for damage
+        with _reading(archive, member):
+            _stream(file, member, password).close()
 
 
 def _check_space(archive: Path, jobs: list[Job], margin: int) -> None:
