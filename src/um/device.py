@@ -31,7 +31,7 @@ def has_bf16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).major >= 8
-    units = torch.cpu.get_capabilities()
+    units: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch cannot tell
     return bool(units.get("avx512_bf16") or units.get("amx_bf16"))
 
 
