@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from helpers.forking import launchers, remember_yaml
+from helpers.forking import launchers
 from helpers.remotes import UNSET
 from helpers.workspace import ROOT, WEIGHTS, Workspace
 
-remember_yaml()
 TINY: dict[str, dict[str, Any]] = {
     "features": {"fps": 5.0, "short_side": 32, "crop": 32},
     "train": {"num_segments": 8, "embedding_dim": 32, "iterations": 4, "eval_every": 2},
