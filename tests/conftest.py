@@ -1,3 +1,4 @@
+import logging
 import os
 import shutil
 import sys
@@ -18,6 +19,9 @@ FIRST = ("test_provenance.py", "e2e", "workflow")
 def pytest_configure(config: pytest.Config) -> None:
     """One server of processes for all that run tests; nowhere more threads than in CI."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for name, logger in list(logging.root.manager.loggerDict.items()):  # pytest attends to each six times a test
+        if not getattr(logger, "propagate", True):  # PyTorch's
+            del logging.root.manager.loggerDict[name]
     if not hasattr(config, "workerinput"):
         os.environ[forking.PARENT] = str(os.getpid())
         folder = os.environ[forking.FOLDER] = tempfile.mkdtemp(prefix="um-server-")

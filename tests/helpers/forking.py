@@ -13,6 +13,7 @@ import gc
 import importlib
 import marshal
 import os
+import pickle
 import selectors
 import signal
 import socket
@@ -23,8 +24,8 @@ import threading
 import time
 import traceback
 import warnings
-from copy import deepcopy
-from functools import cache
+import weakref
+from hashlib import sha256
 from pathlib import Path
 
 from filelock import FileLock
@@ -256,12 +257,34 @@ def run(module: str) -> None:
     os._exit(code & 0xFF if isinstance(code, int) else int(code is not None))
 
 
-def remember_yaml() -> None:
-    """Have DVC parse equal texts once in a process: it parses params.yaml for every stage, 0.1 seconds each."""
+def remember_yaml(folder: Path) -> None:
+    """Have DVC parse equal texts once: each command parses params.yaml for every stage, and dvc.lock, in seconds."""
+    from dvc.utils import strictyaml
     from dvc.utils.serialize import _yaml
 
-    parse = cache(_yaml.parse_yaml)
-    _yaml.parse_yaml = lambda *words, **options: deepcopy(parse(*words, **options))
+    parse = _yaml.parse_yaml
+    folder.mkdir()
+
+    def remembered(text: str, path: str, typ: str = "safe") -> object:
+        """Content of a YAML file, from a file named by its text if another process has parsed that."""
+        if typ != "safe":
+            return parse(text, path, typ)
+        parsed = folder / sha256(text.encode()).hexdigest()
+        if not parsed.exists():
+            value = parse(text, path)
+            writing = folder / str(os.getpid())
+            writing.write_bytes(pickle.dumps(value))
+            writing.rename(parsed)
+        return pickle.loads(parsed.read_bytes())  # noqa: S301 (our own)
+
+    _yaml.parse_yaml = strictyaml.parse_yaml = remembered
+
+
+def forget_operators() -> None:
+    """Let PyTorch leave its operators as they are at the end of a process: taking them apart costs 0.1 seconds."""
+    for ending in list(weakref.finalize._registry):
+        if ending.peek()[1].__module__ == "torch.library":
+            ending.atexit = False
 
 
 def main() -> None:
@@ -272,7 +295,8 @@ def main() -> None:
     with warnings.catch_warnings(action="ignore"):
         for name in LIBRARIES:
             importlib.import_module(name)
-    remember_yaml()
+    remember_yaml(folder / "yaml")
+    forget_operators()
     sys.modules["snakemake.cli"].get_argument_parser()  # looks for plugins among all packages, and keeps them
     assert not [name for name in sys.modules if name.partition(".")[0] == "um"]
     assert len(list(Path("/proc/self/task").iterdir())) == 1, "threads do not outlive a fork"

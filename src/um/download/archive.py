@@ -94,7 +94,7 @@ def extract(
         kept: journal of written files; those that it knows are replaced if they differ.
         report: called with the name of every wanted member once it is written.
         margin: bytes that must stay free on the disk.
-        processes: for encrypted members, whose decryption is slow; by default one per available CPU.
+        processes: for encrypted members, whose decryption is slow; by default as many as pay.
 
     Returns:
         Every wanted member's name → its file.
@@ -118,16 +118,17 @@ def extract(
             report(member.name)
         if kept:
             kept.delete(target.relative_to(kept.root).as_posix() for _, target in missing)
-        for member, target in _write_all(file, path, missing, password, processes or _cores()):
+        for member, target in _write_all(file, path, missing, password, processes or _processes(missing)):
             if kept:
                 kept.note(target)
             report(member.name)
     return {member.name: target for member, target in jobs}
 
 
-def _cores() -> int:
-    """How many CPUs this process may use; only Linux tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _processes(jobs: list[Job]) -> int:
+    """One per CPU that this process may use (only Linux tells), and at most one per megabyte to decrypt."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 1 + sum(member.size for member, _ in jobs if member.encrypted) // 2**20)
 
 
 def _kind(path: Path) -> Literal["zip", "tar"] | None:
