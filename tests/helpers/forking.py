@@ -1,8 +1,8 @@
 """A server that has imported the large libraries once; each `um`, `snakemake`, `dvc` and xdist worker forks from it.
 
-Importing PyTorch, Snakemake or DVC costs more than most of what the tests ask of them. The server imports libraries
-only: each child imports `um` itself, from its caller's PYTHONPATH, and runs the real program with the caller's
-arguments, folder, environment and streams. Launchers, put first on PATH, stand for the three programs, and one for a
+Importing PyTorch, Snakemake or DVC costs more than most of what the tests ask of them. Each child runs the real program
+with its caller's arguments, folder, environment and streams. It imports `um` from its caller's PYTHONPATH, unless the
+sources there are those that the server has imported. Launchers, put first on PATH, stand for the three programs, and one for a
 Python with a script; they execute the real one if the server is gone or the environment holds a variable that
 libraries read when they are imported.
 """
@@ -25,6 +25,7 @@ import time
 import traceback
 import warnings
 import weakref
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -43,6 +44,8 @@ smart_open snakemake.cli snakemake.profiles snakemake.report.html_reporter snake
 typer yaml yt_dlp
 """.split()  # noqa: SIM905
 SCRIPT = "script"  # `script -c CODE` runs what `python -c CODE` would
+SOURCES = Path(__file__).parents[2] / "src"
+REGISTERED = "um.features.inception"  # with mmengine, which takes a name once
 PROGRAMS = {"um": "um.cli", "snakemake": "snakemake.cli", "dvc": "dvc.cli", SCRIPT: SCRIPT}
 FOLDER, PARENT = "UM_TEST_SERVER", "UM_TEST_PROCESS"  # folder and first process of a test run, set by conftest.py
 IMPORTED = ("CUDA", "HOME", "LANG", "LC_", "LD_", "MALLOC_", "MKL_", "MPL", "OMP_", "OPEN", "PYTHON", "TORCH", "XDG_")
@@ -222,7 +225,11 @@ def take_over(request: tuple[str, list[str], str, dict[str, str], int], streams:
     sys.argv = [str(folder / name), *words]
     if name != SCRIPT:
         sys.executable = str(folder / "python")  # beside which `um record` looks for the other programs
-    sys.path[0:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[0:0] = folders = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    theirs = next((Path(path) for path in folders if Path(path, "um").is_dir()), SOURCES)
+    if theirs != SOURCES and digest(theirs) != digest(SOURCES):
+        for module in [module for module in sys.modules if module.partition(".")[0] == "um"]:
+            del sys.modules[module]
     sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: SIM115 (for good, as the next two)
     sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.__stderr__ = open(2, "w", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
@@ -280,6 +287,20 @@ def remember_yaml(folder: Path) -> None:
     _yaml.parse_yaml = strictyaml.parse_yaml = remembered
 
 
+def modules() -> list[str]:
+    """Names of all modules of `um` that need not be alone in a process."""
+    paths = (path.relative_to(SOURCES).with_suffix("") for path in (SOURCES / "um").rglob("*.py"))
+    names = {".".join(path.parts).removesuffix(".__init__") for path in paths if "configs" not in path.parts}
+    return sorted(names - {REGISTERED})
+
+
+@cache
+def digest(folder: Path) -> str:
+    """sha256 over `um` in a folder of sources."""
+    files = (path for path in sorted((folder / "um").rglob("*")) if path.is_file() and path.suffix != ".pyc")
+    return sha256(b"".join(str(path.relative_to(folder)).encode() + path.read_bytes() for path in files)).hexdigest()
+
+
 def forget_operators() -> None:
     """Let PyTorch leave its operators as they are at the end of a process: taking them apart costs 0.1 seconds."""
     for ending in list(weakref.finalize._registry):
@@ -293,12 +314,13 @@ def main() -> None:
     sys.path.pop(0)  # the folder of this file
     read = read_at_import(dict(os.environ))  # OpenCV changes it
     with warnings.catch_warnings(action="ignore"):
-        for name in LIBRARIES:
+        for name in LIBRARIES + modules():
             importlib.import_module(name)
     remember_yaml(folder / "yaml")
     forget_operators()
     sys.modules["snakemake.cli"].get_argument_parser()  # looks for plugins among all packages, and keeps them
-    assert not [name for name in sys.modules if name.partition(".")[0] == "um"]
+    assert REGISTERED not in sys.modules
+    digest(SOURCES)
     assert len(list(Path("/proc/self/task").iterdir())) == 1, "threads do not outlive a fork"
     gc.freeze()  # pages stay shared with the children
     server = Server(folder)
