@@ -2,9 +2,9 @@
 
 Importing PyTorch, Snakemake or DVC costs more than most of what the tests ask of them. Each child runs the real program
 with its caller's arguments, folder, environment and streams. It imports `um` from its caller's PYTHONPATH, unless the
-sources there are those that the server has imported. Launchers, put first on PATH, stand for the three programs, and one for a
-Python with a script; they execute the real one if the server is gone or the environment holds a variable that
-libraries read when they are imported.
+sources there are those that the server has imported. Launchers, put first on PATH, stand for the three programs, and
+one for a Python with a script; they execute the real one if the server is gone or the environment holds a variable
+that libraries read when they are imported.
 """
 
 import atexit

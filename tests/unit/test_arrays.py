@@ -15,7 +15,7 @@ import pytest
 import torch
 from helpers.convert import Dataset, make_official, procl, wtalc
 from helpers.tiny import make_dataset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from um.datasets import store
@@ -170,7 +170,6 @@ def test_version_2_and_python_2_headers(tmp_path):
         np.testing.assert_array_equal(store.read(path), FLOATS)
 
 
-@settings(max_examples=150)
 @given(st.data())
 def test_a_damaged_npy_file_is_read_or_one_line(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "damaged.npy"
@@ -366,7 +365,6 @@ def test_an_object_array_that_is_none(tmp_path, case):
     assert peak() - before < 300e6
 
 
-@settings(max_examples=150)
 @given(st.data())
 def test_a_damaged_object_array_is_read_or_one_line(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "damaged-objects.npy"

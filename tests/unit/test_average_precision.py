@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from um.evaluation.average_precision import average_precision
@@ -92,7 +92,6 @@ def frames(truth: list[tuple], predictions: list[tuple], label: str = "a") -> tu
     )
 
 
-@settings(max_examples=100, deadline=None)
 @given(truths, found, st.lists(st.sampled_from([0.1, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=5, unique=True))
 def test_average_precision_is_that_of_the_plain_account(truth, predictions, thresholds):
     assert ap(*frames(truth, predictions), thresholds)["a"] == pytest.approx(
@@ -100,7 +99,6 @@ def test_average_precision_is_that_of_the_plain_account(truth, predictions, thre
     )
 
 
-@settings(max_examples=200, deadline=None)
 @given(truths, found, st.lists(rows, max_size=4), st.lists(st.sampled_from([0.1, 0.5]), min_size=1, unique=True))
 def test_thumos14_is_that_of_the_plain_account(truth, predictions, ambiguous, thresholds):
     doubtful = pd.DataFrame(ambiguous, columns=["video", "start", "end"])

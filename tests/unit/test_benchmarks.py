@@ -1,10 +1,7 @@
 """The scripts of benchmarks/ on a tiny dataset: what they print, not how fast it is."""
 
-import os
 import re
 import runpy
-import subprocess
-import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -37,25 +34,10 @@ def printed(monkeypatch, capsys) -> Callable[..., str]:
     torch.set_num_threads(threads)
 
 
-def program(script: str, *words: object) -> str:
-    """The same by a Python of its own."""
-    command = [sys.executable, ROOT / "benchmarks" / script, *words]
-    ended = subprocess.run(
-        [str(word) for word in command],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert ended.returncode == 0, ended.stdout
-    return ended.stdout
-
-
-def test_memory_is_that_of_a_training_of_the_presets_sizes(tmp_path):
+def test_memory_is_that_of_a_training_of_the_presets_sizes(tmp_path, printed):
     root = make_dataset(tmp_path / "d")
     words = ("--parts", "memory", "--dataset", "activitynet1.2", "--threads", 1)
-    text = program("method.py", root, *words)
+    text = printed("method.py", root, *words)
     assert "1 of " in text.splitlines()[0]
     assert "float16: features" in text
     assert "3 steps of 64 x 50 x 6, D 2048: peak" in text

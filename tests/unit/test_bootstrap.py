@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.predicted import make
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from um.datasets.annotations import Instance, Video
@@ -37,7 +37,6 @@ def test_ones_give_the_evaluation_itself(protocol, seed):
 
 
 @PROTOCOLS
-@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 9), weights=st.lists(st.integers(0, 4), min_size=6, max_size=6).filter(any))
 def test_weights_give_the_evaluation_of_the_repeated_videos(protocol, seed, weights):
     videos, predictions = make(seed)

@@ -3,13 +3,14 @@
 import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers.tiny import TINY, make_dataset, options
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from um.datasets import annotations, clock
@@ -178,6 +179,8 @@ def test_the_advice_works_whatever_the_clock_and_the_ends(fps, stride, drawn):
         clock.check(*at, Clock(PUBLIC), videos, rows, "rgb")
     except BadInput as error:
         advice = re.search(r"write (\{.*?\}) to", str(error))
+        if "add durations, and" in str(error):
+            videos = [replace(video, duration=d) for video, (d, _, _) in zip(videos, drawn, strict=True)]
         if advice and "FPS" not in advice[1]:
             clock.check(*at, Clock(Spec.model_validate_json(advice[1]), Path("spec.json")), videos, rows, "rgb")
 
@@ -318,13 +321,11 @@ def test_honest_differences_pass(case):
         compared([video(d, n) for n, d in enumerate(durations)], rows)
 
 
-@settings(max_examples=200)
 @given(st.lists(st.floats(3, 4000), min_size=1, max_size=30), st.sampled_from([PUBLIC, FAST, Spec(fps=10, window=8)]))
 def test_exact_rows_always_pass(durations, spec):
     compared([video(d, n) for n, d in enumerate(durations)], [rows_of(d, spec) for d in durations], spec)
 
 
-@settings(max_examples=200)
 @given(st.lists(st.floats(30, 4000), min_size=1, max_size=30), st.sampled_from([0.2, 0.5, 0.8, 1.2, 2, 4.8, 25, 1000]))
 def test_any_other_clock_is_refused_with_one_line(durations, factor):
     rows = [max(1, int(factor * d / 0.64)) for d in durations]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import oracle
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from um.method.localize import Curves, curves, localize, predicted_classes, upscale
@@ -37,7 +37,6 @@ segments = st.lists(
 )
 
 
-@settings(max_examples=150)
 @given(segments, st.sampled_from([0.25, 0.5, 0.6, 1.0]), st.sampled_from([0.0, 1.0]))
 def test_suppression_is_that_of_the_plain_account(rows, iou, plus):
     start, end, score = np.array(rows, np.float64).reshape(-1, 3).T
@@ -78,7 +77,6 @@ def plain_proposals(video: Curves, duration: float, values: Localize) -> list[tu
     return [(c, start, end, score) for c, rows in by_class.items() for score, start, end in rows]
 
 
-@settings(max_examples=60)
 @given(st.integers(1, 25), st.integers(0, 10_000), st.sampled_from([1, 4]), st.sampled_from([0.125, 0.25, 1.0]))
 def test_segments_are_those_of_the_plain_account(T, seed, factor, outer_ratio):
     rng = np.random.default_rng(seed)

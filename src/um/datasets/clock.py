@@ -7,7 +7,8 @@ Shape legend: V videos.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import product
 from math import exp, lgamma, log1p
 from math import log as ln
@@ -141,7 +142,8 @@ def check(
     known_V = np.isfinite(d_V)
     wrong_V = known_V & ~_agree(clock.spec, rows, d_V)
     short_V = ~known_V & _short(clock.spec, rows, last_V)
-    systematic = wrong_V.sum() > known_V.sum() // OUTLIERS or _biased(clock.spec, rows[known_V], d_V[known_V])
+    systematic = _contradicted(clock.spec, rows[known_V], d_V[known_V])
+    possible = partial(_possible, rows, d_V, last_V)
     if systematic or short_V.sum() > _few((~known_V).sum()):
         told_V = known_V if systematic else ~known_V & np.isfinite(last_V)
         statement_V = np.where(known_V, d_V, last_V)
@@ -155,9 +157,9 @@ def check(
         )
         within = f"a difference of at most {_slack(clock.spec, statement_V[worst]):.2g} s"
         if systematic:
-            raise BadInput(features, found, within, _hint(features, clock, rows[told_V], d_V[told_V]))
+            raise BadInput(features, found, within, _hint(features, clock, rows[told_V], d_V[told_V], possible()))
         row = float(np.quantile(last_V[told_V] / rows[told_V], 0.98))
-        raise BadInput(features, found, within, _rough_hint(features, clock, rows[told_V], last_V[told_V], row))
+        raise BadInput(features, found, within, _rough_hint(features, clock, rows[told_V], row, possible()))
     if wrong_V.any():
         named = some([video.id for video, wrong in zip(videos, wrong_V, strict=True) if wrong])
         first = int(np.argmax(wrong_V))
@@ -165,7 +167,7 @@ def check(
         log.warning("%s: lengths of %s differ from the annotations, %s: the right videos?", features, named, found)
     told_V = ~known_V & np.isfinite(last_V)
     assumed = clock.origin is None and not known_V.any()
-    _check_reach(features, annotations, clock, last_V[told_V], rows[told_V], assumed=assumed)
+    _check_reach(features, annotations, clock, last_V[told_V], rows[told_V], possible, assumed=assumed)
 
 
 def _check_rescaled(
@@ -186,6 +188,7 @@ def _check_reach(
     clock: Clock,
     last_V: Floats,
     rows_V: NDArray[np.int64],
+    possible: Callable[[], list[Spec]],
     *,
     assumed: bool,
 ) -> None:
@@ -205,7 +208,7 @@ def _check_reach(
         f"no instance after {q:.0%} of the features in {n - k} of the {n} videos without a duration in "
         f"{annotations.name}, {_range(seconds_V)} s at {clock.spec.snippet_seconds:.4g} s per row"
     )
-    hint = _rough_hint(features, clock, rows_V, last_V, q * clock.spec.snippet_seconds)
+    hint = _rough_hint(features, clock, rows_V, q * clock.spec.snippet_seconds, possible())
     if assumed:
         hint += f"; or, if 16 frames at 25 fps is right, use {OPTION}fps 25 or add durations"
     error = BadInput(features, found, "features no longer than the videos", hint)
@@ -265,6 +268,11 @@ def _biased(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> bool:
     return bool(abs(np.median(off_V / d_V)) > BIAS and abs(np.median(off_V)) > _slack(spec, 0.0))
 
 
+def _contradicted(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> bool:
+    """Whether more than a few videos have another length, or all slightly in one direction."""
+    return (~_agree(spec, rows_V, d_V)).sum() > len(d_V) // OUTLIERS or _biased(spec, rows_V, d_V)
+
+
 def _off(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> float:
     """Median error in seconds."""
     return float(np.median(np.abs(_seconds(spec, rows_V) + spec.snippet_seconds / 2 - d_V)))
@@ -274,7 +282,7 @@ def _share(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> float:
     return float(_agree(spec, rows_V, d_V).mean())
 
 
-def _hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], d_V: Floats) -> str:
+def _hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], d_V: Floats, possible: Sequence[Spec]) -> str:
     """An explanation of the lengths, and what to do."""
     row = float(np.median(d_V / rows_V))
     if (equal := _rescaled(rows_V)) and np.ptp(d_V) > _slack(clock.spec, d_V.min()):
@@ -282,7 +290,7 @@ def _hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], d_V: Floats) 
         return f"{equal} rows for videos of {_range(d_V)} s are features rescaled to one length: {how}"
     if (other := _other(clock, row)) is not None:
         return other
-    fitting = _fitting(rows_V, d_V)
+    fitting = _fitting(rows_V, d_V, possible)
     if _share(clock.spec, rows_V, d_V) > 0.5 and not (
         fitting and _off(fitting, rows_V, d_V) < SHARPER * _off(clock.spec, rows_V, d_V)
     ):
@@ -292,18 +300,23 @@ def _hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], d_V: Floats) 
     if _native(rows_V, d_V):
         fits = "rows fit 16 frames at each video's own frame rate, which is not one clock"
         return f"{fits}: extract all videos at one rate, as um extract does"
+    return _doubt(features, clock)
+
+
+def _doubt(features: Path, clock: Clock) -> str:
     return f"are these the features of these videos? if so, {_said(features, clock)}"
 
 
-def _rough_hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], last_V: Floats, row: float) -> str:
+def _rough_hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], row: float, possible: Sequence[Spec]) -> str:
     """Like `_hint`, from the ends of last instances, shortly before the videos' ends: `row` seconds per row."""
     if len(rows_V) > 3 and (equal := _rescaled(rows_V)):
         how = _rescale(features, clock, equal)
         return f"{equal} rows for every video may be features rescaled to one length: add durations, and {how}"
     if (other := _other(clock, row)) is not None:
         return other
-    long_enough = [spec for spec in _usual() if _short(spec, rows_V, last_V).sum() <= _few(len(rows_V))]
-    near = min(long_enough, key=lambda spec: abs(spec.snippet_seconds / row - 1.02))
+    if not possible:
+        return _doubt(features, clock)
+    near = min(possible, key=lambda spec: abs(spec.snippet_seconds / row - 1.02))
     return f"by the annotations, rows are about {row:.2g} s apart ({_words(near)}): {_said(features, clock, near)}"
 
 
@@ -326,18 +339,22 @@ def _usual() -> list[Spec]:
     return [Spec(fps=fps, window=max(16, stride), stride=stride) for fps, stride in pairs]
 
 
-def _fitting(rows_V: NDArray[np.int64], d_V: Floats) -> Spec | None:
-    """The common clock that fits most videos with the smallest error."""
-    tried = _usual()
-    fits = [
-        (_off(spec, rows_V, d_V), position)
-        for position, spec in enumerate(tried)
-        if _share(spec, rows_V, d_V) > 1 - 1 / OUTLIERS and not _biased(spec, rows_V, d_V)
+def _possible(rows_V: NDArray[np.int64], d_V: Floats, last_V: Floats) -> list[Spec]:
+    """The common clocks that pass `check`."""
+    known_V = np.isfinite(d_V)
+    few = _few((~known_V).sum())
+    return [
+        spec
+        for spec in _usual()
+        if not _contradicted(spec, rows_V[known_V], d_V[known_V])
+        and _short(spec, rows_V[~known_V], last_V[~known_V]).sum() <= few
     ]
-    if not fits:
-        return None
-    best = min(fits)[0]
-    return tried[next(position for off, position in fits if off <= best + 0.05)]
+
+
+def _fitting(rows_V: NDArray[np.int64], d_V: Floats, possible: Sequence[Spec]) -> Spec | None:
+    """The first clock with about the smallest error."""
+    off = [_off(spec, rows_V, d_V) for spec in possible]
+    return next((spec for spec, each in zip(possible, off, strict=True) if each <= min(off) + 0.05), None)
 
 
 def _native(rows_V: NDArray[np.int64], d_V: Floats) -> bool:

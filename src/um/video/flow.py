@@ -53,8 +53,8 @@ def flow(first_NHW: Tensor, second_NHW: Tensor, backend: Backend = "torch", at_o
         first_NHW: (N, H, W) uint8 grey; `flow(g[:-1], g[1:])` gives the motion between consecutive frames.
         second_NHW: of the same shape.
         backend: `torch` runs on the pictures' device; `opencv` on the CPU, pair by pair.
-        at_once: batch size of `torch`; a pair takes the memory of about 40 float32 pictures. Default: on a CPU as many as
-            its caches hold, else 64.
+        at_once: batch size of `torch`; a pair takes the memory of about 40 float32 pictures. Default: on a CPU as
+            many as its caches hold, else 64.
 
     Raises:
         BadInput: pictures of another type or shape, or smaller than 16 pixels; an unknown backend.
