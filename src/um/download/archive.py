@@ -94,7 +94,7 @@ def extract(
         kept: journal of written files; those that it knows are replaced if they differ.
         report: called with the name of every wanted member once it is written.
         margin: bytes that must stay free on the disk.
-        processes: for encrypted members, whose decryption is slow; by default as many as pay.
+        processes: for encrypted members, whose decryption is slow; by default as many as save time.
 
     Returns:
         Every wanted member's name → its file.
