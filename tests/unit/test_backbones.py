@@ -119,7 +119,7 @@ def theirs(backbone: str, checkpoint: Path, clips_NTHWC: np.ndarray) -> np.ndarr
 
 def check_features(backbone: str, folder: Path) -> None:
     checkpoint = published(scrambled(backbone), folder / "random.pth")
-    settings = Features(backbone=backbone)
+    settings = Features(backbone=backbone, precision="fp32")
     if clip_of(backbone, "rgb", 16).frames and "uniformerv2" not in backbone and "x3d" not in backbone:
         settings = settings.model_copy(update={"short_side": ANY_SIZE, "crop": ANY_SIZE})
     settings = sized(settings)

@@ -246,7 +246,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_files(project):
     ]
     kills, draw = 0, random.Random(0)
     shutil.copy(ROOT / "params.yaml", "params.yaml")
-    with nginx(copy, project / "nginx", rate="600k") as server:
+    with nginx(copy, project / "nginx", rate="400k") as server:
         environment = os.environ | {"UM_MIRROR": f"{server.url}/slow"}
         while True:
             process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)

@@ -152,7 +152,7 @@ from um.params import Features
 videos, out, weights, shard = json.loads({arguments!r})
 call = network.Network.launch
 network.Network.launch = lambda self, x: time.sleep(0.3) or call(self, x)
-settings, shard = Features(short_side=64, crop=32, clips=2), Shard.parse(shard) if shard else None
+settings, shard = Features(short_side=64, crop=32, clips=2, precision="fp32"), Shard.parse(shard) if shard else None
 videos, weights = {{k: Path(v) for k, v in videos.items()}}, {{"rgb": Path(weights)}}
 module.extract(videos, Path(out), settings, weights, module.Machine("cpu", shard=shard))
 """
