@@ -27,7 +27,7 @@ run: .venv/.ready ## build everything that is not up to date, and print the benc
 	um table --rows tables
 
 test: .venv/.ready ## run the tests; UM_REFERENCE_DATA=<folder> adds those that need reference data
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= python -m pytest --numprocesses 4 --dist loadgroup
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= python -m pytest --numprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 fuzz: .venv/.ready ## feed randomly damaged files to every reader, UM_FUZZ=SECONDS each (default 30: 15 minutes in all)
 	UM_FUZZ=$${UM_FUZZ:-30} python -m pytest tests/unit/test_fuzz.py

@@ -3,6 +3,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from _pytest.assertion import assertstate_key, rewrite
 from helpers import forking
 
 typer.main.get_command = cache(typer.main.get_command)  # else every call of `um` builds all commands, in 50 ms
-FIRST = ("test_provenance.py", "e2e", "workflow")
+FIRST = ("test_provenance.py", "e2e", "test_damage.py", "workflow")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -52,9 +53,10 @@ def _rank(item: pytest.Item) -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests of a file stay together in one of the processes.
 
-    The longest files come first; while one process builds the demo for all of workflow/, others run e2e/.
+    The longest files come first; while one process builds the demo for all of workflow/, others run e2e/ and damage.
     """
-    items.sort(key=_rank)
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (_rank(item), -tests[item.path]))
     for item in items:
         item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
