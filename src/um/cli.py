@@ -660,7 +660,7 @@ def report(
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def build(context: typer.Context) -> None:
-    """Run the workflow, and stop where bytes are equal; takes Snakemake's options, such as --config dataset=NAME."""
+    """Run the workflow; stop where bytes are unchanged; takes Snakemake's options, such as --config dataset=NAME."""
     from um.build import build as run_build
 
     raise typer.Exit(run_build(context.args))

@@ -104,11 +104,6 @@ def comes_as_videos(dataset: str, settings: Download) -> bool:
     return settings.what == "videos" if provider == "sources" else provider != "features"
 
 
-def is_shared(dataset: str, settings: Download) -> bool:
-    """Whether several processes can share the download."""
-    return describe(dataset).provider == "sources" and settings.what == "videos"
-
-
 def features_of(dataset: str, root: Path) -> Path | None:
     """The folder of the downloaded features; None if videos were downloaded."""
     provider = describe(dataset).provider

@@ -20,7 +20,6 @@ from um.dataset import root
 from um.errors import BadInput
 from um.features import mmaction2, weights
 from um.features.weights import WEIGHTS
-from um.forms import read_yaml, validate
 from um.provenance import pipeline, tools
 
 DISTRIBUTION = "um-localization"
@@ -212,7 +211,7 @@ def _remote() -> Finding:
 
 
 def _is_placeholder(url: str) -> bool:
-    """Whether an address is no valid one, like that in .dvc/config, which DVC prints because it is not."""
+    """Whether an address is invalid, like the one in .dvc/config, so that DVC prints it in its error."""
     with contextlib.suppress(ValueError):
         _ = urlsplit(url).port
         return False
@@ -222,7 +221,7 @@ def _is_placeholder(url: str) -> bool:
 def _trouble(url: str) -> str | None:
     """Why a web server does not give a file that dvc.lock records."""
     try:
-        lock = validate(pipeline.Lock, read_yaml(pipeline.RECORD, "DVC's record"), pipeline.RECORD)
+        lock = pipeline.lock()
     except BadInput:
         return None  # nothing is recorded yet
     if not (md5 := lock.outs.get(WEIGHTS)):

@@ -133,11 +133,18 @@ def _locked(path: Path, folder: Path, *, shared: bool) -> Iterator[IO[bytes]]:
             if (said := file.read(1)) not in (b"", b"`"):
                 found, hint = f"a file that starts with {said!r}", "move it away: um needs this name for its lock"
                 raise BadInput(path, found, "no such file", hint)
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    yield file
-                    return
+            if is_at(file, path):
+                yield file
+                return
         # deleted by its last holder after it was opened: lock the new one
+
+
+def is_at(file: IO[bytes], path: Path) -> bool:
+    """Whether an open file still has this path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def no_link(path: str, flags: int) -> int:
@@ -197,6 +204,15 @@ def check_room(folder: Path, size: int, what: str, margin: int = MARGIN, *, recl
         found = f"{free / 1e9:.3f} GB free on the disk"
         wanted = f"{size / 1e9:.3f} GB for {what} and {margin / 1e9:.3f} GB to spare"
         raise BadInput(folder, found, wanted, "free some space, or use another disk")
+
+
+@contextmanager
+def room(path: Path, what: str) -> Iterator[None]:
+    """Report a failed write, as on a full disk, in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(path, str(error.strerror), f"room for {what}", "make room, then start again") from None
 
 
 def check_ours(path: Path, beginning: str) -> None:

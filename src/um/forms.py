@@ -92,27 +92,25 @@ def read_text(path: Path, expected: str = "a text file", hint: str = "check the 
         if encoding != "utf-8":
             at = f"damaged {encoding.upper()} at byte {error.start}"
             raise BadInput(path, at, expected, "save it again") from None
-        found, name = _guess(content)
-        at = f"byte {error.start} is not UTF-8 ({found})"
-        save = f"save it as UTF-8: iconv -f {name} -t UTF-8 OLD > NEW" if name else "is this the right file?"
-        raise BadInput(path, at, f"{expected} in UTF-8", save) from None
+        found, hint = _guess(content)
+        raise BadInput(path, f"byte {error.start} is not UTF-8 ({found})", f"{expected} in UTF-8", hint) from None
     if encoding == "utf-8" and "\0" in text[:4096]:
-        found, name = _guess(content)
-        save = f"save it as UTF-8: iconv -f {name} -t UTF-8 OLD > NEW" if name else "is this the right file?"
-        raise BadInput(path, f"zero bytes ({found})", f"{expected} in UTF-8", save)
+        found, hint = _guess(content)
+        raise BadInput(path, f"zero bytes ({found})", f"{expected} in UTF-8", hint)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _guess(content: bytes) -> tuple[str, str]:
-    """The likely encoding of bytes that are not UTF-8, and iconv's name for it."""
+    """The likely encoding of bytes that are not UTF-8, and a hint."""
+    save = "save it as UTF-8: iconv -f {} -t UTF-8 OLD > NEW"
     sample = content[:4096]
     odd, even = sample[1::2].count(0), sample[::2].count(0)
     if max(odd, even) > len(sample) // 5:
         name = "UTF-16LE" if odd > even else "UTF-16BE"
-        return f"it looks like {name}", name
+        return f"it looks like {name}", save.format(name)
     if any(byte < 32 and byte not in b"\t\n\r\f" for byte in sample):
-        return "it is not text", ""
-    return "it looks like Latin-1", "LATIN1"
+        return "it is not text", "is this the right file?"
+    return "it looks like Latin-1", save.format("LATIN1")
 
 
 def read_json(path: Path, expected: str = "a JSON file") -> Any:
@@ -350,9 +348,14 @@ def load(form: type[F], path: Path) -> F:
     return validate(form, read_json(path), path)
 
 
-def _check_inside(name: str) -> str:
+def is_inside(name: str) -> bool:
+    """Whether a name is a normal path below its folder."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or str(path) != name or name == ".":
+    return not (path.is_absolute() or ".." in path.parts or str(path) != name or name == ".")
+
+
+def _check_inside(name: str) -> str:
+    if not is_inside(name):
         raise ValueError("expected a path below the file's folder")
     return name
 

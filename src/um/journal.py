@@ -11,14 +11,14 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from um.errors import HIDDEN, BadInput, some
 from um.files import atomic, make_folder, sha256, temporary_name
-from um.forms import Listed
+from um.forms import Listed, is_inside
 
 AWAY = "move it away, then run again"
 LONGEST_NAME = 255  # bytes, on all common file systems
@@ -41,7 +41,7 @@ class Journal:
         self.entries: dict[str, Listed] = {}
         self.known: dict[str, set[str]] = {}
         self._writing = threading.Lock()
-        if link := _link(root, file.relative_to(root).as_posix()):
+        if link := link_on(root, file.relative_to(root).as_posix()):
             raise BadInput(link, "a link", "a real folder or file", f"link {root} as a whole, or remove the link")
 
     def read(self, file: Path | None = None) -> "Journal":
@@ -61,7 +61,7 @@ class Journal:
     def owns(self, path: str) -> bool:
         """Whether a file or link made by us exists, unchanged and not reached through a link."""
         file = self.root / path
-        if path not in self.known or (link := _link(self.root, path)) not in (None, file):
+        if path not in self.known or (link := link_on(self.root, path)) not in (None, file):
             return False
         if not link and not file.is_file():
             return False
@@ -82,7 +82,7 @@ class Journal:
         """The error for existing files that are not ours."""
         where = self.root if len(paths) > 1 else self.root / paths[0]
         what = some(paths, "file", "files") if len(paths) > 1 else "a file"
-        if len(paths) == 1 and (link := _link(self.root, paths[0])):
+        if len(paths) == 1 and (link := link_on(self.root, paths[0])):
             what = f"a link ({link.relative_to(self.root)})"
         them = "them" if len(paths) > 1 else "it"
         found = f"{what} that `{self.verb}` did not write, or that changed since"
@@ -189,7 +189,7 @@ def _line(path: str, entry: Listed, ours: bool) -> list[Any]:
     return [path, entry.model_dump(exclude_none=True)] + [False] * (not ours)
 
 
-def _link(root: Path, path: str) -> Path | None:
+def link_on(root: Path, path: str) -> Path | None:
     """The first link on the path from a folder (which may itself be a link) to a file below it."""
     here = root
     for part in path.split("/"):
@@ -220,7 +220,7 @@ def lines(journal: Path) -> list[Any]:
         match value:
             case None:
                 continue
-            case [str(path), *_] if not _inside(path):
+            case [str(path), *_] if not is_inside(path):
                 torn = 2
                 found.clear()
                 break
@@ -239,11 +239,6 @@ def lines(journal: Path) -> list[Any]:
     if torn > 1 and not found:
         raise BadInput(journal, "other content", "a journal of um", AWAY)
     return found
-
-
-def _inside(path: str) -> bool:
-    parts = PurePosixPath(path).parts
-    return str(PurePosixPath(path)) == path and parts[:1] != ("/",) and ".." not in parts
 
 
 def _entry(values: dict[str, Any]) -> Listed | None:

@@ -364,7 +364,7 @@ class Params(Settings):
     shared: list[Name] = Field(
         default=[], description="those of `datasets` whose videos DVC stores, and `dvc push` uploads"
     )
-    unshared: list[Name] = Field(default=[], description="the others: of their videos, DVC records the hashes alone")
+    unshared: list[Name] = Field(default=[], description="the others: DVC records only the hashes of their videos")
     seeds: Annotated[list[Seed], AfterValidator(_check_once)] = Field(
         default=[0, 1, 2], min_length=1, description="training seeds"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from um import params
-from um.dataset import DATASETS, check_source, comes_as_videos, is_shared, root
+from um.dataset import DATASETS, check_source, comes_as_videos, describe, root
 from um.errors import BadInput
 from um.forms import validate
 from um.params import OURS, Settings
@@ -222,4 +222,5 @@ class Plan:
     @cached_property
     def shared(self) -> set[str]:
         """Datasets whose download several jobs can share."""
-        return {name for name in self.datasets if is_shared(name, self.settings[name].download)}
+        videos = {name for name in self.datasets if self.settings[name].download.what == "videos"}
+        return {name for name in videos if describe(name).provider == "sources"}

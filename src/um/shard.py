@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 from um.errors import BadInput
@@ -30,3 +32,13 @@ class Shard(NamedTuple):
     def of(self, keys: Iterable[str]) -> list[str]:
         """Every `total`-th of the sorted ids, so that every shard gets some of each subset."""
         return sorted(keys)[self.number - 1 :: self.total]
+
+
+def clear(folder: Path, *suffixes: str) -> None:
+    """Delete the files of shards with these suffixes, and the workflow's empty marks that shards are done."""
+    for file in folder.glob("*-of-*"):
+        ours = NAME.fullmatch(file.stem) and file.suffix in ("", *suffixes) and not file.is_symlink()
+        if ours and (file.suffix or not file.stat().st_size):
+            file.unlink()
+    with suppress(OSError):  # not there, or with a user's file in it
+        folder.rmdir()

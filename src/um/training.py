@@ -235,7 +235,7 @@ def _with_precision(run: Run, out: Path, device: torch.device) -> Run:
     for header in map(checkpoint.header, stopped):
         if header.hardware == hardware(device) and header.train.precision != used:
             used = header.train.precision
-            log.warning("%s: goes on in %s, as begun, though it is slower here", out, used)
+            log.warning("%s: continues in %s, as started, though it is slower here", out, used)
     if used == "bf16":
         log.info("trains in bf16, on %s", hardware(device))
     settings = run.recipe.settings

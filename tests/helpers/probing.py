@@ -1,8 +1,6 @@
 """What FFmpeg's own programs say of a video: the second opinion on ours."""
 
 import json
-import os
-import shutil
 import subprocess
 from fractions import Fraction
 from functools import cache
@@ -10,27 +8,14 @@ from pathlib import Path
 
 import av
 import numpy as np
-import pytest
 
-INSTALL = "apt-get update -qq && apt-get install -y -qq --no-install-recommends ffmpeg"
+from helpers.debian import installed
 
 
 @cache
-def _absence() -> str:
-    """Why there is no ffprobe; empty if there is one, which on a Debian machine of ours is brought about here."""
-    if shutil.which("ffprobe"):
-        return ""
-    if not shutil.which("apt-get") or os.geteuid():
-        return "no ffprobe on PATH, and only root on Debian can install one"
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(["sh", "-c", INSTALL], env=environment, capture_output=True, text=True)
-    return "" if shutil.which("ffprobe") else f"apt-get brought no ffprobe: {done.stderr.strip()[-200:]}"
-
-
 def require() -> None:
     """Skip the test where there is no ffprobe."""
-    if reason := _absence():
-        pytest.skip(reason)
+    installed("ffmpeg", "ffprobe")
 
 
 def probe(path: Path) -> tuple[list[Fraction], Fraction]:

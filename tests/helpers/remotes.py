@@ -1,17 +1,16 @@
 """Hosts on this machine for `dvc push` and `dvc pull`: OpenSSH's server, and moto's S3. nginx is in serving.py."""
 
 import os
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import requests
 
 from helpers.debian import installed
+from helpers.serving import daemon
 
 # The address in .dvc/config while the project has no host. Its port is no number, so that `dvc pull` prints it at once:
 # for a host that does not answer, DVC only says that cache files are missing.
@@ -46,32 +45,13 @@ def sshd(work: Path) -> Iterator[Ssh]:
     for name in ("host", "user"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(work / name)]
         subprocess.run(command, check=True)
-    for _ in range(5):  # another process may take the port that was free
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+
+    def server(port: int) -> list[str]:
         (work / "sshd_config").write_text(SSHD.format(work=work, port=port))
-        command = [program, "-D", "-f", str(work / "sshd_config"), "-E", str(work / "log")]
-        process = subprocess.Popen(command)
-        if _answers(port, process):
-            break
-    else:
-        raise RuntimeError((work / "log").read_text())
-    try:
+        return [program, "-D", "-f", str(work / "sshd_config"), "-E", str(work / "log")]
+
+    with daemon(server, work / "log", b"SSH-") as port:
         yield Ssh(port, work / "user")
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _answers(port: int, process: subprocess.Popen[bytes]) -> bool:
-    end = time.monotonic() + 10
-    while process.poll() is None and time.monotonic() < end:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as client:
-            return client.recv(4) == b"SSH-" and process.poll() is None
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    return False
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import ssl
 import struct
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -230,28 +230,38 @@ def nginx(folder: Path, work: Path, rate: str = "2m") -> Iterator[Nginx]:
     """
     program = installed("nginx-light", "nginx")
     work.mkdir(parents=True, exist_ok=True)
-    for _ in range(5):  # nginx cannot choose a port, and another process may take the one that was free
+
+    def command(port: int) -> list[str]:
+        (work / "nginx.conf").write_text(NGINX.format(work=work, folder=folder, port=port, rate=rate))
+        return [program, "-e", str(work / "error.log"), "-p", str(work), "-c", str(work / "nginx.conf")]
+
+    with daemon(command, work / "error.log") as port:
+        yield Nginx(f"http://127.0.0.1:{port}", work / "access.log")
+
+
+@contextmanager
+def daemon(command: Callable[[int], list[str]], log: Path, greeting: bytes = b"") -> Iterator[int]:
+    """The port of a server that cannot choose one; another process may take the one that was free."""
+    for _ in range(5):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        (work / "nginx.conf").write_text(NGINX.format(work=work, folder=folder, port=port, rate=rate))
-        command = [program, "-e", str(work / "error.log"), "-p", str(work), "-c", str(work / "nginx.conf")]
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        if _answers(port, process):
+        process = subprocess.Popen(command(port), stderr=subprocess.DEVNULL)
+        if _answers(port, process, greeting):
             break
     else:
-        raise RuntimeError((work / "error.log").read_text())
+        raise RuntimeError(log.read_text())
     try:
-        yield Nginx(f"http://127.0.0.1:{port}", work / "access.log")
+        yield port
     finally:
         process.terminate()
         process.wait(10)
 
 
-def _answers(port: int, process: subprocess.Popen[bytes]) -> bool:
+def _answers(port: int, process: subprocess.Popen[bytes], greeting: bytes) -> bool:
     end = time.monotonic() + 10
     while process.poll() is None and time.monotonic() < end:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return process.poll() is None
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as client:
+            return client.recv(len(greeting)) == greeting and process.poll() is None
         time.sleep(0.01)
     process.kill()
     process.wait()

@@ -397,7 +397,7 @@ def test_a_server_that_refuses_everybody_is_left_alone(project, web):
     assert len(web.log) < 20
     assert not Path("data/net/videos/index.json").exists()
     assert not Path("datasets/net/missing.tsv").exists()
-    with pytest.raises(BadInput, match=r"not asked for|HTTP 403"):  # nobody gives up what was not asked for
+    with pytest.raises(BadInput, match=r"skipped after|HTTP 403"):  # nobody gives up what was skipped
         download(machine(project / "lab", connections=1, give_up=True), "net", what="videos")
 
 

@@ -57,7 +57,7 @@ ANNOTATIONS = {
     "no videos": (lambda path: edit(path, dict.clear), "database"),
     "id twice": (duplicate, "'video_00' twice"),
     "id twice, once with v_": (prefixed_duplicate, "abcdefghijk twice"),
-    "segment behind the end of the features": (
+    "segment past the end of the features": (
         lambda path: edit(
             path, lambda d: d["video_00"].pop("duration") and d["video_00"]["annotations"][0].update(segment=[0, 1e4])
         ),

@@ -1,8 +1,10 @@
-"""Names of half-written files, which nodes of a cluster put into shared folders."""
+"""Half-written files, which nodes of a cluster put into shared folders, and folders that are held."""
 
 import platform
 
-from um.files import atomic, sweep, temporary_name
+import pytest
+
+from um.files import atomic, held, sweep, temporary_name
 
 
 def test_two_hosts_do_not_share_a_temporary_name(tmp_path, monkeypatch):
@@ -23,3 +25,10 @@ def test_leftovers_of_any_host_are_swept(tmp_path, monkeypatch):
     earlier.write_text("torn")
     sweep(tmp_path.iterdir())
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_an_error_inside_a_held_folder_is_its_own(tmp_path):
+    folder = tmp_path / "new"
+    with pytest.raises(FileNotFoundError, match="gone"), held(folder, "um x"):
+        (folder / "gone").read_text()
+    assert not folder.exists()

@@ -184,7 +184,7 @@ def test_activitynet13(activitynet13):
     assert Counter(SUBSETS[entry.video.subset] for entry in entries) == {"train": 9_649, "val": 4_728, "test": 4_851}
 
 
-def test_ends_behind_the_end_are_known_no_further_than_the_slack(activitynet13, reference_data):
+def test_ends_past_the_end_are_known_no_further_than_the_slack(activitynet13, reference_data):
     """The slack of 1 s is that of these files: 0.85 s is the furthest in 1.3."""
     paths = (activitynet13, reference_data / "data/activitynet/activity_net.v1-2.missing-removed.json")
     over = [max(map(annotations.past_end, annotations.load(path).videos.values())) for path in paths]

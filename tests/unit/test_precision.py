@@ -134,7 +134,7 @@ def test_a_folder_keeps_the_precision_it_was_begun_in(tmp_path, videos, weights,
     extract(videos, out, SMALL, weights, machine)  # of which one is new
     after = content(out)
     assert (after["a.npy"], after["spec.json"]) == (before["a.npy"], before["spec.json"])
-    assert "goes on in bf16, as begun; --precision fp32, faster here, starts over" in caplog.text
+    assert "continues in bf16; --precision fp32 is faster here, but starts over" in caplog.text
     extract(videos, out, SMALL.model_copy(update={"precision": "fp32"}), weights, machine)  # the hint
     other = content(out)
     assert json.loads(other["spec.json"])["precision"] == "fp32"
@@ -179,7 +179,7 @@ def test_a_stopped_training_goes_on_in_its_precision(dataset, tmp_path, elsewher
     elsewhere("fp32")
     fit(run_of(dataset), tmp_path / "stopped", CPU)
     assert content(tmp_path / "stopped") == content(tmp_path / "whole")
-    assert "goes on in bf16, as begun" in caplog.text
+    assert "continues in bf16, as started" in caplog.text
     fit(run_of(dataset), tmp_path / "stopped", CPU)  # nothing is unfinished
     assert checkpoint.header(tmp_path / "stopped/last.safetensors").train.precision == "fp32"
 

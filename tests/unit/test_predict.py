@@ -10,12 +10,13 @@ import torch
 from um.datasets import annotations
 from um.datasets.annotations import Instance, Video
 from um.errors import BadInput
-from um.evaluation.metrics import accuracy, evaluate, whole_video
+from um.evaluation.metrics import accuracy, evaluate
 from um.evaluation.submission import COLUMNS, read_submission, submission
 from um.forms import Span
 from um.method.model import UM
 from um.method.predict import predict
 from um.params import Evaluate, Localize, Train
+from um.report.table.controls import whole_video
 
 CLASSES = ["a", "b", "c"]
 

@@ -11,9 +11,10 @@ import torch
 from um.datasets.folder import Folder
 from um.datasets.subset import load_subset
 from um.errors import BadInput
-from um.evaluation.metrics import evaluate, whole_video
+from um.evaluation.metrics import evaluate
 from um.files import held, sha256
 from um.params import Settings
+from um.report.table.controls import whole_video
 from um.simulation import simulate, truth
 from um.simulation.simulate import STREAMS, Choice, Model, World, fit, snippets
 

@@ -338,7 +338,7 @@ def test_a_hostile_index_or_journal_deletes_nothing(local, name):
         provide("own", Download(), OUT)
     (OUT / "videos/index.json").unlink()
     far = os.path.relpath(mine, OUT)
-    for path in (f"videos/../{far}", far, str(mine), "videos/train/../../../mine/mine.txt"):
+    for path in (f"videos/../{far}", far, str(mine), f"/{mine}", "videos/train/../../../mine/mine.txt"):
         (OUT / "videos/journal.jsonl").write_text(f"{json.dumps([path, entry])}\n")
         with pytest.raises(BadInput, match=r"journal\.jsonl: found other content.*move it away"):
             provide("own", Download(), OUT)

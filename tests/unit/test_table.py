@@ -486,7 +486,7 @@ def test_without_stored_labels_the_segments_bound_the_accuracy(project):
     write_json(path, json.loads(path.read_text()) | metrics | {"accuracy": 0.8})
     write(project, ["clips"])
     edited(put("accuracy", 1.0))
-    with pytest.raises(BadInput, match=r"found accuracy of at most = 0\.8; expected 1, as in metrics\.json beside it"):
+    with pytest.raises(BadInput, match=r"found maximum accuracy = 0\.8; expected 1, as in metrics\.json beside it"):
         write(project, ["clips"])
 
 

@@ -1,11 +1,11 @@
 """
 The paper's ablation (Lee et al., AAAI 2021, table 3) on any dataset: softmax, fusion, + L_um, + L_be, beside the
-published rows. Built by `snakemake ablation`; not a stage of the ledger.
+published rows; then `ours` and `ours` without one ingredient each. Built by `snakemake ablation`; not a stage of the ledger.
 
 REQUIRED INPUTS:
 
     data/{dataset}/annotations.json
-    results/{run}/seed{seed}/metrics.json       one run per row; the last row is `ours`
+    results/{run}/seed{seed}/metrics.json       one run per row
 
 OUTPUTS:
 

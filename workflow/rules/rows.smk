@@ -49,7 +49,7 @@ rule rows_of_run:
         "logs/rows/{run}.log",
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,  # measured on the demo: 400
+        mem_mb=growing(4000),  # measured on the demo: 400
         runtime=60,
     params:
         dataset=dataset_of,

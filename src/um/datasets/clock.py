@@ -178,7 +178,7 @@ def _check_rescaled(
         found = f"{_range(rows_V)} rows per video: {some(other)}"
         raise BadInput(features, found, f"{clock.spec.rows} rows, as in {clock.origin}", "correct `rows`")
     if unknown := [video.id for video in videos if not video.duration]:
-        hint = "rescaled features lie on the timeline by the durations: annotate them"
+        hint = "rescaled features need durations to be placed in time: annotate them"
         raise BadInput(annotations, f"no duration of {some(unknown)}", "a duration per video", hint)
 
 

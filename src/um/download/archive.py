@@ -38,8 +38,10 @@ PASSWORD = "UM_ARCHIVE_PASSWORD"  # noqa: S105 # the name of the variable
 BY_HAND = "unpack it by hand into the mirror's folder of the dataset, see docs/datasets.md"
 AGAIN = "delete it and download it again"
 OTHERS = {b"Rar!": "a rar archive", b"7z\xbc\xaf": "a 7z archive", b"\x28\xb5\x2f\xfd": "a zstd file"}
-DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError)
-UNREADABLE = (*DAMAGE, OSError, ValueError, IndexError, OverflowError, MemoryError, RuntimeError)
+UNREADABLE = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError),
+    *(OSError, ValueError, IndexError, OverflowError, MemoryError, RuntimeError),
+)
 
 Opened = zipfile.ZipFile | tarfile.TarFile
 

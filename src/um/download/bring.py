@@ -22,7 +22,7 @@ from um.datasets.folder import listed
 from um.datasets.layouts import recognise
 from um.download import archive, sources
 from um.download.obtain import Machine, parts
-from um.download.site import FETCHED, SHARDS, VERB, Site, at_work, clear_shards, describe_in, index_in, remove
+from um.download.site import FETCHED, SHARDS, VERB, Site, at_work, describe_in, index_in, remove
 from um.download.sources import Alternative, Lock
 from um.download.videos import bring_videos
 from um.errors import BadInput
@@ -30,6 +30,7 @@ from um.files import make_folder, sha256, write_json
 from um.forms import Inside, Listed, load
 from um.journal import AWAY, Journal, check_name
 from um.params import Download
+from um.shard import clear
 
 
 def bring(dataset: str, folder: Path, settings: Download, out: Path, machine: Machine) -> None:
@@ -48,30 +49,25 @@ def bring(dataset: str, folder: Path, settings: Download, out: Path, machine: Ma
     if machine.shard and settings.what != "videos":
         raise BadInput("--shard", f"--what {settings.what}", "--what videos, which are many", "leave it out")
     table = sources.read(folder / "sources.yaml")
-    kept = Journal(out, out / (f"downloads/shards/{machine.shard}.jsonl" if machine.shard else FETCHED), VERB)
+    kept = Journal(out, out / (f"{SHARDS}/{machine.shard}.jsonl" if machine.shard else FETCHED), VERB)
     site = Site(dataset, Lock(folder / "sources.lock.json"), machine, kept, table, settings, out)
     site.chosen(settings.what, settings.source)
     with at_work(dataset, out, machine.shard) as journal:
         for file in [out / FETCHED, *sorted((out / SHARDS).glob("*-of-*.jsonl"))]:
             kept.read(file)
-        _bring(site, journal, folder)
+        source = settings.source if settings.what == "annotations" else "auto"
+        annotated = site.first("annotations", lambda version: _annotations(site, version), source)
+        if not machine.shard:
+            describe_in(journal, annotated)
+        if settings.what == "features":
+            version = site.first("features", lambda version: _features(site, version), settings.source)
+            index_in(journal, {"files": {}, "features": version})
+        if settings.what == "videos":
+            videos = form.parse(out / ANNOTATIONS, annotated).videos.values()
+            bring_videos(site, list(videos), folder / "missing.tsv", journal)
         if not machine.shard:
             kept.settle([path for path in kept.known if os.path.lexists(out / path)])
-            clear_shards(out / SHARDS)
-
-
-def _bring(site: Site, journal: Journal, folder: Path) -> None:
-    settings, machine = site.settings, site.machine
-    source = settings.source if settings.what == "annotations" else "auto"
-    annotated = site.first("annotations", lambda version: _annotations(site, version), source)
-    if not machine.shard:
-        describe_in(journal, annotated)
-    if settings.what == "features":
-        version = site.first("features", lambda version: _features(site, version), settings.source)
-        index_in(journal, {"files": {}, "features": version})
-    if settings.what == "videos":
-        videos = form.parse(site.out / ANNOTATIONS, annotated).videos.values()
-        bring_videos(site, list(videos), folder / "missing.tsv", journal)
+            clear(out / SHARDS, ".jsonl", ".tsv")
 
 
 def _annotations(site: Site, version: Alternative) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from gdown.download import get_url_from_gdrive_confirmation
 
 from um.download import http
 from um.errors import BadInput, Gone
-from um.files import sha256
 
 FILE = re.compile(r"/(file/(u/\d+/)?d/(?P<id>[-\w]+)(/.*)?|uc|open|download)")
 FOLDER = re.compile(r"/(drive/(.*/)?folders/(?P<id>[-\w]+)/?|embeddedfolderview|folderview)")
@@ -51,7 +50,7 @@ def fetch(url: str, target: Path, order: http.Order = http.ORDER) -> None:
         Gone: Drive does not have the file.
         BadInput: its quota is exceeded, it is not public, or the download fails for another reason.
     """
-    if target.is_file() and order.sha256 in (None, sha256(target)):
+    if http.there(target, order.sha256):
         return
     with http.session() as web:
         http.fetch(_resolved(url, web, order.patience), target, order, web)

@@ -28,7 +28,7 @@ from urllib3.util import Retry
 
 import um
 from um.errors import BadInput, Gone
-from um.files import MARGIN, check_room, flock, lasting_name, make_folder, no_link, sha256
+from um.files import MARGIN, check_room, flock, is_at, lasting_name, make_folder, no_link, room, sha256
 from um.forms import Form, load
 
 log = logging.getLogger(__name__)
@@ -104,10 +104,10 @@ def fetch(url: str, target: Path, order: Order = ORDER, web: requests.Session | 
         BadInput: the download fails for another reason, or the file does not fit the disk or has another sha256.
     """
     make_folder(target.parent)
-    if _there(target, order.sha256):
+    if there(target, order.sha256):
         return
     with nullcontext(web) if web else session() as web, _locked(target) as file:
-        if _there(target, order.sha256):  # another process has just downloaded it
+        if there(target, order.sha256):  # another process has just downloaded it
             return
         download = _Download(url, target, order, web, file)
         for first in (True, False):
@@ -127,7 +127,8 @@ def fetch(url: str, target: Path, order: Order = ORDER, web: requests.Session | 
     raise BadInput(shown(url), f"sha256 {found}", f"sha256 {order.sha256}", hint)
 
 
-def _there(target: Path, expected: str | None) -> bool:
+def there(target: Path, expected: str | None) -> bool:
+    """Whether a file is whole, by its sha256 if that is expected."""
     if not target.is_file() or (expected is not None and expected != sha256(target)):
         return False
     _notes(target).unlink(missing_ok=True)  # of a run that was killed right after it had renamed the file
@@ -148,22 +149,15 @@ def _locked(target: Path) -> Iterator[Any]:
                 log.info("%s: waiting for another process that fetches it", target)
                 while not flock(file, shared=False):
                     time.sleep(POLL)
-            if not _is(file, path):  # its owner has just finished
+            if not is_at(file, path):  # its owner has just finished
                 continue
             try:
                 yield file
             finally:
-                if not os.fstat(file.fileno()).st_size and _is(file, path):
+                if not os.fstat(file.fileno()).st_size and is_at(file, path):
                     _notes(target).unlink(missing_ok=True)
                     path.unlink()
             return
-
-
-def _is(file: Any, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 PRINTABLE = r"^[ -~]{1,500}$"
@@ -303,16 +297,9 @@ class _Download(Transfer):
         self.file.truncate(0)  # first, so that the notes never speak of other bytes
         if version:
             self.notes.unlink(missing_ok=True)  # it may be a link
-            with self._room():
+            with room(self.path, "the file"):
                 self.notes.write_text(version.model_dump_json(), "utf-8")
         self.size, self.resumed, self.version = 0, False, version or UNKNOWN
-
-    @contextmanager
-    def _room(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise BadInput(self.path, str(error.strerror), "room for the file", "make room, then start again") from None
 
     def ask(self) -> None:
         """Ask once for the missing bytes, and store them."""
@@ -347,7 +334,7 @@ class _Download(Transfer):
         self.order.report(self.size, total)
         since, before = time.monotonic(), self.size
         while piece := raw.read1(BLOCK, decode_content=False):
-            with self._room():  # written through to the operating system, so that a kill of this process loses nothing
+            with room(self.path, "the file"):  # written through to the system, so that a kill loses nothing
                 rest = memoryview(piece)
                 while rest:
                     rest = rest[self.file.write(rest) :]

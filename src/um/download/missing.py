@@ -34,7 +34,7 @@ def read(path: Path) -> dict[str, Row]:
         return {}
     lines = read_text(path, f"columns {', '.join(COLUMNS)}").split("\n")
     lines = lines[:-1] if lines[-1] == "" else lines
-    hint = f"columns are parted by tabs: {', '.join(COLUMNS)}"
+    hint = f"tab-separated columns: {', '.join(COLUMNS)}"
     if not lines or tuple(lines[0].split("\t")) != COLUMNS:
         raise BadInput(path, repr(lines[0]) if lines else "nothing", "a header", hint)
     rows: dict[str, Row] = {}

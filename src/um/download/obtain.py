@@ -13,9 +13,9 @@ from urllib.parse import quote
 from um.dataset import spelling, videos_below
 from um.download import drive, http, youtube
 from um.download.http import Report
-from um.download.sources import File, Lock, is_page
+from um.download.sources import File, Lock
 from um.errors import BadInput, Gone
-from um.files import lasting_name, make_folder, sha256
+from um.files import lasting_name, make_folder, room, sha256
 from um.forms import Index, read_json, validate
 from um.journal import Journal, NotOurs
 from um.shard import Shard
@@ -150,17 +150,16 @@ class Fetcher:
             raise Gone(source, "no such file", "a copy", "put one there")
         _check(source, place.sha256)
         target = target.with_suffix(source.suffix.lower())
-        try:
-            with self.kept.write(target.relative_to(self.kept.root).as_posix()) as temporary:
-                shutil.copyfile(source, temporary)
-        except OSError as error:
-            raise BadInput(target, str(error.strerror), "room for a copy", "make room, then start again") from None
+        at = target.relative_to(self.kept.root).as_posix()
+        with room(target, "a copy"), self.kept.write(at) as temporary:
+            shutil.copyfile(source, temporary)
         return target
 
     def _page(self, url: str, target: Path, expected: str | None, report: Report) -> None:
         make_folder(target.parent)
-        if not target.is_file() or (expected and sha256(target) != expected):
-            self.kept.refuse([target.relative_to(self.kept.root).as_posix()])  # before it is on its way
+        if http.there(target, expected):
+            return
+        self.kept.refuse([target.relative_to(self.kept.root).as_posix()])  # before it is on its way
         fetch = drive.fetch if drive.is_drive(url) else http.fetch
         fetch(url, target, http.Order(expected, self.machine.patience, report, self.kept.admit))
 
@@ -193,6 +192,11 @@ class Fetcher:
         except NotOurs:  # unless another shard has just made the same link
             if target.resolve() != source.resolve():
                 raise
+
+
+def is_page(url: str) -> bool:
+    """Whether a mirror is a server's address, not a folder."""
+    return url.startswith(("http://", "https://"))
 
 
 def mirrors(listed: Sequence[str]) -> list[str]:

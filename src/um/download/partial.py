@@ -16,7 +16,7 @@ import requests
 
 from um.download import archive, http
 from um.errors import BadInput
-from um.files import atomic, check_room, make_folder
+from um.files import atomic, check_room, make_folder, room
 from um.forms import read_text, validate
 
 TAILS = (2**16, 2**20, 2**24, 2**28)  # bytes at the end to fetch: the smallest number that covers the member list
@@ -176,18 +176,19 @@ class _Sparse(http.Transfer):
             self.version = version
 
     def _store(self, raw: Any, start: int, stop: int, report: Callable[[], None]) -> None:
-        try:
-            with self.target.open("r+b") as file, _journal(self.target).open("a", buffering=1) as journal:
-                file.seek(start)
-                while start < stop and (block := raw.read(min(http.BLOCK, stop - start), decode_content=False)):
-                    file.write(block)
-                    file.flush()
-                    journal.write(f"{start} {start + len(block)}\n")
-                    self.add(start, start + len(block))
-                    start += len(block)
-                    self.size += len(block)
-                    report()
-        except OSError as error:
-            raise BadInput(self.target, str(error.strerror), "room for a part of the file", "make room") from None
+        with (
+            room(self.target, "a part of the file"),
+            self.target.open("r+b") as file,
+            _journal(self.target).open("a", buffering=1) as journal,
+        ):
+            file.seek(start)
+            while start < stop and (block := raw.read(min(http.BLOCK, stop - start), decode_content=False)):
+                file.write(block)
+                file.flush()
+                journal.write(f"{start} {start + len(block)}\n")
+                self.add(start, start + len(block))
+                start += len(block)
+                self.size += len(block)
+                report()
         if start < stop:
             raise http.Cut("less than requested")

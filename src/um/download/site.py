@@ -1,13 +1,12 @@
-"""The folder that a download writes, and how: the machine's settings, the journal, the versions that are taken."""
+"""The folder that a download writes: its versions, its journal, the last files of it."""
 
 import logging
 import os
-import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from filecmp import cmp
 from pathlib import Path
@@ -22,7 +21,7 @@ from um.forms import Listed, load
 from um.journal import AWAY, Journal, NotOurs
 from um.params import Download
 from um.progress import transfers
-from um.shard import NAME, Shard
+from um.shard import Shard
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +29,6 @@ VERB = "um download"
 CONNECTIONS = 4
 JOURNAL = "videos/journal.jsonl"  # of annotations and videos
 FETCHED, SHARDS = "downloads/journal.jsonl", "downloads/shards"  # of what is in downloads/
-SHARD_FILE = re.compile(rf"{NAME.pattern}(\.jsonl|\.tsv)?")
 
 T = TypeVar("T")
 
@@ -90,18 +88,16 @@ class Site(Fetcher):
         if file.sha256 is None:
             self.lock.pin(parts(file.file, path))
 
-    def fetch(self, files: Iterable[File], folder: Path) -> list[Path]:
+    def fetch(self, files: Sequence[File], folder: Path) -> list[Path]:
         """Files of the table in a folder, several at a time."""
-        wanted = list(files)
-        with transfers("files", len(wanted)) as begin:
+        with transfers("files", len(files)) as begin:
 
             def one(file: File) -> Path:
                 with begin(file.file) as report:
-                    beside = folder.relative_to(self.out).as_posix()
-                    self.file(file, folder / file.file, beside, report)
+                    self.file(file, folder / file.file, folder.relative_to(self.out).as_posix(), report)
                 return folder / file.file
 
-            return in_parallel(one, wanted, self.machine.connections or CONNECTIONS)
+            return in_parallel(one, files, self.machine.connections or CONNECTIONS)
 
 
 def in_parallel(work: Callable[[Any], T], items: Sequence[Any], threads: int) -> list[T]:
@@ -167,12 +163,3 @@ def remove(kept: Journal, path: Path) -> None:
     """Delete our files in a folder, our file, or our link to a mirror's."""
     if left := kept.remove(path):
         log.warning("%s: %s that um download did not write stay there", path.parent, some(left, "file", "files"))
-
-
-def clear_shards(folder: Path) -> None:
-    """Delete the journals of shards, their lists of missing videos, and the workflow's marks that they are done."""
-    for file in folder.glob("*-of-*"):
-        if SHARD_FILE.fullmatch(file.name) and not file.is_symlink() and (file.suffix or not file.stat().st_size):
-            file.unlink()
-    with suppress(OSError):  # not there, or with a user's file in it
-        folder.rmdir()

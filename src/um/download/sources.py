@@ -75,7 +75,7 @@ class Table(Section):
     features: list[Alternative] = Field([])
     videos: list[Alternative] = Field([])
     exclude: dict[str, str] = Field({}, description="annotated videos that do not count, and why")
-    behind_the_end: dict[str, str] = Field(
+    past_the_end: dict[str, str] = Field(
         {}, description="videos that are known to end before their last annotation, and who says so"
     )
     splits: list[Split] = Field([])
@@ -88,9 +88,7 @@ class Table(Section):
                 raise ValueError(f"expected names of {kind} that differ, got {', '.join(names)}")
         files = Counter(f.file for kind in KINDS for version in getattr(self, kind) for f in version.files)
         if twice := [name for name, count in files.items() if count > 1]:
-            raise ValueError(
-                f"expected file names that differ, as mirrors and the lock go by them, got {twice[0]} twice"
-            )
+            raise ValueError(f"expected distinct file names, the keys of mirrors and the lock, got {twice[0]} twice")
         return self
 
 
@@ -147,8 +145,3 @@ class Lock:
             listed = {name: entry.model_dump(exclude_none=True) for name, entry in sorted(self.files.items())}
             ordered = {"versions": dict(sorted(self.versions.items())), "files": listed}
             write_json(self.path, {name: values for name, values in ordered.items() if values})
-
-
-def is_page(url: str) -> bool:
-    """Whether a mirror is a server's address, not a folder."""
-    return re.match(r"https?://", url) is not None

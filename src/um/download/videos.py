@@ -5,7 +5,6 @@ The mirrors come first, then the versions of sources.yaml: by the video's own li
 listed in `datasets/<name>/missing.tsv`, and are tried again only on request.
 """
 
-import functools
 import logging
 import os
 import shutil
@@ -18,9 +17,9 @@ from um.datasets.annotations import SLACK, VIDEO_SUFFIXES, Video
 from um.download import archive, missing, partial, youtube
 from um.download.http import Order, shown
 from um.download.missing import Row
-from um.download.obtain import Place, copies, places
+from um.download.obtain import Place, copies, is_page, places
 from um.download.site import CONNECTIONS, SHARDS, Site, in_parallel, index_in, remove
-from um.download.sources import Alternative, File, is_page
+from um.download.sources import Alternative, File
 from um.errors import BadInput, Gone, some
 from um.files import lasting_name, make_folder, sha256
 from um.journal import AWAY, Journal, NotOurs
@@ -82,12 +81,11 @@ class _Collection:
         self.folder, self.coming = site.out / "videos", site.out / "downloads/coming"
         self.shards = site.out / SHARDS
         self.named = {spelling(video.id): video for video in videos}
-        files = [path for path in sorted(self.folder.glob("*/[!.]*")) if path.is_file()]
         self.there = {
             video.id: path
-            for path in files
+            for path in sorted(self.folder.glob("*/[!.]*"))
             if (video := self.named.get(spelling(path.stem))) and path.suffix.lower() in VIDEO_SUFFIXES
-            if path.parent == self.folder / video.subset
+            if path.parent == self.folder / video.subset and path.is_file()
         }
         self.found_missing: dict[str, Row] = {}
         if not site.machine.shard:
@@ -128,13 +126,12 @@ class _Collection:
                 nonlocal in_a_row
                 target = self.coming / self.videos[name].subset / f"{name}{suffix}"
                 if in_a_row >= IN_A_ROW:
-                    found = f"not asked for, after {IN_A_ROW} in a row had failed"
+                    found = f"skipped after {IN_A_ROW} failures in a row"
                     self.failed[name] = _Unasked(self.site.dataset, found, "an answer", "try later")
                     return
                 try:
                     with begin(name) as report:
-                        check = functools.partial(self.check, name)
-                        path = self.site.video(name, found_at[name], target, report, check)
+                        path = self.site.video(name, found_at[name], target, report, lambda it: self.check(name, it))
                     self.enter(name, path)
                 except NotOurs as error:
                     self.failed[name] = error
@@ -210,7 +207,7 @@ class _Collection:
         return None
 
     def _packed(self, file: File, folder: Path, wanted: partial.Wanted, password: str | None) -> tuple[Path, bool]:
-        """An archive; of a zip on a server that gives parts of it, and without a checksum, the wanted ones alone."""
+        """An archive; for a zip without a checksum, only the wanted members if the server sends ranges."""
         sparse, machine = folder / lasting_name(Path(file.file), ".sparse"), self.site.machine
         known = file.sha256 or (folder / file.file).is_file()
         for place in [] if known or self.site.machine.keep else places(self.site.dataset, file, machine):
@@ -236,7 +233,7 @@ class _Collection:
         except BadInput as error:
             raise Gone(error.where, error.found, error.expected, error.hint) from None
         ends = [instance.end for instance in video.instances] or [0.0]
-        last = min(ends) if name in self.site.table.behind_the_end else max(ends)
+        last = min(ends) if name in self.site.table.past_the_end else max(ends)
         needed = last - SLACK if video.duration is None else video.duration - TOO_SHORT
         if length is not None and length < needed:
             raise Gone(path, f"too short: {length:.1f} s of {needed:.1f} s", "the whole video", "find a complete copy")
@@ -263,10 +260,9 @@ class _Collection:
 
     def settle(self) -> None:
         """List videos that no version had as missing, except those that a failed link or archive may have."""
-        there = set(self.there)
-        self.lacking = {name: wanted - there for name, wanted in self.lacking.items()}
+        self.lacking = {name: wanted - self.there.keys() for name, wanted in self.lacking.items()}
         self.failed = {
-            name: e for name, e in self.failed.items() if name not in there and self.lacking.get(name, {name})
+            name: e for name, e in self.failed.items() if name not in self.there and self.lacking.get(name, {name})
         }
         undecided = {i: e for name, e in self.failed.items() for i in self.lacking.get(name, {name})}
         if self.site.machine.give_up:
@@ -277,7 +273,7 @@ class _Collection:
         if not self.site.machine.shard:
             for name in self.todo() - set(self.gone) - set(undecided):
                 self.miss(name, "in none of the sources", *(version.name for version in self.versions))
-        self.found_missing |= {n: row for n, row in self.gone.items() if n not in there and n not in undecided}
+        self.found_missing |= {n: row for n, row in self.gone.items() if n not in self.there and n not in undecided}
 
     def stop_if_unfinished(self) -> None:
         """End with what could not be fetched this time."""
@@ -294,7 +290,7 @@ class _Collection:
         absent = {i: self.found_missing.get(i) or self.known[i] for i in sorted(self.videos) if i not in self.there}
         if not self.there:
             first = next(iter(absent.values()))
-            raise BadInput(self.site.dataset, f"no video at all ({first.reason})", "videos", "look into the links")
+            raise BadInput(self.site.dataset, f"no video at all ({first.reason})", "videos", "check the links")
         kept = {n: row for n, row in self.known.items() if n not in self.there or row.date == "-"}
         missing.write(listed_missing, kept | absent)
         others = sorted(set(self.folder.glob("[!.]*/[!.]*")) - set(self.there.values()))

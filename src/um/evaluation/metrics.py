@@ -136,16 +136,3 @@ def name_of(threshold: float) -> str:
 def accuracy(videos: Sequence[Video], labels: dict[str, list[str]]) -> float:
     """Share of videos whose predicted set of labels (possibly empty) is exactly the annotated one."""
     return float(np.mean([sorted(labels.get(video.id, [])) == video.labels for video in videos]))
-
-
-def whole_video(videos: Sequence[Video]) -> pd.DataFrame:
-    """The trivial detector: every video's true classes over its full length, all with score 1.
-
-    A video of unknown duration is taken to end with its last instance.
-    """
-    rows = [
-        (video.id, label, 1.0, 0.0, video.duration or max(instance.end for instance in video.instances))
-        for video in videos
-        for label in video.labels
-    ]
-    return pd.DataFrame(rows, columns=["video", "label", "score", "start", "end"])

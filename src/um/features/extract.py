@@ -129,7 +129,7 @@ def _precision(out: Path, spec: dict[str, Any], device: str) -> Precision:
     kept = begun(out, (spec | {"precision": each} for each in known))
     if kept and kept["precision"] != faster:
         found = kept["precision"]
-        log.info("%s: goes on in %s, as begun; --precision %s, faster here, starts over", out, found, faster)
+        log.info("%s: continues in %s; --precision %s is faster here, but starts over", out, found, faster)
     used: Precision = kept["precision"] if kept else faster
     if used == "bf16":
         log.info("%s: extracts in bf16", out)

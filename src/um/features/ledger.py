@@ -25,13 +25,12 @@ from um.datasets import store
 from um.errors import BadInput, some
 from um.files import flock, make_folder, sha256, sweep, write_json
 from um.forms import Index, Listed, load, read_json
-from um.journal import AWAY, Journal, check_name, lines
-from um.shard import NAME, Shard
+from um.journal import AWAY, Journal, check_name, lines, link_on
+from um.shard import NAME, Shard, clear
 
 log = logging.getLogger(__name__)
 
 OWN_FILE = re.compile(r"([^/.][^/]*/)?(rgb|flow)/[^/.][^/]*\.npy")
-SHARD_FILE = re.compile(rf"{NAME.pattern}(\.jsonl)?")  # a journal, or the workflow's marker of a finished shard
 SPEC, INDEX, MISSING = STATE = ("spec.json", "index.json", "missing.tsv")
 VERB = "um extract"
 
@@ -130,11 +129,7 @@ class Ledger:
                 temporary.write_text("".join(["id\treason\n", *rows]), "utf-8")
         else:
             self.journal.delete([MISSING])
-        for file in [path for path in self.shards.glob("*") if SHARD_FILE.fullmatch(path.name)]:
-            if file.suffix or not file.stat().st_size:
-                file.unlink()
-        with contextlib.suppress(OSError):  # absent, or not empty
-            self.shards.rmdir()
+        clear(self.shards, ".jsonl")
         files = {path: self.entries[path].model_dump(exclude_none=True) for path in sorted(self.entries)}
         value = {"spec": sha256(self.spec), "files": files}
         with self.journal.write(INDEX) as temporary:
@@ -149,7 +144,7 @@ class Ledger:
         earlier = not any(line[0] == SPEC for line in known if isinstance(line, list))  # written by an earlier version
         if earlier and (known or not os.path.lexists(main)):
             told += [([path, entry], same) for path, entry in self._listed().items()]
-        journals = [path for path in self.shards.glob("*.jsonl") if SHARD_FILE.fullmatch(path.name)]
+        journals = [path for path in self.shards.glob("*.jsonl") if NAME.fullmatch(path.stem)]
         # if two journals list a file, the newer one counts; `holds` checks the bytes
         for journal in sorted([main] * main.is_file() + journals, key=lambda path: path.stat().st_mtime_ns):
             true = same and journal == main
@@ -188,7 +183,7 @@ def _stamp(spec: Mapping[str, Any]) -> str:
 
 def begun(folder: Path, specs: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
     """The first of the specifications by which features in the folder were made, or shards have begun to."""
-    journals = [path for path in sorted(folder.glob("shards/*.jsonl")) if SHARD_FILE.fullmatch(path.name)]
+    journals = [path for path in sorted(folder.glob("shards/*.jsonl")) if NAME.fullmatch(path.stem)]
     stamps = {line.get("spec") for path in journals for line in lines(path) if isinstance(line, dict)}
     return next((spec for spec in specs if says(folder / SPEC, spec) or _stamp(spec) in stamps), None)
 
@@ -234,15 +229,12 @@ def _check(path: str) -> None:
 def _check_links(folder: Path, below: Iterable[str]) -> None:
     """Refuse links among the feature folders: they may lead to another dataset."""
     for path in sorted(below):
-        here = folder
-        for part in path.split("/"):
-            here = here / part
-            if here.is_symlink():
-                raise BadInput(here, "a link", "a real folder", f"link {folder} as a whole, or choose another")
+        if link := link_on(folder, path):
+            raise BadInput(link, "a link", "a real folder", f"link {folder} as a whole, or choose another")
 
 
 def _sweep(folder: Path, files: Iterable[str]) -> None:
     """Delete temporary files of killed runs in the feature folders."""
     for path in {(folder / file).parent for file in files}:
         if path.is_dir() and not path.is_symlink():
-            sweep(list(path.glob(".um-*")))
+            sweep(path.glob(".um-*"))

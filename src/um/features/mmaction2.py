@@ -1,7 +1,7 @@
 """MMAction2, without decord: 1.1.0 requires it, but nothing here imports it, and it has no wheel for ARM.
 
 So the package does not list MMAction2, which pip would install with decord. `make` installs it alone; elsewhere its
-wheel comes from the package index when it is first needed. All else that it requires, the package lists.
+wheel comes from the package index when it is first needed. The package lists its other requirements.
 """
 
 import importlib

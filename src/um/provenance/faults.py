@@ -124,7 +124,7 @@ def _not_as_listed(folder: Path, paths: list[Path], hint: str) -> BadInput:
 def changed(values: Params, lock: Lock) -> Iterator[Path]:
     """Outputs that are not what their job wrote, nor what dvc.lock records; Snakemake does not notice by itself.
 
-    Only files whose time differs are read. A folder with an index stands and falls with its index.json.
+    Only files whose time differs are read. For a changed folder with an index, its index.json is given.
     """
     disk, outs = Disk(), pipeline.recorded(values, lock)
     for path, record in jobs.made(values).items():
@@ -136,7 +136,7 @@ def changed(values: Params, lock: Lock) -> Iterator[Path]:
 
 
 def forgive(values: Params, lock: Lock) -> None:
-    """Take back Snakemake's marks of killed jobs from files that equal dvc.lock's: DVC would not rebuild them."""
+    """Clear Snakemake's killed-job marks on files that match dvc.lock: DVC would not rebuild them."""
     disk, outs = Disk(), pipeline.recorded(values, lock)
     for path, mark in jobs.records(values, "incomplete").items():
         if path.is_file() and _is_recorded(disk, path, outs):

@@ -76,7 +76,7 @@ def made(values: Params) -> dict[Path, Made]:
 
 
 def is_planning() -> bool:
-    """Whether this is a call of Snakemake by a person, that asks for records; not a job, nor a call that needs none."""
+    """Whether a person calls Snakemake in a way that needs records: no job, and no option such as --touch."""
     return not FORCED & {word.partition("=")[0] for word in sys.argv}
 
 
@@ -98,7 +98,7 @@ def check_known(values: Params, lock: pipeline.Lock) -> None:
 
 
 def distrust(paths: Iterable[Path]) -> None:
-    """Make Snakemake rebuild files: it then takes them for those of a killed job."""
+    """Make Snakemake rebuild files, by marking them as left by a killed job."""
     known = FilePersistence(nolock=True, path=Path(".snakemake").absolute())
     for path in paths:
         known._mark_incomplete(str(path), None)

@@ -24,11 +24,10 @@ Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}(\.dir)?$")]
 
 
 class Stage(Form):
-    """A stage of dvc.yaml, of one dataset `${item}` or `${item.dataset}`, `${item.variant}` and `${item.seed}`."""
+    """A stage of dvc.yaml, of one dataset `${item}`, or of `${item.dataset}` and `${item.variant}`."""
 
     hint: ClassVar[str] = "docs/reruns.md explains dvc.yaml; `git diff dvc.yaml` shows what was changed"
 
-    cmd: str = ""
     deps: list[str] = Field([])
     outs: list[str | dict[str, dict[str, Any]]] = Field([])
     metrics: list[str] = Field([])
@@ -96,7 +95,7 @@ def lock() -> Lock:
 
 
 def stages() -> dict[str, Stage]:
-    """The stages of dvc.yaml, with `${item.dataset}` or `${item}` and `${item.seed}` unexpanded."""
+    """The stages of dvc.yaml, with `${item}` and the like unexpanded."""
     return {name: stage.do or stage for name, stage in _written().stages.items()}
 
 
@@ -136,20 +135,18 @@ def _dependencies(stage: str, dataset: str) -> list[str]:
     return [text for text in (_of(text, dataset) for text in known[stage].deps) if text.startswith(COMMITTED)]
 
 
-def _of(pattern: str, dataset: str, variant: str = "", seed: int | str = "") -> str:
-    """Fill in a dataset, variant and seed in a string of dvc.yaml."""
-    for name, value in {"dataset": dataset, "variant": variant, "seed": str(seed)}.items():
-        pattern = pattern.replace(f"${{item.{name}}}", value)
-    return pattern.replace("${item}", dataset)
+def _of(pattern: str, dataset: str, variant: str = "") -> str:
+    """Fill in a dataset and a variant in a string of dvc.yaml."""
+    return pattern.replace("${item.dataset}", dataset).replace("${item.variant}", variant).replace("${item}", dataset)
 
 
 def outs(values: Params) -> list[Path]:
-    """All outputs of the stages, for all datasets, compared variants and seeds."""
+    """All outputs of the stages, for all datasets and compared variants."""
     outs: dict[Path, None] = {}
     for stage in stages().values():
         for pattern in stage.made:
             variants = values.compare if "${item.variant}" in pattern else [OURS]
-            for item in product(values.datasets, variants, values.seeds):
+            for item in product(values.datasets, variants):
                 outs[Path(_of(pattern, *item))] = None
     return list(outs)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import re
 import shlex
 import shutil
@@ -89,7 +90,7 @@ def record(aside: bool = False, rebuilt: bool = False) -> None:
         same = {} if rebuilt else faults.of_unchanged(lock, outs)
         while aside and same:
             _take_recorded(same, lock, "um record")
-            if same == (same := faults.of_unchanged(lock, outs)):  # what is back may be what others were made from
+            if same == (same := faults.of_unchanged(lock, outs)):  # restored files may be inputs of others
                 break
         _handle(faults.of_files(values, outs, same), aside)
         if planned := jobs.plan():
@@ -147,25 +148,21 @@ def _lock(aside: bool = False) -> Lock:
 def _handle(found: Iterator[Fault], aside: bool) -> None:
     """Move the files that cannot be recorded aside, or raise the first fault."""
     for paths, error in found:
-        if not aside or not any(map(_is_there, paths)):
+        if not aside or not any(map(os.path.lexists, paths)):
             raise error
         _move_aside(paths)
 
 
 def _move_aside(paths: Iterable[Path]) -> None:
     """Move files and folders to aside/ without overwriting any."""
-    for path in filter(_is_there, paths):
+    for path in filter(os.path.lexists, paths):
         below = path.relative_to(path.anchor)
         target = next(
-            place for number in count() if not _is_there(place := ASIDE / (str(number) * bool(number)) / below)
+            place for number in count() if not os.path.lexists(place := ASIDE / (str(number) * bool(number)) / below)
         )
         make_folder(target.parent)
         shutil.move(path, target)
         log.info("moved %s to %s", path, target)
-
-
-def _is_there(path: Path) -> bool:
-    return path.exists() or path.is_symlink()
 
 
 def _check_recorded(disk: Disk, outs: dict[Path, str]) -> None:

@@ -326,7 +326,7 @@ def _open(out: Path, spec: dict[str, Any]) -> None:
         raise BadInput(out, "other files", "an empty folder or one of the same simulation", "choose another --out")
     for folder in (out / "features", *out.glob("features/*/*")):
         if folder.is_dir() and not folder.is_symlink():
-            sweep(list(folder.glob(".um-*")))
+            sweep(folder.glob(".um-*"))
     with _new(stamp) as temporary:
         write_json(temporary, spec)
 

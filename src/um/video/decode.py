@@ -6,7 +6,6 @@ earlier (um.video.container.head_start). Any constant or variable rate gives rou
 constant source at `fps` is unchanged.
 """
 
-import logging
 from collections.abc import Iterator
 from fractions import Fraction
 from math import cos, floor, radians, sin
@@ -22,8 +21,6 @@ from av.video.reformatter import Interpolation
 from um.errors import BadInput
 from um.video.container import PIXELS, check_size, head_start, opened, pictures, reading
 from um.video.damage import Reached, check_length, check_step, whole_frames
-
-log = logging.getLogger(__name__)
 
 Frames = npt.NDArray[np.uint8]
 

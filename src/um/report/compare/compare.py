@@ -54,8 +54,8 @@ def compare(a: Path, b: Path, truth: Annotations, settings: Evaluate, options: O
         - `protocol`, `subset`, `num_videos`, `num_instances`, `num_missing` (left out), `tiou`: of both.
         - `difference` of the average mAP with bounds `low` and `high` at `level`, from `resamples`; `p_value` and
           `differ` as in `um.report.bootstrap.Difference`.
-        - `what_differs`: as `um.report.differs.differences` returns it.
-        - `classes`: as `um.report.moves.classes`; `kinds`: as `um.report.moves.kinds`.
+        - `what_differs`: as `um.report.compare.differs.differences` returns it.
+        - `classes`: as `um.report.compare.moves.classes`; `kinds`: as `um.report.compare.moves.kinds`.
 
     Raises:
         BadInput: no predictions, predictions for different videos, or another selection than requested.

@@ -210,7 +210,7 @@ def _kinds(kinds: list[dict[str, Any]]) -> Section:
         for entry in kinds
     ]
     heads = ["", "count A", "count B", "A − B", "gain A", "gain B", "A − B"]
-    line = "Means over tIoU and runs. Gain: average mAP without these false positives, in %."
+    line = "Means over tIoU and runs. Gain: increase of the average mAP without these false positives, in points."
     return Section("Errors", heads, rows, [[line]])
 
 

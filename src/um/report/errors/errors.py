@@ -1,4 +1,4 @@
-"""`um errors`: where predictions fail, as a JSON file and as tables (`um.report.diagnosis` computes them)."""
+"""`um errors`: where predictions fail, as a JSON file and as tables (`um.report.errors.diagnosis` computes them)."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,7 +60,7 @@ def analyse(path: Path, truth: Annotations, settings: Evaluate, options: Options
           in average mAP and mAP_N without it.
         - `by_rank`: share of every outcome in the best G predictions of each class, the next G, and so on; mean over
           thresholds.
-        - `missed`: share of instances not detected (`um.report.diagnosis.detected`); `never_hit`: by any prediction.
+        - `missed`: share of instances not detected (`diagnosis.detected`); `never_hit`: by any prediction.
         - `bins`, and `characteristics`: length (s), coverage (if durations are known), per_video (number of instances)
           → bins with bounds (`above` excluded, `up_to` included), number of instances, `average_mAP_N`, `missed`,
           `never_hit`.

@@ -18,8 +18,8 @@ class Caption(NamedTuple):
 CAPTIONS = {
     "map_by_tiou": Caption(
         "mAP by tIoU",
-        "Average precision falls as predicted segments must overlap the true ones more closely; the band is the 95 % "
-        "interval over other test videos and seeds.",
+        "Average precision falls as the required overlap (tIoU) grows; the band is the 95 % interval over resampled "
+        "test videos and seeds.",
     ),
     "ap_by_class": Caption(
         "AP by class",
@@ -48,8 +48,8 @@ CAPTIONS = {
     ),
     "false_positives": Caption(
         "False positives",
-        "Left: the outcome of the best-ranked predictions, in steps of as many as a class has instances; right: what "
-        "average mAP would gain without one kind of error.",
+        "Left: outcomes of each class's best-ranked predictions, in steps of its number of instances; right: what "
+        "average mAP would gain without each kind of error.",
     ),
     "missed": Caption(
         "Missed instances",

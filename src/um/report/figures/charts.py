@@ -1,4 +1,4 @@
-"""Figures of scores, trainings and magnitudes, each drawn from plain numbers (`um.report.collect` reads them).
+"""Figures of scores, trainings and magnitudes, each drawn from plain numbers (`um.report.page.collect` reads them).
 
 H tIoU thresholds; E evaluations of a training; C classes; R ranked predictions; N snippets. Scores are fractions.
 """

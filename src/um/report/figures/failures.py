@@ -1,4 +1,4 @@
-"""Figures of an error analysis, drawn from what `um.report.errors.analyse` returns."""
+"""Figures of an error analysis, drawn from what `um.report.errors.errors.analyse` returns."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ MEASURES = {
 
 
 def false_positives(found: Mapping[str, Any]) -> Figure:
-    """Outcomes by rank, and the gain without each kind; `found` is what `um.report.errors.analyse` returns."""
+    """Outcomes by rank, and the gain without each kind; `found` is what `um.report.errors.errors.analyse` returns."""
     figure = blank(3.3)
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     ranks, by_rank = np.arange(1, len(found["by_rank"]) + 1), found["by_rank"]

@@ -24,6 +24,7 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 from um.datasets.annotations import Instance
 from um.files import atomic
 from um.method.localize import Curves, Floats
+from um.report.figures.drawing import COLOURS, word
 
 CUT = 0.5
 ROWS = 3
@@ -32,8 +33,6 @@ SCORES = 8  # best segments per lane whose scores are printed
 TEXT = 0.03  # width of a printed score, as a share of the picture
 GAP = 0.002  # between bars of a row, as a share of the picture
 
-# Okabe and Ito's colour-blind safe palette.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 TRUTH = "#222222"
 LEGEND = "bars: predicted (darker: higher score);  areas: curve of the class, 0 to 1"
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)  # seconds between ticks
@@ -173,7 +172,7 @@ def picture(video: Found) -> Figure:
             _draw_curve(axes, curve_T, times, y, 1.2, colour)
             y += 1.3
         shown = f"{len(lane.bars)} of {lane.found}" if lane.found else "not predicted"
-        ticks[(begin + y) / 2] = f"{_short(lane.label)}\n{shown}"
+        ticks[(begin + y) / 2] = f"{word(lane.label, 28)}\n{shown}"
         y += 0.3
         axes.axhline(y, color="#BBBBBB", linewidth=0.6)
         y += 0.3
@@ -189,7 +188,7 @@ def picture(video: Found) -> Figure:
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_title(_short(video.name, 60), loc="left", fontsize=10, fontweight="bold")
+    axes.set_title(word(video.name, 60), loc="left", fontsize=10, fontweight="bold")
     axes.set_title(_caption(listed, video.segments), loc="right", fontsize=8)
     axes.set_xlabel("black: annotated;  " * bool(truth) + LEGEND)
     return figure
@@ -214,10 +213,6 @@ def _draw_curve(axes: Axes, curve_T: Floats, times: tuple[float, float], y: floa
     time_T = start + np.arange(len(curve_T) + 1) * ((end - start) / len(curve_T))
     level_T = y + height * (1 - np.append(curve_T, curve_T[-1]))
     axes.fill_between(time_T, level_T, y + height, facecolor=(colour, 0.3), edgecolor=colour, linewidth=0.6)
-
-
-def _short(text: str, most: int = 28) -> str:
-    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2) + 1 :]}"
 
 
 def _caption(listed: Sequence[Lane], found: pd.DataFrame) -> str:

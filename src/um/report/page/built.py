@@ -30,7 +30,7 @@ def tables(results: Path, found: Sequence[Collected]) -> dict[str, Table]:
         average = [row for row in own if (row.method, row.column) == (LAST, AVERAGE)]
         scores = [result.metrics.average_mAP for result in next(iter(data.runs.values()), [])]
         if average and scores and abs(average[0].mean - np.mean(scores)) > 1e-9:
-            data.missing.append(f"{path} is of other results than {results / data.dataset}: run `um table` again.")
+            data.missing.append(f"{path} does not match {results / data.dataset}: run `um table` again.")
         elif average:
             columns = list(dict.fromkeys(row.column for row in own if row.metric != "accuracy"))
             methods = list(dict.fromkeys(row.method for row in own))

@@ -14,13 +14,14 @@ from um.dataset import root
 from um.datasets.annotations import Annotations, load
 from um.errors import BadInput
 from um.evaluation.fitting import NOTHING_LEFT, Population
-from um.evaluation.metrics import Matched, match_predictions, whole_video
+from um.evaluation.metrics import Matched, match_predictions
 from um.evaluation.submission import COLUMNS
 from um.evaluation.thresholds import threshold_range
 from um.forms import read_text, validate
 from um.params import OURS, Params, Settings
 from um.report.figures.charts import PANELS, SCORE, Training
 from um.report.table.benchmark import row_of, title_of
+from um.report.table.controls import whole_video
 from um.report.table.runs import Metrics, Run, checked, checked_metrics
 
 OUR_NAME = "Ours"

@@ -216,7 +216,7 @@ def _errors(found: dict[str, Any], of_first: str) -> dict[str, Any]:
     """The table of false positives."""
     top, missed, never = found["top"], np.mean(found["missed"]), np.mean(found["never_hit"])
     told = (
-        f"{of_first} Of each class, the {top['factor']} times as many best predictions as it has instances. "
+        f"{of_first} Of each class, the best {top['factor']} predictions per instance are judged. "
         f"{100 * missed:.0f} % of the instances are missed, averaged over the tIoU thresholds: no prediction finds "
         f"them before many false ones; {100 * never:.0f} % are hit by no prediction at all. The analysis is DETAD's."
     )

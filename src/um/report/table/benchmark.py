@@ -14,7 +14,7 @@ from um.dataset import describe, root
 from um.datasets import annotations, store
 from um.errors import BadInput
 from um.evaluation.fitting import fitted
-from um.evaluation.metrics import Matched, match_predictions, metrics_of, name_of, whole_video
+from um.evaluation.metrics import Matched, match_predictions, metrics_of, name_of
 from um.evaluation.submission import read_submission
 from um.evaluation.thresholds import threshold_range
 from um.files import sha256
@@ -278,7 +278,7 @@ def _whole(dataset: str, values: Params, is_alone: bool = False) -> tuple[Matche
     settings, data = values.of(dataset).evaluate, root(dataset)
     tested = annotations.load(data / "annotations.json").subset("test")
     if is_alone and not (data / "features/index.json").exists():
-        return match_predictions(tested, whole_video(tested), settings), []
+        return match_predictions(tested, controls.whole_video(tested), settings), []
     there = {Path(path).stem for path in load(_Files, data / "features" / "index.json").files}
     absent = sorted(video.id for video in tested if video.id not in there)
     if settings.missing != "miss":
@@ -286,7 +286,7 @@ def _whole(dataset: str, values: Params, is_alone: bool = False) -> tuple[Matche
     if not tested:
         hint = "extract the features: um extract --dataset " + shlex.quote(dataset)
         raise BadInput(data / "features", f"no features of {len(absent)} test videos", "at least one", hint)
-    return match_predictions(tested, whole_video(tested), settings), absent
+    return match_predictions(tested, controls.whole_video(tested), settings), absent
 
 
 def title_of(dataset: str, simulated: bool = False) -> str:

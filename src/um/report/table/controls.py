@@ -24,6 +24,19 @@ def random_segments(videos: Sequence[Video]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
 
+def whole_video(videos: Sequence[Video]) -> pd.DataFrame:
+    """A floor: every video's true classes over its full length, all with score 1.
+
+    A video of unknown duration is taken to end with its last instance.
+    """
+    rows = [
+        (video.id, label, 1.0, 0.0, video.duration or max(instance.end for instance in video.instances))
+        for video in videos
+        for label in video.labels
+    ]
+    return pd.DataFrame(rows, columns=["video", "label", "score", "start", "end"])
+
+
 def true_segments(videos: Sequence[Video], predictions: pd.DataFrame) -> pd.DataFrame:
     """A ceiling for the boundaries: every true segment, with each class predicted in its video and its best score."""
     best = predictions.groupby(["video", "label"])["score"].max().reset_index()

@@ -181,7 +181,7 @@ def _check_accuracy(path: Path, submitted: Submission, stated: float, whole: Mat
     else:
         found = submitted.predictions.groupby("video")["label"].unique()
         possible = [set(found.get(video.id, ())) <= set(video.labels) for video in whole.videos if video.labels]
-        ours, told = 1 - possible.count(False) / len(whole.videos), "accuracy of at most"
+        ours, told = 1 - possible.count(False) / len(whole.videos), "maximum accuracy"
         if stated <= ours + 1e-9:
             return
     raise BadInput(path, f"{told} = {ours:.10g}", f"{stated:.10g}, as in metrics.json beside it", again)
