@@ -647,7 +647,7 @@ def report(
     figures: Annotated[Optional[Path], typer.Option(help="folder for each figure as svg and png")] = None,  # noqa: UP045
     planned: Planned = None,
 ) -> None:
-    """Write one page to send on: table, figures, errors, versions and hashes; it needs no network."""
+    """Write one page to share: table, figures, errors, versions and hashes; it needs no network."""
     from um.report.page import report as page
 
     values = params.load()

@@ -1,5 +1,5 @@
 """
-A page about the built datasets to send on: table, figures, errors, versions and hashes. Built by `snakemake report`; not
+A page about the built datasets to share: table, figures, errors, versions and hashes. Built by `snakemake report`; not
 a stage of the ledger.
 
 REQUIRED INPUTS:
