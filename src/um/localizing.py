@@ -102,13 +102,7 @@ def run(
         raise BadInput(out, found, "a path not in use", "choose another --out")
     inputs, truth = _inputs(choice, files, model)
     places = {**inputs.videos, **{name: where for name, (where, _) in inputs.features.items()}}
-    for name, where in places.items():
-        if truth and video_id(name) not in truth.videos:
-            expected, hint = f"one for {where}", "annotate it, or leave out --annotations"
-            raise BadInput(truth.path, f"no video {name}", expected, hint)
-    if files.view and not inputs.videos:
-        hint = "use `um view VIDEO --predictions` for videos whose features you localise"
-        raise BadInput("command line", "--view without a video", "video files among the inputs", hint)
+    _check_inputs(files, inputs, places, truth)
     pictures, exports, pages = (files.beside(ending) for ending in ("timelines", "export", "view"))
     drawn = files.timelines and not files.pseudo_labels and (out.is_file() or not out.exists())  # not beside /dev/null
     if drawn:
@@ -138,6 +132,17 @@ def run(
         print(f"{pages.root}/: a page for each video, to open in a browser")
     if predictions.left_out:
         raise refusal(predictions.left_out, len(places), f"{out} contains the others")
+
+
+def _check_inputs(files: Files, inputs: Inputs, places: Mapping[str, Path], truth: Annotations | None) -> None:
+    """Every input is annotated, and there are videos to view, if that is asked for."""
+    for name, where in places.items():
+        if truth and video_id(name) not in truth.videos:
+            expected, hint = f"one for {where}", "annotate it, or leave out --annotations"
+            raise BadInput(truth.path, f"no video {name}", expected, hint)
+    if files.view and not inputs.videos:
+        hint = "use `um view VIDEO --predictions` for videos whose features you localise"
+        raise BadInput("command line", "--view without a video", "video files among the inputs", hint)
 
 
 def _check(choice: Choice, files: Files) -> None:
