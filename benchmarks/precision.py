@@ -24,6 +24,7 @@ from um.dataset import INDEX, downloaded
 from um.datasets.folder import Folder
 from um.datasets.subset import load_subset
 from um.device import choose_device, has_bf16
+from um.features.backbones import sized
 from um.features.checkpoints import weights_of
 from um.features.extract import Machine, extract
 from um.params import Settings
@@ -63,7 +64,7 @@ def _extracted(folder: Path, out: Path, precision: str, chosen: argparse.Namespa
     how = _settings(folder).features.model_copy(update={"precision": precision})
     started = time.perf_counter()
     extract(downloaded(folder), out / "features", how, weights_of(how), Machine(chosen.device))
-    print(f"features in {precision}, crop {how.crop}: {time.perf_counter() - started:.0f} s", flush=True)
+    print(f"features in {precision}, crop {sized(how).crop}: {time.perf_counter() - started:.0f} s", flush=True)
     shutil.copyfile(folder / "annotations.json", out / "annotations.json")
     return out
 
