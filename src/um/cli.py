@@ -599,8 +599,8 @@ def table(
     if wrong := [word for word in predictions or () if not all(word.partition("="))]:
         raise BadInput("command line", f"--predictions {wrong[0]}", "NAME=FILE", "NAME is the row's title")
     if (others or later) and not out:
-        found, hint = f"--{'predictions' if others else 'later'} without --out", "the workflow's table has no such rows"
-        raise BadInput("command line", found, "a folder of its own", hint)
+        found, hint = f"--{'predictions' if others else 'later'} without --out", "it protects the workflow's table"
+        raise BadInput("command line", found, "--out FOLDER", hint)
 
     if not (rows or others):
         _built(results)

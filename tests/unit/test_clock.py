@@ -188,7 +188,7 @@ def test_the_advice_works_whatever_the_clock_and_the_ends(fps, stride, drawn):
 def test_features_too_short_or_too_long_for_what_is_known_of_the_videos(um, tmp_path):
     """Without durations: the ends of the last instances."""
     for spec, stated, message in (
-        (PUBLIC, FAST, "s or more by annotations.json; 6 of 6"),
+        (PUBLIC, FAST, "s or more in annotations.json; 6 of 6"),
         (FAST, PUBLIC, "no instance after 20% of the features in 6 of the 6 videos"),
     ):
         root = make(tmp_path / str(spec), spec, durations=False)
@@ -329,9 +329,19 @@ def test_exact_rows_always_pass(durations, spec):
 @given(st.lists(st.floats(30, 4000), min_size=1, max_size=30), st.sampled_from([0.2, 0.5, 0.8, 1.2, 2, 4.8, 25, 1000]))
 def test_any_other_clock_is_refused_with_one_line(durations, factor):
     rows = [max(1, int(factor * d / 0.64)) for d in durations]
-    with pytest.raises(BadInput, match=r"long by its rgb features .*; hint: ") as caught:
+    with pytest.raises(BadInput, match=r"s in its rgb features .*; hint: ") as caught:
         compared([video(d, n) for n, d in enumerate(durations)], rows)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("factor", "told"), [(1.038, r"\+4\.\d%"), (0.962, r"-3\.\d%")])
+def test_what_is_slightly_off_in_one_direction_is_told_by_its_median(factor, told):
+    rows = [round(factor * (100 + n) / 0.64) for n in range(10)]
+    message = (
+        rf"; 10 of 10 videos differ, by {told} \(median\); expected a median between -3% and \+3%; hint: (?!the others)"
+    )
+    with pytest.raises(BadInput, match=message):
+        compared([video(100.0 + n, n) for n in range(10)], rows)
 
 
 def test_durations_in_another_unit():
@@ -397,7 +407,7 @@ def test_a_wrong_duration_among_few_videos_names_it(um, tmp_path):
     (root / "annotations.json").write_text(json.dumps(content))
     code, _, errors = um("train", "--data-dir", root, "--out", "model", *TINY_RUN)
     assert code == 2
-    assert "found video_02 " in errors
+    assert "found video_02: " in errors
     assert "the others agree" in errors
 
 

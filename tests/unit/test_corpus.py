@@ -213,7 +213,7 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "jumps-by-years.mkv": (lambda f: restamped(f, "v.mkv", lambda i: i + 10**9 * (i > 50)), "time stamps that jump"),
     "changes-shape.h264": (
         lambda f: joined(f, "v.h264", film(f / "a.h264"), film(f / "b.h264", draw=sized(128, 64))),
-        "a change of shape, resized from 64x64 to 128x64",
+        "frames resized to 64x64, then 128x64",
     ),
     "thin.mkv": (lambda f: film(f / "v.mkv", "mjpeg", draw=sized(8, 200)), "pictures of 8x200; expected .* 16:1"),
     "turned-by-45.mp4": (

@@ -148,14 +148,18 @@ def check(
         told_V = known_V if systematic else ~known_V & np.isfinite(last_V)
         statement_V = np.where(known_V, d_V, last_V)
         ratio_V = statement_V / seconds_V
-        blamed_V = (wrong_V if wrong_V.any() else known_V) if systematic else short_V
+        biased = systematic and wrong_V.sum() <= known_V.sum() // OUTLIERS
+        blamed_V = known_V if biased else wrong_V if systematic else short_V
         worst = int(np.argmax(np.where(blamed_V, np.abs(np.log(np.maximum(ratio_V, 1e-9))), -1)))
         found = (
-            f"{videos[worst].id} {seconds_V[worst]:.4g} s long by its {streams} features ({rows[worst]} rows, "
-            f"{clock.spec.snippet_seconds:.4g} s per row) but {statement_V[worst]:.4g} s "
-            f"{'' if systematic else 'or more '}by {annotations.name}; {blamed_V.sum()} of {len(videos)} videos differ"
+            f"{videos[worst].id}: {seconds_V[worst]:.4g} s in its {streams} features ({rows[worst]} rows, "
+            f"{clock.spec.snippet_seconds:.4g} s per row), {statement_V[worst]:.4g} s "
+            f"{'' if systematic else 'or more '}in {annotations.name}; {blamed_V.sum()} of {len(videos)} videos differ"
         )
         within = f"a difference of at most {_slack(clock.spec, statement_V[worst]):.2g} s"
+        if biased:
+            found += f", by {_bias(clock.spec, rows[known_V], d_V[known_V]):+.1%} (median)"
+            within = f"a median between {-BIAS:+.0%} and {BIAS:+.0%}"
         if systematic:
             raise BadInput(features, found, within, _hint(features, clock, rows[told_V], d_V[told_V], possible()))
         row = float(np.quantile(last_V[told_V] / rows[told_V], 0.98))
@@ -265,7 +269,12 @@ def _biased(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> bool:
     if len(d_V) < 5:
         return False
     off_V = _seconds(spec, rows_V) + spec.snippet_seconds / 2 - d_V
-    return bool(abs(np.median(off_V / d_V)) > BIAS and abs(np.median(off_V)) > _slack(spec, 0.0))
+    return bool(abs(_bias(spec, rows_V, d_V)) > BIAS and abs(np.median(off_V)) > _slack(spec, 0.0))
+
+
+def _bias(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> float:
+    """Median relative difference of the features' lengths."""
+    return float(np.median((_seconds(spec, rows_V) + spec.snippet_seconds / 2) / d_V - 1))
 
 
 def _contradicted(spec: Spec, rows_V: NDArray[np.int64], d_V: Floats) -> bool:
@@ -291,9 +300,8 @@ def _hint(features: Path, clock: Clock, rows_V: NDArray[np.int64], d_V: Floats, 
     if (other := _other(clock, row)) is not None:
         return other
     fitting = _fitting(rows_V, d_V, possible)
-    if _share(clock.spec, rows_V, d_V) > 0.5 and not (
-        fitting and _off(fitting, rows_V, d_V) < SHARPER * _off(clock.spec, rows_V, d_V)
-    ):
+    sharper = fitting and _off(fitting, rows_V, d_V) < SHARPER * _off(clock.spec, rows_V, d_V)
+    if _share(clock.spec, rows_V, d_V) > 0.5 and not sharper and not _biased(clock.spec, rows_V, d_V):
         return "the others agree: are these the features, or the durations, of other videos?"
     if fitting:
         return f"by the annotations, rows are {row:.3g} s apart ({_words(fitting)}): {_said(features, clock, fitting)}"

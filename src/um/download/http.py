@@ -406,8 +406,8 @@ def meaning(error: Exception, url: str) -> Exception:
         return Cut("no answer in time")
     cut = isinstance(root, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionError)
     if isinstance(error, requests.exceptions.SSLError) and not cut:  # of the handshake
-        hint = f"is the clock right, and the proxy? {ELSEWHERE}"
-        return BadInput(url, f"no secure connection ({root})", "a server that proves who it is", hint)
+        hint = f"check the clock and the proxy; {ELSEWHERE}"
+        return BadInput(url, f"no secure connection ({root})", "a valid TLS handshake", hint)
     if isinstance(error, requests.TooManyRedirects):
         return BadInput(url, "redirects without end", "the file", f"check the link; {ELSEWHERE}")
     if isinstance(error, ValueError):

@@ -252,7 +252,7 @@ def copies(mirror: str, dataset: str, machine: Machine) -> dict[str, Place]:
         except Gone:
             return {}
         except BadInput as error:
-            log.warning("single videos of a mirror: no index of videos: %s", error)
+            log.warning("skipping single videos of a mirror: no index of videos: %s", error)
             return {}
     return {spelling(Path(name).stem): Place(f"{where}/{quote(name)}", entry.sha256) for name, entry in listed}
 

@@ -66,8 +66,8 @@ def provide(dataset: str, settings: Download, out: Path, machine: Machine | None
     description = describe(dataset)
     own = (settings.what, settings.source) == ("features", "auto") and expanded(description.source) is not None
     if own and description.provider == "sources" and not location(dataset).is_dir():
-        hint = f"that is where {description.source} leads; without the variable they are downloaded"
-        raise BadInput(location(dataset), "no such folder", "features of yours", hint)
+        hint = f"{description.source} points there; unset the variable to download them"
+        raise BadInput(location(dataset), "no such folder", "your features", hint)
     if description.provider == "sources" and not own:
         bring(dataset, _adopted(dataset), settings, out, machine or MACHINE)
         return

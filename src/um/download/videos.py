@@ -283,7 +283,7 @@ class _Collection:
             name, error = min(self.failed.items(), key=lambda item: (isinstance(item[1], _Unasked), item[0]))
             found = f"{some(sorted(self.failed), 'file', 'files')} that could not be fetched; {name}: {error.found}"
             hint = f"{error.hint}; run again, or with --give-up"
-            raise BadInput(self.site.dataset, found, "every file, or an answer that it is gone", hint)
+            raise BadInput(self.site.dataset, found, "every file fetched or reported gone", hint)
 
     def close(self, listed_missing: Path, journal: Journal) -> None:
         """Write the index and the list of missing videos; say how many files are not annotated."""

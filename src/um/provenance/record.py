@@ -175,7 +175,7 @@ def _check_cache(disk: Disk, outs: dict[Path, str], verb: str) -> None:
     """DVC does not check the objects of its cache; `dvc push` would upload damaged ones."""
     for out, md5 in outs.items():
         for path in disk.damaged(out, md5):
-            hint = f"`{verb} --aside` moves it to aside/ and puts a correct copy there if there is one"
+            hint = f"`{verb} --aside` moves it to aside/ and restores a correct copy, if there is one"
             raise BadInput(path, f"content that does not match its name, of {out}", "sound copies in DVC's cache", hint)
 
 

@@ -132,7 +132,7 @@ def pictures(container: Any, path: Path) -> Any:
     """
     films = _films(container)
     if not films:
-        raise BadInput(path, "no video stream", "a file with moving pictures", "is this a sound file?")
+        raise BadInput(path, "no video stream", "a video file", "is it audio only?")
     readable = [stream for stream in films if stream.codec_context is not None and stream.time_base]
     if not readable:
         found = "a video codec without a decoder"

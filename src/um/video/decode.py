@@ -82,8 +82,8 @@ def snippets(
             picture = _turned(_picture(frame, short_side, path), turns[frame.rotation])
             if shape and picture.shape != shape:
                 (height, width), (old_height, old_width) = picture.shape[:2], shape[:2]
-                found = f"a change of shape, resized from {old_width}x{old_height} to {width}x{height}"
-                raise BadInput(path, found, "pictures of one shape", "split it where the shape changes")
+                found = f"frames resized to {old_width}x{old_height}, then {width}x{height}"
+                raise BadInput(path, found, "one aspect ratio", "split it where that changes")
             shape = picture.shape
         for _ in range(repeats):
             shown += [picture] * (1 if count else before + 1)
