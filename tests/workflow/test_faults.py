@@ -83,7 +83,8 @@ FAULTS: dict[str, Callable[[Workspace], None]] = {
     "a lock that a kill left": lambda w: new(w, ".snakemake/locks/0.input.lock"),
     "nothing that Snakemake knows": lambda w: shutil.rmtree(w / ".snakemake"),
 }
-NO_MATTER = {("restore", "another seed"), ("restore", "nothing that Snakemake knows")}  # not recorded; what it is for
+# .dvcignore leaves notes out; the last one is what `um restore` is for
+NO_MATTER = {("record", "a note"), ("restore", "a note"), ("restore", "nothing that Snakemake knows")}
 TOGETHER = ("features", "no history", "the table", "the cache", "a note", "metrics")
 
 
