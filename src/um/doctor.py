@@ -20,6 +20,7 @@ from um.dataset import root
 from um.errors import BadInput
 from um.features import mmaction2, weights
 from um.features.weights import WEIGHTS
+from um.forms import read_yaml, validate
 from um.provenance import pipeline, tools
 
 DISTRIBUTION = "um-localization"
@@ -221,7 +222,7 @@ def _is_placeholder(url: str) -> bool:
 def _trouble(url: str) -> str | None:
     """Why a web server does not give a file that dvc.lock records."""
     try:
-        lock = pipeline.lock()
+        lock = validate(pipeline.Lock, read_yaml(pipeline.RECORD, "DVC's record"), pipeline.RECORD)
     except BadInput:
         return None  # nothing is recorded yet
     if not (md5 := lock.outs.get(WEIGHTS)):

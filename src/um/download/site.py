@@ -1,4 +1,4 @@
-"""The folder that a download writes: its versions, its journal, the last files of it."""
+"""The folder that a download writes: which versions, its journal, and the files that are written last."""
 
 import logging
 import os
