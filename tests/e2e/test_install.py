@@ -194,7 +194,7 @@ def test_without_a_network_the_error_tells_how_to_install_mmaction2(monkeypatch,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_module_is_imported_without_the_modules_and_functions_that_only_posix_has():
+def test_every_module_is_imported_without_what_only_posix_has():
     ended = subprocess.run([f"{launchers()}/script", "-c", ALL_MODULES], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert int(ended.stdout.split()[0]) > 100

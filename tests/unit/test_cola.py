@@ -71,7 +71,7 @@ def test_the_loss_is_the_papers():
     np.testing.assert_allclose([*found], [classification + 0.01 * contrast, classification, contrast])
 
 
-def test_localisation_takes_class_scores_unweighted_and_actionness_from_least_to_greatest():
+def test_localisation_takes_unweighted_class_scores_and_scaled_actionness():
     model, x = build().eval(), torch.randn(12, 4)
     found, output = curves(model, x, Localize(foreground="minmax")), model(x[None])
     cas, actionness = output.cas[0].detach().numpy(), output.magnitude[0].detach().numpy()

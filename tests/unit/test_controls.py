@@ -38,7 +38,7 @@ def test_true_segments_have_every_predicted_class_and_its_best_score():
     assert listed(controls.true_segments(VIDEOS, found)) == expected
 
 
-def test_segments_of_true_classes_stay_and_missed_classes_get_the_best_wrong_ones():
+def test_true_classes_stay_and_missed_ones_get_the_best_wrong_segments():
     found = rows_of(
         ("one", "a", 0.2, 0, 1), ("one", "c", 0.3, 4, 5), ("one", "c", 0.1, 6, 7), ("one", "d", 0.2, 8, 9),
         ("two", "a", 0.4, 0, 1), ("two", "c", 0.9, 0, 1),

@@ -137,7 +137,7 @@ def test_pseudo_labels_are_annotations_of_the_videos_own_classes(um, trained, ca
     assert um("train", "--data-dir", root, *options(LONG), "--num-segments", 12, "--out", "student")[0] == 0
 
 
-def test_a_dataset_of_another_clock_is_refused_and_simulated_features_are_told(um, trained):
+def test_another_clock_is_refused_and_simulated_features_are_told(um, trained):
     root, model = trained
     (root / "features/spec.json").write_text(
         json.dumps({"simulated": True, "fps": 25.0, "window": 16, "streams": "rgb"})
