@@ -32,7 +32,7 @@ test: .venv/.ready ## run the tests; UM_REFERENCE_DATA=<folder> adds those that 
 fuzz: .venv/.ready ## feed randomly damaged files to every reader, UM_FUZZ=SECONDS each (default 30: 15 minutes in all)
 	UM_FUZZ=$${UM_FUZZ:-30} python -m pytest tests/unit/test_fuzz.py
 
-faults: .venv/.ready ## damage files, kill `um record` and `um restore` at every point, follow their hints; interrupt every stage; lose jobs and nodes; draw 500 examples of each property; hours
+faults: .venv/.ready ## damage files, kill `um record` and `um restore` at every point, follow their hints; interrupt every stage; lose jobs and nodes; draw 500 examples of each property; half an hour
 	UM_FAULTS=1 OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist load $(addprefix tests/workflow/test_, faults.py interruptions.py provenance.py remotes.py shards.py slurm.py truth.py) tests/e2e/test_install.py $(addprefix tests/unit/test_, backbones.py damage.py doctor.py extract.py)
 	UM_FAULTS=1 OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist load -m hypothesis tests/unit
 
