@@ -1,6 +1,7 @@
 """
 The paper's ablation (Lee et al., AAAI 2021, table 3) on any dataset: softmax, fusion, + L_um, + L_be, beside the
-published rows; then `ours` and `ours` without one ingredient each. Built by `snakemake ablation`; not a stage of the ledger.
+published rows; then `ours` and `ours` without one ingredient each. Built by `snakemake ablation`; not a stage of the
+ledger.
 
 REQUIRED INPUTS:
 

@@ -128,7 +128,7 @@ def fetch(url: str, target: Path, order: Order = ORDER, web: requests.Session | 
 
 
 def there(target: Path, expected: str | None) -> bool:
-    """Whether a file is whole, by its sha256 if that is expected."""
+    """Whether a file is whole, by its sha256 if that is expected; then the notes of its download are deleted."""
     if not target.is_file() or (expected is not None and expected != sha256(target)):
         return False
     _notes(target).unlink(missing_ok=True)  # of a run that was killed right after it had renamed the file
